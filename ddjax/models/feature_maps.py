@@ -1,0 +1,212 @@
+"""Descriptions of feature maps and kernels that a file can hold and rebuild.
+
+A convex learner sees its inputs through a feature map or a kernel. What a distilled set
+was made for, and what it is probed with, are both named by a `FeatureMap`: small,
+hashable, JSON-able, and enough to rebuild the very same random networks.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ddjax.kernels import infinite_width, random_features
+from ddjax.kernels.random_features import Architecture
+
+__all__ = [
+    "KINDS",
+    "FeatureMap",
+    "build",
+    "exact",
+    "from_recipe",
+    "inputs",
+    "kernel",
+    "random",
+    "to_recipe",
+]
+
+KINDS = ("inputs", "random_features", "nngp", "ntk")
+"""What a learner may see its inputs through."""
+
+Features = Callable[[Any, Array], Array]
+Kernel = Callable[[Array, Array], Array]
+
+
+class FeatureMap(NamedTuple):
+    """What a learner sees its inputs through.
+
+    Attributes:
+      kind: `inputs` (the flattened inputs themselves), `random_features` (penultimate
+        features of finite random networks), `nngp` or `ntk` (an exact kernel: no
+        features, use `kernel`).
+      architecture: of the networks; None for `inputs`.
+      networks: number of random networks (0 unless `random_features`).
+      key_data: the random key's `uint32` words (`random_features` only).
+      key_impl: the random key's generator.
+      readout: whether the dense head is counted: features `[w_std f, b_std]`, hence
+        the kernel `w_std² f·f' + b_std²` (`random_features` only).
+    """
+
+    kind: str
+    architecture: Architecture | None = None
+    networks: int = 0
+    key_data: tuple[int, ...] = ()
+    key_impl: str = "threefry2x32"
+    readout: bool = False
+
+
+def inputs() -> FeatureMap:
+    """The flattened inputs themselves: a linear model."""
+    return FeatureMap("inputs")
+
+
+def random(
+    key: PRNGKeyArray,
+    architecture: Architecture,
+    *,
+    networks: int,
+    readout: bool = False,
+) -> FeatureMap:
+    """The features of `networks` random networks drawn from `key`.
+
+    Args:
+      key: a single typed key (`jax.random.key`).
+      architecture: of every network.
+      networks: how many, >= 1.
+      readout: count the dense head's `w_std` and `b_std` (see `FeatureMap`).
+
+    Raises:
+      ValueError: `networks` below 1.
+    """
+    if networks < 1:
+        raise ValueError(f"networks must be at least 1, got {networks}")
+    words = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
+    implementation = str(jax.random.key_impl(key))
+    return FeatureMap(
+        "random_features", architecture, networks, words, implementation, readout
+    )
+
+
+def exact(kind: str, architecture: Architecture) -> FeatureMap:
+    """The exact infinite-width kernel `nngp` or `ntk` of an architecture.
+
+    Raises:
+      ValueError: another kind.
+    """
+    if kind not in ("nngp", "ntk"):
+        raise ValueError(f"exact kernels are 'nngp' and 'ntk', got {kind!r}")
+    return FeatureMap(kind, architecture)
+
+
+def to_recipe(feature_map: FeatureMap) -> dict[str, Any]:
+    """The description as JSON-able values; `from_recipe` is its inverse."""
+    recipe: dict[str, Any] = {"kind": feature_map.kind}
+    if feature_map.architecture is not None:
+        recipe["architecture"] = dict(feature_map.architecture._asdict())
+    if feature_map.kind == "random_features":
+        recipe["networks"] = feature_map.networks
+        recipe["key_data"] = list(feature_map.key_data)
+        recipe["key_impl"] = feature_map.key_impl
+        recipe["readout"] = feature_map.readout
+    return recipe
+
+
+def from_recipe(recipe: dict[str, Any]) -> FeatureMap:
+    """Reads what `to_recipe` wrote (for instance from a distilled set's provenance).
+
+    Raises:
+      ValueError: unknown kind or field, or a field that the kind needs is missing.
+    """
+    kind = recipe.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"unknown feature map {kind!r}; known: {', '.join(KINDS)}")
+    needed = {"inputs": (), "random_features": ("architecture", "networks", "key_data")}
+    missing = [k for k in needed.get(kind, ("architecture",)) if k not in recipe]
+    unknown = sorted(set(recipe) - set(FeatureMap._fields))
+    if missing or unknown:
+        raise ValueError(
+            f"feature map {kind!r}: missing fields {missing}, unknown fields {unknown}"
+        )
+    fields = dict(recipe)
+    if "architecture" in fields:
+        fields["architecture"] = _architecture(fields["architecture"])
+    if "key_data" in fields:
+        fields["key_data"] = tuple(int(word) for word in fields["key_data"])
+    return FeatureMap(**fields)
+
+
+def _architecture(fields: dict[str, Any]) -> Architecture:
+    if set(fields) != set(Architecture._fields):
+        raise ValueError(
+            f"an architecture has the fields {Architecture._fields}, "
+            f"got {tuple(sorted(fields))}"
+        )
+    return Architecture(**fields)
+
+
+def build(
+    feature_map: FeatureMap, input_shape: tuple[int, ...], *, chunk: int | None = None
+) -> tuple[Any, Features]:
+    """Rebuilds the networks and the function that applies them.
+
+    Args:
+      feature_map: of kind `inputs` or `random_features`.
+      input_shape: shape of one input, without the sample axis.
+      chunk: how many networks are applied at once (see
+        `ddjax.kernels.random_features.features`).
+
+    Returns:
+      `(params, features)` with `features(params, inputs (n, *shape)) -> (n, p)`, pure
+      and differentiable; pass `params` as an argument of whatever is compiled.
+
+    Raises:
+      ValueError: an exact kernel, which has no features (use `kernel`).
+    """
+    if feature_map.kind == "inputs":
+        return {}, _flatten
+    if feature_map.kind != "random_features" or feature_map.architecture is None:
+        raise ValueError(
+            f"feature map {feature_map.kind!r} has no features; use kernel() instead"
+        )
+    architecture, readout = feature_map.architecture, feature_map.readout
+    words = jnp.asarray(feature_map.key_data, jnp.uint32)
+    key = jax.random.wrap_key_data(words, impl=feature_map.key_impl)
+    params = random_features.init_networks(
+        key, architecture, input_shape=input_shape, networks=feature_map.networks
+    )
+
+    def features(params: Any, inputs: Array) -> Array:
+        found = random_features.features(
+            params, inputs, architecture=architecture, chunk=chunk
+        )
+        return _with_readout(found, architecture) if readout else found
+
+    return params, features
+
+
+def kernel(feature_map: FeatureMap) -> Kernel:
+    """The exact kernel's function `k(x1 (n, *shape), x2 (m, *shape)) -> (n, m)`.
+
+    Raises:
+      ValueError: a description that has features (use `build`).
+    """
+    if feature_map.kind not in ("nngp", "ntk") or feature_map.architecture is None:
+        raise ValueError(
+            f"feature map {feature_map.kind!r} is no exact kernel; use build() instead"
+        )
+    return infinite_width.kernel_fn(feature_map.architecture, kind=feature_map.kind)
+
+
+def _flatten(params: Any, inputs: Array) -> Float[Array, "n d"]:
+    del params
+    return inputs.reshape(inputs.shape[0], -1)
+
+
+def _with_readout(
+    features: Float[Array, "n p"], architecture: Architecture
+) -> Float[Array, "n q"]:
+    constant = jnp.full_like(features[:, :1], architecture.b_std)
+    return jnp.concatenate([architecture.w_std * features, constant], axis=1)
