@@ -1,0 +1,311 @@
+r"""Penultimate features of finite random networks, whose Gram tends to the NNGP kernel.
+
+The networks are in the NTK parameterisation: a layer with weights W and biases b drawn
+from N(0, 1) computes
+
+.. math::
+    z = \frac{w_{std}}{\sqrt{\text{fan in}}} W h + b_{std} b, \qquad h' = \max(z, 0).
+
+The features of N networks are concatenated and scaled so that the inner product of two
+inputs' features is an average over networks and units, and therefore tends, as
+1/sqrt(N width), to the analytic kernel of the last hidden activation (`features`).
+"""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+__all__ = [
+    "Architecture",
+    "convolutional",
+    "feature_size",
+    "features",
+    "fully_connected",
+    "init_networks",
+]
+
+Params = list[dict[str, Array]]
+
+
+class Architecture(NamedTuple):
+    """The hidden part of a ReLU network, shared by random features and exact kernels.
+
+    Attributes:
+      kind: what a layer is: `"fully_connected"` (inputs are flattened) or
+        `"convolutional"` (3 x 3 kernels, stride 1, zero padding to the same size).
+      depth: number of hidden layers.
+      width: units, or channels, of each hidden layer.
+      w_std: standard deviation of the weights before the division by sqrt(fan_in).
+      b_std: standard deviation of the biases.
+      pooling: `"average"`: 2 x 2 average pooling with stride 2 after each
+        convolution's ReLU (an odd last row or column is dropped: 7 -> 3); or `"none"`.
+      readout: how a convolutional network's last activation becomes a vector:
+        `"flatten"` or `"global_average"`. Without meaning when fully connected.
+    """
+
+    kind: Literal["fully_connected", "convolutional"]
+    depth: int
+    width: int
+    w_std: float
+    b_std: float
+    pooling: Literal["average", "none"]
+    readout: Literal["flatten", "global_average"]
+
+
+def _check(architecture: Architecture) -> Architecture:
+    allowed = {
+        "kind": ("fully_connected", "convolutional"),
+        "pooling": ("average", "none"),
+        "readout": ("flatten", "global_average"),
+    }
+    for field, names in allowed.items():
+        value = getattr(architecture, field)
+        if value not in names:
+            raise ValueError(f"{field} is {value!r}, which is not one of {names}")
+    for field in ("depth", "width"):
+        value = getattr(architecture, field)
+        if value < 1:
+            raise ValueError(f"{field} is {value}, but a network needs at least 1")
+    for field in ("w_std", "b_std"):
+        value = getattr(architecture, field)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{field} is {value}, but must be finite and >= 0")
+    return architecture
+
+
+def fully_connected(
+    *,
+    depth: int = 3,
+    width: int = 1024,
+    w_std: float = math.sqrt(2.0),
+    b_std: float = 0.1,
+) -> Architecture:
+    """A fully connected ReLU network over the flattened input.
+
+    >>> fully_connected(depth=2, width=64).width
+    64
+
+    Args:
+      depth: number of hidden layers.
+      width: units of each hidden layer.
+      w_std: standard deviation of the weights before the division by sqrt(fan_in).
+      b_std: standard deviation of the biases.
+
+    Raises:
+      ValueError: depth or width below 1, or a negative or non-finite deviation.
+    """
+    return _check(
+        Architecture("fully_connected", depth, width, w_std, b_std, "none", "flatten")
+    )
+
+
+def convolutional(
+    *,
+    depth: int = 3,
+    width: int = 256,
+    w_std: float = math.sqrt(2.0),
+    b_std: float = 0.1,
+    pooling: Literal["average", "none"] = "average",
+    readout: Literal["flatten", "global_average"] = "flatten",
+) -> Architecture:
+    """A convolutional ReLU network over NHWC images: 3 x 3 kernels, zero padding.
+
+    >>> convolutional(depth=2, readout="global_average").pooling
+    'average'
+
+    Args:
+      depth: number of convolutions.
+      width: channels of each convolution.
+      w_std: standard deviation of the weights before the division by sqrt(fan_in).
+      b_std: standard deviation of the biases.
+      pooling: `"average"` (2 x 2 after each ReLU) or `"none"`.
+      readout: `"flatten"` or `"global_average"`.
+
+    Raises:
+      ValueError: depth or width below 1, a negative or non-finite deviation, or an
+        unknown pooling or readout.
+    """
+    return _check(
+        Architecture("convolutional", depth, width, w_std, b_std, pooling, readout)
+    )
+
+
+def _final_shape(
+    architecture: Architecture, input_shape: tuple[int, ...]
+) -> tuple[int, int]:
+    """Rows and columns of the last activation of a convolutional network."""
+    if len(input_shape) != 3:
+        raise ValueError(
+            "a convolutional network takes images of shape (height, width, channels), "
+            f"not inputs of shape {tuple(input_shape)}"
+        )
+    height, width, _ = input_shape
+    if architecture.pooling == "average":
+        height, width = height >> architecture.depth, width >> architecture.depth
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"images of {input_shape[0]} x {input_shape[1]} do not survive "
+            f"{architecture.depth} halvings by pooling: use a smaller depth or "
+            'pooling="none"'
+        )
+    return height, width
+
+
+def feature_size(
+    architecture: Architecture, *, input_shape: tuple[int, ...], networks: int
+) -> int:
+    """The number p of features that `features` returns per input.
+
+    >>> feature_size(convolutional(), input_shape=(28, 28, 1), networks=8)
+    18432
+
+    Args:
+      architecture: the network.
+      input_shape: the shape of one input, without the batch axis.
+      networks: the number of networks.
+
+    Raises:
+      ValueError: the input shape does not fit the architecture.
+    """
+    positions = 1
+    if architecture.kind == "convolutional":
+        height, width = _final_shape(architecture, input_shape)
+        if architecture.readout == "flatten":
+            positions = height * width
+    return networks * positions * architecture.width
+
+
+def init_networks(
+    key: PRNGKeyArray,
+    architecture: Architecture,
+    *,
+    input_shape: tuple[int, ...],
+    networks: int,
+    dtype: Any = jnp.float32,
+) -> Params:
+    """Draws the weights and biases of `networks` independent networks from N(0, 1).
+
+    Args:
+      key: random key.
+      architecture: the network.
+      input_shape: the shape of one input, without the batch axis.
+      networks: how many to draw.
+      dtype: floating type of the parameters.
+
+    Returns:
+      One dictionary per layer with `w`, of shape (networks, fan_in, width) or
+      (networks, 3, 3, channels_in, width), and `b`, of shape (networks, width). The
+      i-th network is the same whatever their number.
+
+    Raises:
+      ValueError: `networks` below 1, or an input shape that does not fit.
+    """
+    if networks < 1:
+        raise ValueError(f"networks is {networks}, but at least 1 is needed")
+    _check(architecture)
+    if architecture.kind == "convolutional":
+        _final_shape(architecture, input_shape)
+        first, kernel = input_shape[-1], (3, 3)
+    else:
+        first, kernel = math.prod(input_shape), ()
+    sizes = [first] + [architecture.width] * architecture.depth
+
+    def init_one(key: PRNGKeyArray) -> Params:
+        layers = []
+        for layer, (fan_in, fan_out) in enumerate(
+            zip(sizes[:-1], sizes[1:], strict=True)
+        ):
+            w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
+            w = jax.random.normal(w_key, (*kernel, fan_in, fan_out), dtype)
+            layers.append({"w": w, "b": jax.random.normal(b_key, (fan_out,), dtype)})
+        return layers
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(networks))
+    return jax.vmap(init_one)(keys)
+
+
+def _convolution(h: Array, w: Array) -> Array:
+    return jax.lax.conv_general_dilated(
+        h, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _average_pool(h: Array) -> Array:
+    n, height, width, channels = h.shape
+    h = h[:, : height // 2 * 2, : width // 2 * 2]
+    h = h.reshape(n, height // 2, 2, width // 2, 2, channels)
+    return h.mean(axis=(2, 4))
+
+
+def _one_network(params: Params, inputs: Array, architecture: Architecture) -> Array:
+    """The last activation of one network as rows, scaled by 1/sqrt(its length)."""
+    h = inputs
+    if architecture.kind == "fully_connected":
+        h = h.reshape(h.shape[0], -1)
+    for layer in params:
+        w = layer["w"]
+        w = w * (architecture.w_std / math.sqrt(math.prod(w.shape[:-1])))
+        h = h @ w if architecture.kind == "fully_connected" else _convolution(h, w)
+        bias = architecture.b_std * layer["b"]
+        h = jax.nn.relu(h + bias.reshape((1,) * (h.ndim - 1) + bias.shape))
+        if architecture.pooling == "average":
+            h = _average_pool(h)
+    if architecture.kind == "convolutional" and architecture.readout != "flatten":
+        h = h.mean(axis=(1, 2))
+    h = h.reshape(h.shape[0], -1)
+    return h / math.sqrt(h.shape[1])
+
+
+def features(
+    params: Params,
+    inputs: Float[Array, "n ..."],
+    *,
+    architecture: Architecture,
+    chunk: int | None = None,
+) -> Float[Array, "n p"]:
+    r"""Features of N random networks: concatenated last activations, scaled.
+
+    With h_k(x) the last hidden activation of network k (after its ReLU and pooling, and
+    after flattening or global averaging) and q its length,
+
+    .. math::
+        \phi(x) = \frac{1}{\sqrt{N q}} [h_1(x), \dots, h_N(x)], \qquad
+        \phi(x)^\top \phi(x') \to K(x, x'),
+
+    where K is the NNGP kernel of the hidden part. The kernel of the network with
+    its dense readout is :math:`w_{std}^2 K + b_{std}^2`; the readout adds nothing else.
+    For `"flatten"`, K is the mean over positions s of the activations' covariance
+    between (x, s) and (x', s); for `"global_average"`, the mean over all pairs of
+    positions. The error falls as 1/sqrt(N width).
+
+    Args:
+      params: from `init_networks`; every leaf has a leading axis of N networks.
+      inputs: inputs of the shape the networks were drawn for.
+      architecture: the network.
+      chunk: how many networks are evaluated at once (the rest wait their turn in a
+        `lax.map`): bounds the memory. Does not change the result.
+
+    Returns:
+      Features, p = N q, network by network.
+
+    Raises:
+      ValueError: `chunk` below 1, or inputs that do not fit the parameters.
+    """
+    networks = params[0]["b"].shape[0]
+    if chunk is None:
+        chunk = 1 if architecture.kind == "convolutional" else networks
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}, but at least 1 network runs at once")
+
+    def one(params_one: Params) -> Array:
+        return _one_network(params_one, inputs, architecture)
+
+    if chunk >= networks:
+        rows = jax.vmap(one)(params)
+    else:
+        rows = jax.lax.map(one, params, batch_size=chunk if chunk > 1 else None)
+    rows = jnp.swapaxes(rows, 0, 1) / math.sqrt(networks)
+    return rows.reshape(rows.shape[0], -1)
