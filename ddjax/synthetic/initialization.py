@@ -1,0 +1,129 @@
+"""Where a distilled set starts: real samples, k-means, or noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ddjax.data.problem import Problem
+
+__all__ = ["INITIALIZATIONS", "select"]
+
+INITIALIZATIONS = ("real", "random", "kmeans_centres", "kmeans", "noise")
+
+
+def select(
+    key: PRNGKeyArray, problem: Problem, *, per_class: int, how: str
+) -> tuple[Float[Array, "m *shape"], Int[Array, " m"]]:
+    """Chooses `m = per_class * classes` starting samples, ordered by class.
+
+    The same key gives the same samples bit by bit, on any number of cores.
+
+    Args:
+      key: the only source of randomness.
+      problem: a classification problem; only `problem.train` is looked at.
+      per_class: samples a class, >= 1.
+      how: one of
+        `real`: random real samples, the same number from each class;
+        `random`: random real samples regardless of class (so that a class may be
+        absent);
+        `kmeans_centres`: the centres of k-means within each class;
+        `kmeans`: the real samples nearest to those centres, each used once;
+        `noise`: N(0, 1) in preprocessed space, the same number for each class.
+
+    Returns:
+      Preprocessed inputs `(m, *shape)` float32 and labels `(m,)` int32.
+
+    Raises:
+      ValueError: an unknown `how`, `per_class` < 1, a problem without class labels, or
+        a class with fewer than `per_class` samples.
+    """
+    if how not in INITIALIZATIONS:
+        raise ValueError(
+            f"unknown initialization {how!r}; known: {', '.join(INITIALIZATIONS)}"
+        )
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    labels = _labels(problem)
+    balanced = np.repeat(np.arange(problem.classes, dtype=np.int32), per_class)
+    # NumPy draws from here on: the data may be a memory map that never sees a device.
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    if how == "noise":
+        shape = (len(balanced), *problem.train.inputs.shape[1:])
+        inputs = rng.standard_normal(shape, dtype=np.float32)
+        return jnp.asarray(inputs), jnp.asarray(balanced)
+    if how == "random":
+        chosen = _any_class(rng, labels, len(balanced))
+        return jnp.asarray(_take(problem, chosen)), jnp.asarray(labels[chosen])
+    members = _members(labels, problem, per_class)
+    if how == "kmeans_centres":
+        blocks = [_kmeans(rng, _take(problem, rows), per_class) for rows in members]
+        return jnp.asarray(np.concatenate(blocks)), jnp.asarray(balanced)
+    if how == "kmeans":
+        chosen = [_nearest_to_centres(rng, problem, r, per_class) for r in members]
+    else:
+        chosen = [rng.choice(rows, per_class, replace=False) for rows in members]
+    return jnp.asarray(_take(problem, np.concatenate(chosen))), jnp.asarray(balanced)
+
+
+def _labels(problem: Problem) -> np.ndarray:
+    targets = problem.train.targets
+    if problem.classes == 0 or targets is None or np.ndim(targets) != 1:
+        raise ValueError(
+            f"problem {problem.name!r} has no class labels to select samples by"
+        )
+    return np.asarray(targets).astype(np.int32)
+
+
+def _members(labels: np.ndarray, problem: Problem, per_class: int) -> list[np.ndarray]:
+    members = [np.flatnonzero(labels == c) for c in range(problem.classes)]
+    for label, rows in enumerate(members):
+        if len(rows) < per_class:
+            name = (problem.class_names or ())[label]
+            raise ValueError(
+                f"class {label} ({name}) of problem {problem.name!r} has {len(rows)} "
+                f"training samples, fewer than per_class={per_class}"
+            )
+    return members
+
+
+def _any_class(rng: np.random.Generator, labels: np.ndarray, m: int) -> np.ndarray:
+    if len(labels) < m:
+        raise ValueError(
+            f"{m} samples were asked for, but there are {len(labels)} to choose from"
+        )
+    chosen = rng.choice(len(labels), m, replace=False)
+    return chosen[np.argsort(labels[chosen], kind="stable")]
+
+
+def _take(problem: Problem, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(problem.train.inputs[rows], dtype=np.float32)
+
+
+def _kmeans(rng: np.random.Generator, inputs: np.ndarray, k: int) -> np.ndarray:
+    if k == 1:
+        return inputs.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    import threadpoolctl
+    from sklearn.cluster import KMeans
+
+    flat = inputs.reshape(len(inputs), -1)
+    seed = int(rng.integers(2**32))
+    # One thread: scikit-learn adds partial sums in the order in which threads finish.
+    with threadpoolctl.threadpool_limits(limits=1):
+        centres = KMeans(k, random_state=seed).fit(flat).cluster_centers_
+    return centres.astype(np.float32).reshape(k, *inputs.shape[1:])
+
+
+def _nearest_to_centres(
+    rng: np.random.Generator, problem: Problem, rows: np.ndarray, k: int
+) -> np.ndarray:
+    inputs = _take(problem, rows)
+    flat = inputs.reshape(len(inputs), -1)
+    centres = _kmeans(rng, inputs, k).reshape(k, -1)
+    free = np.ones(len(rows), dtype=bool)
+    chosen = np.empty(k, dtype=np.int64)
+    for i, centre in enumerate(centres):
+        distances = np.square(flat - centre).sum(axis=1)
+        chosen[i] = np.argmin(np.where(free, distances, np.inf))
+        free[chosen[i]] = False
+    return rows[chosen]

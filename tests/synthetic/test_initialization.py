@@ -1,0 +1,104 @@
+"""Tests of the initialisations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax import synthetic
+from tests.synthetic.problems import blobs
+
+KEY = 7
+
+
+def _key():
+    return jax.random.key(KEY)
+
+
+@pytest.mark.parametrize("device", [True, False])
+@pytest.mark.parametrize("shape", [(4,), (3, 3, 2)])
+@pytest.mark.parametrize("how", synthetic.INITIALIZATIONS)
+def test_shapes_order_and_determinism(how, shape, device):
+    problem = blobs(shape=shape, device=device)
+    inputs, labels = synthetic.select(_key(), problem, per_class=2, how=how)
+    assert inputs.shape == (6, *shape)
+    assert inputs.dtype == jnp.float32
+    assert labels.dtype == jnp.int32
+    assert (np.diff(labels) >= 0).all()
+    if how != "random":
+        np.testing.assert_array_equal(labels, [0, 0, 1, 1, 2, 2])
+    again, _ = synthetic.select(_key(), problem, per_class=2, how=how)
+    np.testing.assert_array_equal(inputs, again)
+
+
+@pytest.mark.parametrize("how", ["real", "random", "kmeans", "noise"])
+def test_another_key_gives_other_samples(how):
+    problem = blobs()
+    first, _ = synthetic.select(_key(), problem, per_class=4, how=how)
+    second, _ = synthetic.select(jax.random.key(8), problem, per_class=4, how=how)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("how", ["real", "random", "kmeans"])
+def test_real_samples_are_distinct_members_of_their_class(how):
+    problem = blobs()
+    inputs, labels = synthetic.select(_key(), problem, per_class=5, how=how)
+    real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.targets)
+    rows = [int(np.flatnonzero((real == x).all(axis=1))[0]) for x in np.array(inputs)]
+    assert len(set(rows)) == 15
+    np.testing.assert_array_equal(truth[rows], labels)
+
+
+def test_one_centre_is_the_class_mean():
+    problem = blobs()
+    centres, labels = synthetic.select(
+        _key(), problem, per_class=1, how="kmeans_centres"
+    )
+    real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.targets)
+    for centre, label in zip(np.asarray(centres), np.asarray(labels), strict=True):
+        np.testing.assert_allclose(centre, real[truth == label].mean(axis=0), rtol=1e-5)
+
+
+def test_k_means_finds_the_modes_of_a_class():
+    problem = blobs(classes=1, each=40)
+    inputs = np.asarray(problem.train.inputs).copy()
+    inputs[::2] += 100.0
+    problem = problem._replace(train=problem.train._replace(inputs=inputs))
+    for how in ("kmeans", "kmeans_centres"):
+        found, _ = synthetic.select(_key(), problem, per_class=2, how=how)
+        assert sorted(np.round(np.asarray(found).mean(axis=1), -2)) == [0, 100]
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_k_means_of_equal_samples_uses_each_once():
+    problem = blobs(classes=1, each=4)
+    same = np.ones((4, 4), np.float32)
+    problem = problem._replace(train=problem.train._replace(inputs=same))
+    inputs, _ = synthetic.select(_key(), problem, per_class=3, how="kmeans")
+    assert inputs.shape == (3, 4)
+
+
+def test_noise_is_standard_normal():
+    problem = blobs(shape=(40, 40))
+    inputs, _ = synthetic.select(_key(), problem, per_class=3, how="noise")
+    assert abs(float(inputs.mean())) < 0.05
+    assert abs(float(inputs.std()) - 1.0) < 0.05
+
+
+def test_errors():
+    problem = blobs(each=3)
+    with pytest.raises(ValueError, match=r"unknown initialization 'best'; known: real"):
+        synthetic.select(_key(), problem, per_class=1, how="best")
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        synthetic.select(_key(), problem, per_class=0, how="real")
+    for how in ("real", "kmeans", "kmeans_centres"):
+        with pytest.raises(ValueError, match=r"class 0 \(class 0\).* has 3 .*class=4"):
+            synthetic.select(_key(), problem, per_class=4, how=how)
+    with pytest.raises(ValueError, match="12 samples were asked for, but there are 9"):
+        synthetic.select(_key(), problem, per_class=4, how="random")
+    nameless = problem._replace(class_names=None)
+    with pytest.raises(ValueError, match="no class labels"):
+        synthetic.select(_key(), nameless, per_class=1, how="real")
+    unlabelled = problem._replace(train=problem.train._replace(targets=None))
+    with pytest.raises(ValueError, match="no class labels"):
+        synthetic.select(_key(), unlabelled, per_class=1, how="noise")
