@@ -1,0 +1,586 @@
+r"""Convex losses with their gradients, conjugates and dual domains.
+
+A loss :math:`\ell(y, f)` compares a target with a prediction and is convex in
+:math:`f`. Its conjugate in the prediction is
+
+.. math::
+    \ell^*(y, u) = \sup_f \; \langle u, f\rangle - \ell(y, f),
+
+which is `+inf` outside its domain. The dual variable of a prediction, used all
+through `ddjax.kernels.duality`, is :math:`a = -\partial \ell/\partial f`, so that
+conjugates are evaluated at the slope :math:`u = -a`.
+
+Three kinds:
+
+- *margin*: :math:`\ell(y, f) = g(y f)` with a **real** label `y`, the margin being
+  :math:`z = y f`. Labels may be learned, hence any real number. The multiplier
+  :math:`\alpha` of the SVM literature is :math:`a = \alpha y`.
+- *regression*: a function of :math:`f - y`.
+- *multiclass*: on rows of `c` predictions, targets one-hot or probabilities.
+
+Margin and regression losses act element by element on `(n,)` or `(n, c)` and are
+summed over columns: `(n, c)` targets of ±1 make one-vs-rest.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from numpy import ndarray
+
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "epsilon_insensitive",
+    "get",
+    "hinge",
+    "huber",
+    "logistic",
+    "multiclass_hinge",
+    "smoothed_hinge",
+    "softmax",
+    "squared",
+    "squared_hinge",
+]
+
+_Elementwise = Callable[[Array], Array]
+
+
+class Loss(NamedTuple):
+    r"""A convex loss as plain functions; hashable, so it can be a static argument.
+
+    All functions are jittable and differentiable, take targets first, and want targets
+    of the same shape as the predictions, `(n,)` or `(n, c)`.
+
+    Attributes:
+      name: the name under which `get` finds it.
+      value: `(targets, predictions) -> (n,)`, the loss of each sample.
+      gradient: `(targets, predictions) -> like predictions`, the derivative of the
+        value in the prediction; a subgradient where there is a kink.
+      conjugate: `(targets, slopes) -> (n,)`, :math:`\ell^*(y, u)`, `+inf` outside the
+        domain. A dual variable `a` enters as the slope `u = -a`.
+      feasible: `(targets, slopes) -> like slopes`, the Euclidean projection of the
+        slopes onto the domain of :math:`\ell^*(y, \cdot)`.
+      surrogate: `(targets, predictions) -> like predictions`, dual variables
+        `a` that depend smoothly on the predictions and are always feasible: exactly
+        `-gradient` for a smooth loss, a sigmoid or softmax in place of the step of the
+        others.
+      kind: what the targets are: "margin", "multiclass" or "regression".
+      smooth: whether the loss is differentiable everywhere.
+      settings: names and values of the loss's own parameters.
+    """
+
+    name: str
+    value: Callable[[Array, Array], Array]
+    gradient: Callable[[Array, Array], Array]
+    conjugate: Callable[[Array, Array], Array]
+    feasible: Callable[[Array, Array], Array]
+    surrogate: Callable[[Array, Array], Array]
+    kind: Literal["margin", "multiclass", "regression"]
+    smooth: bool
+    settings: tuple[tuple[str, float], ...] = ()
+
+
+def _pair(
+    targets: Float[Array | ndarray, "n *c"], others: Float[Array | ndarray, "n *c"]
+) -> tuple[Array, Array]:
+    """Both as arrays of the dtype of the second; refuses to broadcast."""
+    others = jnp.asarray(others)
+    targets = jnp.asarray(targets)
+    if targets.shape != others.shape:
+        raise ValueError(
+            f"targets have shape {targets.shape} but predictions or slopes have shape "
+            f"{others.shape}; they must be equal, (n,) or (n, c)"
+        )
+    if targets.ndim not in (1, 2):
+        raise ValueError(f"expected shape (n,) or (n, c), got {targets.shape}")
+    return targets.astype(others.dtype), others
+
+
+def _per_sample(values: Array) -> Array:
+    return values if values.ndim == 1 else jnp.sum(values, axis=1)
+
+
+def _entropy_term(weights: Array) -> Array:
+    """`w log w` with the limit 0 at 0 and a finite derivative there."""
+    # The inner `where` keeps the derivative free of 0 * inf: at a saturated dual
+    # variable the true chain-rule product tends to 0.
+    positive = weights > 0
+    return weights * jnp.log(jnp.where(positive, weights, 1.0))
+
+
+# --- margin losses ---------------------------------------------------------------
+
+
+def _margin_loss(
+    name: str,
+    *,
+    value: _Elementwise,
+    multiplier: _Elementwise,
+    smooth_multiplier: _Elementwise | None = None,
+    conjugate: _Elementwise,
+    upper: float,
+    settings: tuple[tuple[str, float], ...] = (),
+) -> Loss:
+    r"""Builds :math:`\ell(y, f) = g(y f)` from functions of one variable.
+
+    Args:
+      name: its name.
+      value: `g(z)`.
+      multiplier: :math:`\alpha(z) = -g'(z)`.
+      smooth_multiplier: smooth stand-in for `multiplier`; None when g is smooth.
+      conjugate: :math:`g^*(-\alpha)`, for :math:`\alpha` in `[0, upper]`.
+      upper: largest multiplier, `inf` allowed.
+      settings: parameters of the loss.
+    """
+
+    def loss_value(targets, predictions):
+        targets, predictions = _pair(targets, predictions)
+        return _per_sample(value(targets * predictions))
+
+    def loss_gradient(targets, predictions):
+        targets, predictions = _pair(targets, predictions)
+        return -targets * multiplier(targets * predictions)
+
+    def loss_conjugate(targets, slopes):
+        # For y = 0 the loss is the constant g(0), so the domain is {0} and the
+        # conjugate there is -g(0). For y != 0 it is g*(u / y): monotone rounding
+        # keeps (alpha * y) / y inside [0, upper] whenever alpha is.
+        targets, slopes = _pair(targets, slopes)
+        flat = targets == 0
+        alpha = -slopes / jnp.where(flat, 1.0, targets)
+        inside = (alpha >= 0) & (alpha <= upper)
+        finite = conjugate(jnp.where(inside & ~flat, alpha, 0.0))
+        ordinary = jnp.where(inside, finite, jnp.inf)
+        constant = jnp.where(slopes == 0, -value(jnp.zeros_like(slopes)), jnp.inf)
+        return _per_sample(jnp.where(flat, constant, ordinary))
+
+    def loss_feasible(targets, slopes):
+        targets, slopes = _pair(targets, slopes)
+        flat = targets == 0
+        alpha = jnp.clip(-slopes / jnp.where(flat, 1.0, targets), 0.0, upper)
+        return jnp.where(flat, 0.0, -alpha * targets)
+
+    def loss_surrogate(targets, predictions):
+        targets, predictions = _pair(targets, predictions)
+        return targets * (smooth_multiplier or multiplier)(targets * predictions)
+
+    return Loss(
+        name=name,
+        value=loss_value,
+        gradient=loss_gradient,
+        conjugate=loss_conjugate,
+        feasible=loss_feasible,
+        surrogate=loss_surrogate,
+        kind="margin",
+        smooth=smooth_multiplier is None,
+        settings=settings,
+    )
+
+
+@functools.cache
+def logistic() -> Loss:
+    r"""Logistic loss, :math:`g(z) = \log(1 + e^{-z})`.
+
+    .. math::
+        \alpha = \sigma(-z), \qquad
+        g^*(-\alpha) = \alpha\log\alpha + (1-\alpha)\log(1-\alpha), \quad
+        0 \le \alpha \le 1.
+
+    Source: DGKIP, section 3.3. The dual printed there lacks the factor
+    :math:`1/\lambda` of the quadratic term and the minus sign of both terms.
+    """
+    return _margin_loss(
+        "logistic",
+        value=lambda z: jax.nn.softplus(-z),
+        multiplier=lambda z: jax.nn.sigmoid(-z),
+        conjugate=lambda alpha: _entropy_term(alpha) + _entropy_term(1.0 - alpha),
+        upper=1.0,
+    )
+
+
+def _hinge_value(margins: Array) -> Array:
+    return jnp.where(margins < 1, 1.0 - margins, 0.0)
+
+
+@functools.cache
+def hinge() -> Loss:
+    r"""Hinge loss of the support vector machine, :math:`g(z) = \max(0, 1 - z)`.
+
+    .. math::
+        \alpha = 1[z < 1], \qquad g^*(-\alpha) = -\alpha, \quad 0 \le \alpha \le 1.
+
+    The surrogate multiplier is :math:`\sigma(1 - z)`, strictly inside the domain, so
+    that a gap formed with it is a valid bound. Source: DGKIP, appendix C.
+    """
+    return _margin_loss(
+        "hinge",
+        value=_hinge_value,
+        multiplier=lambda z: jnp.where(z < 1, 1.0, 0.0).astype(z.dtype),
+        smooth_multiplier=lambda z: jax.nn.sigmoid(1.0 - z),
+        conjugate=lambda alpha: -alpha,
+        upper=1.0,
+    )
+
+
+@functools.cache
+def smoothed_hinge(*, gamma: float = 1.0) -> Loss:
+    r"""Hinge loss with its corner rounded over a width :math:`\gamma`.
+
+    .. math::
+        g(z) = \begin{cases} 0 & z \ge 1 \\ (1-z)^2/(2\gamma) & 1-\gamma < z < 1 \\
+        1 - z - \gamma/2 & z \le 1-\gamma \end{cases}, \qquad
+        g^*(-\alpha) = -\alpha + \gamma\alpha^2/2, \quad 0 \le \alpha \le 1,
+
+    and :math:`\alpha = \mathrm{clip}((1-z)/\gamma, 0, 1)`.
+
+    Args:
+      gamma: width of the rounded corner, > 0, in units of the margin.
+
+    Raises:
+      ValueError: `gamma` is not positive.
+    """
+    if not gamma > 0:
+        raise ValueError(f"smoothed_hinge needs gamma > 0, got {gamma}")
+
+    def multiplier(margins):
+        return jnp.clip((1.0 - margins) / gamma, 0.0, 1.0)
+
+    def value(margins):
+        alpha = multiplier(margins)
+        return alpha * (1.0 - margins) - 0.5 * gamma * jnp.square(alpha)
+
+    return _margin_loss(
+        "smoothed_hinge",
+        value=value,
+        multiplier=multiplier,
+        conjugate=lambda alpha: 0.5 * gamma * jnp.square(alpha) - alpha,
+        upper=1.0,
+        settings=(("gamma", float(gamma)),),
+    )
+
+
+@functools.cache
+def squared_hinge() -> Loss:
+    r"""Squared hinge loss, :math:`g(z) = \max(0, 1-z)^2`.
+
+    .. math::
+        \alpha = 2\max(0, 1-z), \qquad g^*(-\alpha) = -\alpha + \alpha^2/4, \quad
+        \alpha \ge 0.
+    """
+    return _margin_loss(
+        "squared_hinge",
+        value=lambda z: jnp.square(_hinge_value(z)),
+        multiplier=lambda z: 2.0 * _hinge_value(z),
+        conjugate=lambda alpha: 0.25 * jnp.square(alpha) - alpha,
+        upper=float("inf"),
+    )
+
+
+# --- regression losses -----------------------------------------------------------
+
+
+def _regression_loss(
+    name: str,
+    *,
+    value: _Elementwise,
+    slope: _Elementwise,
+    smooth_slope: _Elementwise | None = None,
+    conjugate: _Elementwise,
+    bound: float,
+    settings: tuple[tuple[str, float], ...] = (),
+) -> Loss:
+    r"""Builds :math:`\ell(y, f) = h(f - y)` for an even convex `h`.
+
+    Then :math:`\ell^*(y, u) = u y + h^*(u)` on :math:`|u| \le` `bound`.
+    """
+
+    def loss_value(targets, predictions):
+        targets, predictions = _pair(targets, predictions)
+        return _per_sample(value(predictions - targets))
+
+    def loss_gradient(targets, predictions):
+        targets, predictions = _pair(targets, predictions)
+        return slope(predictions - targets)
+
+    def loss_conjugate(targets, slopes):
+        targets, slopes = _pair(targets, slopes)
+        inside = jnp.abs(slopes) <= bound
+        finite = slopes * targets + conjugate(jnp.where(inside, slopes, 0.0))
+        return _per_sample(jnp.where(inside, finite, jnp.inf))
+
+    def loss_feasible(targets, slopes):
+        _, slopes = _pair(targets, slopes)
+        return jnp.clip(slopes, -bound, bound)
+
+    def loss_surrogate(targets, predictions):
+        targets, predictions = _pair(targets, predictions)
+        return -(smooth_slope or slope)(predictions - targets)
+
+    return Loss(
+        name=name,
+        value=loss_value,
+        gradient=loss_gradient,
+        conjugate=loss_conjugate,
+        feasible=loss_feasible,
+        surrogate=loss_surrogate,
+        kind="regression",
+        smooth=smooth_slope is None,
+        settings=settings,
+    )
+
+
+@functools.cache
+def squared() -> Loss:
+    r"""Squared loss, :math:`\ell(y, f) = (f - y)^2/2`; with it DGKIP contains KIP.
+
+    .. math:: \ell^*(y, u) = u y + u^2/2 .
+    """
+    return _regression_loss(
+        "squared",
+        value=lambda r: 0.5 * jnp.square(r),
+        slope=lambda r: r,
+        conjugate=lambda u: 0.5 * jnp.square(u),
+        bound=float("inf"),
+    )
+
+
+@functools.cache
+def huber(*, delta: float = 1.0) -> Loss:
+    r"""Huber loss: quadratic up to :math:`\delta`, then linear.
+
+    .. math::
+        h(r) = \begin{cases} r^2/2 & |r| \le \delta \\ \delta|r| - \delta^2/2 &
+        |r| > \delta \end{cases}, \qquad
+        \ell^*(y, u) = u y + u^2/2, \quad |u| \le \delta.
+
+    Args:
+      delta: where the loss becomes linear, > 0, in units of the targets.
+
+    Raises:
+      ValueError: `delta` is not positive.
+    """
+    if not delta > 0:
+        raise ValueError(f"huber needs delta > 0, got {delta}")
+
+    def slope(residuals):
+        return jnp.clip(residuals, -delta, delta)
+
+    return _regression_loss(
+        "huber",
+        value=lambda r: slope(r) * (r - 0.5 * slope(r)),
+        slope=slope,
+        conjugate=lambda u: 0.5 * jnp.square(u),
+        bound=float(delta),
+        settings=(("delta", float(delta)),),
+    )
+
+
+@functools.cache
+def epsilon_insensitive(*, epsilon: float = 0.1) -> Loss:
+    r"""The loss of support vector regression, :math:`\max(0, |f - y| - \epsilon)`.
+
+    .. math:: \ell^*(y, u) = u y + \epsilon|u|, \quad |u| \le 1 .
+
+    The surrogate slope is :math:`\sigma(r - \epsilon) - \sigma(-r - \epsilon)` with
+    `r = f - y`, as for the hinge.
+
+    Args:
+      epsilon: half width of the dead zone, >= 0, in units of the targets.
+
+    Raises:
+      ValueError: `epsilon` is negative.
+    """
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon_insensitive needs epsilon >= 0, got {epsilon}")
+
+    def value(residuals):
+        excess = jnp.abs(residuals) - epsilon
+        return jnp.where(excess > 0, excess, 0.0)
+
+    def slope(residuals):
+        return jnp.where(jnp.abs(residuals) > epsilon, jnp.sign(residuals), 0.0)
+
+    def smooth_slope(residuals):
+        return jax.nn.sigmoid(residuals - epsilon) - jax.nn.sigmoid(
+            -residuals - epsilon
+        )
+
+    return _regression_loss(
+        "epsilon_insensitive",
+        value=value,
+        slope=slope,
+        smooth_slope=smooth_slope,
+        conjugate=lambda u: epsilon * jnp.abs(u),
+        bound=1.0,
+        settings=(("epsilon", float(epsilon)),),
+    )
+
+
+# --- multiclass losses -----------------------------------------------------------
+
+
+def _rows(
+    targets: Float[Array | ndarray, "n c"], others: Float[Array | ndarray, "n c"]
+) -> tuple[Array, Array]:
+    targets, others = _pair(targets, others)
+    if targets.ndim != 2:
+        raise ValueError(
+            f"multiclass losses want one row of c numbers per sample, shape (n, c); "
+            f"got shape {targets.shape}"
+        )
+    return targets, others
+
+
+def _on_simplex(points: Array) -> Array:
+    """Whether each row is a probability vector, to rounding in the sum."""
+    slack = 16 * points.shape[1] * jnp.finfo(points.dtype).eps
+    return jnp.all(points >= 0, axis=1) & (jnp.abs(points.sum(axis=1) - 1.0) <= slack)
+
+
+def _project_to_simplex(points: Array) -> Array:
+    """Euclidean projection of each row onto the probability simplex."""
+    ordered = -jnp.sort(-points, axis=1)
+    excess = jnp.cumsum(ordered, axis=1) - 1.0
+    rank = jnp.arange(1, points.shape[1] + 1, dtype=points.dtype)[None, :]
+    # The threshold of the largest rank whose entry stays positive.
+    keep = ordered * rank > excess
+    size = jnp.maximum(jnp.sum(keep, axis=1, keepdims=True), 1)
+    total = jnp.take_along_axis(excess, size - 1, axis=1)
+    projected = jnp.maximum(points - total / size.astype(points.dtype), 0.0)
+    return projected / jnp.sum(projected, axis=1, keepdims=True)
+
+
+def _simplex_feasible(targets: Array, slopes: Array) -> Array:
+    targets, slopes = _rows(targets, slopes)
+    return _project_to_simplex(slopes + targets) - targets
+
+
+def _softmax_value(targets: Array, predictions: Array) -> Array:
+    targets, predictions = _rows(targets, predictions)
+    top = jax.lax.stop_gradient(jnp.max(predictions, axis=1, keepdims=True))
+    shifted = predictions - top
+    # Written around the largest prediction, so that a confident right answer keeps
+    # its digits; the last term is 0 for targets that sum to one.
+    rest = top[:, 0] * (1.0 - jnp.sum(targets, axis=1))
+    return jax.nn.logsumexp(shifted, axis=1) - jnp.sum(targets * shifted, axis=1) + rest
+
+
+def _softmax_gradient(targets: Array, predictions: Array) -> Array:
+    targets, predictions = _rows(targets, predictions)
+    return jax.nn.softmax(predictions, axis=1) - targets
+
+
+def _softmax_conjugate(targets: Array, slopes: Array) -> Array:
+    targets, slopes = _rows(targets, slopes)
+    points = slopes + targets
+    entropy = jnp.sum(_entropy_term(jnp.maximum(points, 0.0)), axis=1)
+    return jnp.where(_on_simplex(points), entropy, jnp.inf)
+
+
+@functools.cache
+def softmax() -> Loss:
+    r"""Softmax cross-entropy with hard or soft labels.
+
+    .. math::
+        \ell(y, f) = \log\sum_k e^{f_k} - \langle y, f\rangle, \qquad
+        \ell^*(y, u) = \sum_k s_k\log s_k, \quad s = u + y \in \Delta,
+
+    with :math:`\Delta` the probability simplex. The dual variable is
+    :math:`a = y - \mathrm{softmax}(f)`. For `y` on the simplex this is the
+    cross-entropy; off it, it stays convex and conjugate and value still match.
+    """
+    return Loss(
+        name="softmax",
+        value=_softmax_value,
+        gradient=_softmax_gradient,
+        conjugate=_softmax_conjugate,
+        feasible=_simplex_feasible,
+        surrogate=lambda targets, predictions: -_softmax_gradient(targets, predictions),
+        kind="multiclass",
+        smooth=True,
+    )
+
+
+def _crammer_singer_value(targets: Array, predictions: Array) -> Array:
+    targets, predictions = _rows(targets, predictions)
+    top = jnp.max(predictions + 1.0 - targets, axis=1)
+    return top - jnp.sum(targets * predictions, axis=1)
+
+
+def _crammer_singer_gradient(targets: Array, predictions: Array) -> Array:
+    targets, predictions = _rows(targets, predictions)
+    winner = jnp.argmax(predictions + 1.0 - targets, axis=1)
+    return jax.nn.one_hot(winner, targets.shape[1], dtype=targets.dtype) - targets
+
+
+def _crammer_singer_conjugate(targets: Array, slopes: Array) -> Array:
+    targets, slopes = _rows(targets, slopes)
+    points = slopes + targets
+    finite = jnp.sum(points * (targets - 1.0), axis=1)
+    return jnp.where(_on_simplex(points), finite, jnp.inf)
+
+
+def _crammer_singer_surrogate(targets: Array, predictions: Array) -> Array:
+    targets, predictions = _rows(targets, predictions)
+    return targets - jax.nn.softmax(predictions + 1.0 - targets, axis=1)
+
+
+@functools.cache
+def multiclass_hinge() -> Loss:
+    r"""Multiclass hinge loss of Crammer and Singer.
+
+    .. math::
+        \ell(y, f) = \max_k (f_k + 1 - y_k) - \langle y, f\rangle, \qquad
+        \ell^*(y, u) = -\langle s, 1 - y\rangle, \quad s = u + y \in \Delta .
+
+    For one-hot `y` this is :math:`\max(0, 1 + \max_{k\ne y} f_k - f_y)`; soft labels
+    are allowed. The surrogate dual is :math:`y - \mathrm{softmax}(f + 1 - y)`.
+    """
+    return Loss(
+        name="multiclass_hinge",
+        value=_crammer_singer_value,
+        gradient=_crammer_singer_gradient,
+        conjugate=_crammer_singer_conjugate,
+        feasible=_simplex_feasible,
+        surrogate=_crammer_singer_surrogate,
+        kind="multiclass",
+        smooth=False,
+    )
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "logistic": logistic,
+    "hinge": hinge,
+    "smoothed_hinge": smoothed_hinge,
+    "squared_hinge": squared_hinge,
+    "squared": squared,
+    "huber": huber,
+    "epsilon_insensitive": epsilon_insensitive,
+    "softmax": softmax,
+    "multiclass_hinge": multiclass_hinge,
+}
+
+
+def get(name: str, **settings: float) -> Loss:
+    """The loss of that name; the same object every time for the same settings.
+
+    Args:
+      name: a key of `LOSSES`.
+      **settings: parameters of the loss: `gamma` of `smoothed_hinge`, `delta` of
+        `huber`, `epsilon` of `epsilon_insensitive`.
+
+    Raises:
+      ValueError: unknown name, or a setting that the loss does not have.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"unknown loss {name!r}; one of {', '.join(LOSSES)}")
+    try:
+        return LOSSES[name](**settings)
+    except TypeError as error:
+        raise ValueError(
+            f"loss {name!r} does not take the settings {sorted(settings)}: {error}"
+        ) from error
