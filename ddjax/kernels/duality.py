@@ -1,0 +1,322 @@
+r"""Primal and dual of regularised empirical risk, and what their gap certifies.
+
+On a set of features :math:`\phi_i` with targets :math:`y_i`, for a convex loss and
+:math:`\lambda > 0`,
+
+.. math::
+    P(\theta) = \sum_i \ell(y_i, \phi_i^\top\theta) + \tfrac{\lambda}{2}\|\theta\|^2,
+    \qquad
+    D(a) = -\sum_i \ell^*(y_i, -a_i)
+    - \tfrac{1}{2\lambda}\Big\|\sum_i \phi_i a_i^\top\Big\|^2 ,
+
+with one dual variable per prediction, :math:`a_i = -\partial\ell_i` at the optimum
+(:math:`a_i = \alpha_i y_i` in the notation of support vector machines). With several
+outputs :math:`\theta` is a matrix `(p, c)` and norms are Frobenius norms.
+
+For any :math:`\theta` and any feasible `a`, with
+:math:`v = \lambda\theta - \sum_i \phi_i a_i^\top`,
+
+.. math::
+    P(\theta) - D(a) = \sum_i \big[\ell(y_i, f_i) + \ell^*(y_i, -a_i)
+    + \langle a_i, f_i\rangle\big] + \frac{\|v\|^2}{2\lambda},
+    \qquad f_i = \phi_i^\top\theta .
+
+Every bracket is a Fenchel-Young slack, non-negative and zero exactly when
+:math:`-a_i \in \partial\ell(y_i, f_i)`. For a differentiable loss and
+:math:`a_i = -\nabla\ell_i` the brackets vanish, :math:`v = \nabla P(\theta)`, and
+
+.. math:: P(\theta) - D(a) = \|\nabla P(\theta)\|^2 / (2\lambda).
+
+Numbers: :math:`\lambda` is often as small as 1e-6 per sample, and both terms of
+:math:`P - D` carry quantities of size :math:`\|\sum \phi a\|^2/\lambda` that cancel.
+In float32 the literal difference `primal - dual` then has no correct digit, and so
+has `kernel_gap`, which knows :math:`\|v\|^2` only as a sum of kernel entries. `gap`
+uses the right-hand sides above, whose terms are all non-negative: its relative error
+is that of `v`.
+
+Source: "Dataset Distillation via Duality Gap" (DGKIP), equations 1 to 9. The dual
+printed there drops :math:`1/\lambda`; the identity for differentiable losses is not in
+the paper.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from numpy import ndarray
+
+from ddjax.kernels.losses import Loss
+
+__all__ = [
+    "dual",
+    "gap",
+    "kernel_gap",
+    "kkt_duals",
+    "primal",
+]
+
+Form = Literal["auto", "full", "gradient_norm"]
+_Real = Array | ndarray
+_Scalar = float | int | Float[Array | ndarray, ""]
+
+
+def _product(left: _Real, right: _Real) -> Array:
+    # Accelerators round float32 products to fewer digits by default; divided by
+    # lambda that error would drown the gap.
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def _positive(ridge: _Scalar, name: str = "ridge") -> None:
+    """Refuses a ridge known to be non-positive; traced values pass."""
+    if isinstance(ridge, jax.core.Tracer):
+        return
+    if not float(ridge) > 0:
+        raise ValueError(f"{name} must be > 0 (the bounds divide by it), got {ridge}")
+
+
+def _matching(
+    weights: _Real, features: _Real, targets: _Real, *, what: str = "weights"
+) -> None:
+    """Refuses shapes that do not fit together."""
+    if features.ndim != 2 or weights.shape[:1] != features.shape[1:]:
+        raise ValueError(
+            f"features {features.shape} must be (n, p) and {what} {weights.shape} "
+            f"(p,) or (p, c)"
+        )
+    if targets.shape != (features.shape[0], *weights.shape[1:]):
+        raise ValueError(
+            f"targets have shape {targets.shape}; features {features.shape} and "
+            f"{what} {weights.shape} call for "
+            f"{(features.shape[0], *weights.shape[1:])}"
+        )
+
+
+def kkt_duals(
+    targets: Float[_Real, "n *c"],
+    predictions: Float[_Real, "n *c"],
+    *,
+    loss: Loss,
+    surrogate: bool = True,
+) -> Float[Array, "n *c"]:
+    r"""Feasible dual variables from the optimality condition, equation 9.
+
+    .. math:: a_i = -\partial_f\, \ell(y_i, f_i)
+
+    Args:
+      targets: as the loss wants them.
+      predictions: :math:`f_i = \phi_i^\top\theta`, like targets.
+      loss: the loss.
+      surrogate: for a loss with kinks, use the smooth stand-in through which gradients
+        flow, e.g. :math:`y\,\sigma(1 - y f)` for the hinge (appendix C); False gives a
+        subgradient. No difference for a smooth loss.
+
+    Returns:
+      Dual variables like `predictions`, always feasible.
+    """
+    if surrogate:
+        return loss.surrogate(targets, predictions)
+    return -loss.gradient(targets, predictions)
+
+
+def primal(
+    weights: Float[_Real, "p *c"],
+    features: Float[_Real, "n p"],
+    targets: Float[_Real, "n *c"],
+    *,
+    loss: Loss,
+    ridge: _Scalar,
+) -> Float[Array, ""]:
+    r"""The primal objective :math:`P(\theta)`, equation 1.
+
+    Args:
+      weights: :math:`\theta`.
+      features: rows :math:`\phi_i`.
+      targets: as the loss wants them, one row per sample.
+      loss: the loss.
+      ridge: :math:`\lambda > 0`, absolute (losses are summed, not averaged).
+
+    Raises:
+      ValueError: shapes do not fit, or a concrete `ridge` is not positive.
+    """
+    _positive(ridge)
+    _matching(weights, features, targets)
+    values = loss.value(targets, _product(features, weights))
+    return jnp.sum(values) + 0.5 * ridge * jnp.sum(jnp.square(weights))
+
+
+def dual(
+    duals: Float[_Real, "n *c"],
+    features: Float[_Real, "n p"] | None = None,
+    targets: Float[_Real, "n *c"] | None = None,
+    *,
+    loss: Loss,
+    ridge: _Scalar,
+    gram: Float[_Real, "n n"] | None = None,
+) -> Float[Array, ""]:
+    r"""The dual objective :math:`D(a)`, equation 2 with its :math:`1/\lambda`.
+
+    Args:
+      duals: one dual variable per prediction; `-inf` comes back when infeasible.
+      features: rows :math:`\phi_i`; or give `gram`.
+      targets: as the loss wants them.
+      loss: the loss.
+      ridge: :math:`\lambda > 0`.
+      gram: :math:`\phi_i^\top\phi_j`, instead of features.
+
+    Raises:
+      ValueError: not exactly one of `features` and `gram`; targets missing; a concrete
+        `ridge` is not positive.
+    """
+    _positive(ridge)
+    if (features is None) == (gram is None):
+        raise ValueError("dual needs exactly one of features and gram")
+    if targets is None:
+        raise ValueError("dual needs targets")
+    if features is not None:
+        norm = jnp.sum(jnp.square(_product(features.T, duals)))
+    else:
+        norm = jnp.sum(duals * _product(gram, duals))
+    return -jnp.sum(loss.conjugate(targets, -duals)) - norm / (2.0 * ridge)
+
+
+def _slack(targets: Array, predictions: Array, duals: Array, loss: Loss) -> Array:
+    """Fenchel-Young slack of each sample, >= 0."""
+    inner = duals * predictions
+    inner = inner if inner.ndim == 1 else jnp.sum(inner, axis=1)
+    slack = loss.value(targets, predictions) + loss.conjugate(targets, -duals) + inner
+    # Rounding alone can make it negative; the gradient is left as it is.
+    return slack + jax.lax.stop_gradient(jnp.maximum(slack, 0.0) - slack)
+
+
+def _choose(
+    form: Form,
+    targets: Array,
+    predictions: Array,
+    duals: _Real | None,
+    loss: Loss,
+) -> tuple[Array, Array | None]:
+    """Dual variables, and the slack of each sample where it does not vanish."""
+    if form not in ("auto", "full", "gradient_norm"):
+        raise ValueError(
+            f"form must be 'auto', 'full' or 'gradient_norm', got {form!r}"
+        )
+    exact = duals is None and loss.smooth
+    if form == "gradient_norm" and not exact:
+        raise ValueError(
+            f"form='gradient_norm' is the gap only for a differentiable loss with its "
+            f"own KKT duals; got loss {loss.name!r}"
+            + ("" if duals is None else " with duals given")
+            + "; use form='full'"
+        )
+    if duals is None:
+        duals = kkt_duals(targets, predictions, loss=loss)
+    if exact and form != "full":
+        return duals, None
+    return jnp.asarray(duals), _slack(targets, predictions, duals, loss)
+
+
+def gap(
+    weights: Float[_Real, "p *c"],
+    features: Float[_Real, "n p"],
+    targets: Float[_Real, "n *c"],
+    *,
+    loss: Loss,
+    ridge: _Scalar,
+    form: Form = "auto",
+    duals: Float[_Real, "n *c"] | None = None,
+) -> Float[Array, ""]:
+    r"""Duality gap :math:`P(\theta) - D(a)` at given weights, from features.
+
+    Two forms, the same number for a differentiable loss (see the module):
+
+    .. math::
+        G = \sum_i \big[\ell_i + \ell_i^* + \langle a_i, f_i\rangle\big]
+        + \frac{\|\lambda\theta - \Phi^\top a\|^2}{2\lambda}
+        \quad\text{("full")}, \qquad
+        G = \frac{\|\nabla P(\theta)\|^2}{2\lambda} \quad\text{("gradient_norm")}.
+
+    Costs O(n p c), with no n x n kernel. Differentiable in weights, features and
+    (learned) targets.
+
+    Args:
+      weights: :math:`\theta`, typically of the real data.
+      features: rows :math:`\phi_i` of the distilled set.
+      targets: its targets.
+      loss: the loss.
+      ridge: :math:`\lambda > 0` of the distilled problem.
+      form: "full" holds for every loss and every feasible dual; "gradient_norm" only
+        for differentiable losses with the KKT duals; "auto" takes the latter where it
+        is exact.
+      duals: feasible dual variables; None takes `kkt_duals` (surrogate where the loss
+        has kinks).
+
+    Returns:
+      The gap, >= 0; `inf` for infeasible `duals`.
+
+    Raises:
+      ValueError: shapes do not fit, a concrete `ridge` is not positive, or the form is
+        not a bound for this loss.
+    """
+    _positive(ridge)
+    _matching(weights, features, targets)
+    predictions = _product(features, weights)
+    duals, slack = _choose(form, targets, predictions, duals, loss)
+    residual = ridge * weights - _product(features.T, duals)
+    value = jnp.sum(jnp.square(residual)) / (2.0 * ridge)
+    return value if slack is None else value + jnp.sum(slack)
+
+
+def kernel_gap(
+    predictions: Float[_Real, "n *c"],
+    squared_norm: _Scalar,
+    gram: Float[_Real, "n n"],
+    targets: Float[_Real, "n *c"],
+    *,
+    loss: Loss,
+    ridge: _Scalar,
+    form: Form = "auto",
+    duals: Float[_Real, "n *c"] | None = None,
+) -> Float[Array, ""]:
+    r"""Duality gap from kernel values alone, for exact (infinite-width) kernels.
+
+    With the reference solution known by its predictions on the distilled set and its
+    norm, :math:`\|v\|^2/(2\lambda)` of `gap` becomes
+
+    .. math::
+        \tfrac{\lambda}{2}\|\theta\|^2 - \sum_i\langle a_i, f_i\rangle
+        + \tfrac{1}{2\lambda}\sum_{ij} k(x_i, x_j)\langle a_i, a_j\rangle .
+
+    For a reference :math:`\theta = \frac{1}{\lambda_O}\sum_j a_j^O \phi(x_j^O)`,
+    predictions are :math:`K_{SO}\,a^O/\lambda_O` and the squared norm is
+    :math:`\langle a^O, K_{OO}\,a^O\rangle/\lambda_O^2`. The three terms cancel near a
+    good distilled set: use float64 for a certificate (see the module).
+
+    Args:
+      predictions: :math:`f_i = \phi(x_i)^\top\theta` of the reference on the set.
+      squared_norm: :math:`\|\theta\|^2` of the reference.
+      gram: kernel matrix of the set.
+      targets: targets of the set.
+      loss: the loss.
+      ridge: :math:`\lambda > 0` of the set's problem.
+      form: as in `gap`.
+      duals: as in `gap`.
+
+    Returns:
+      The gap; rounding may make it slightly negative.
+
+    Raises:
+      ValueError: shapes do not fit, a concrete `ridge` is not positive, or the form is
+        not a bound for this loss.
+    """
+    _positive(ridge)
+    count = predictions.shape[0]
+    if gram.shape != (count, count) or targets.shape != predictions.shape:
+        raise ValueError(
+            f"predictions {predictions.shape}, targets {targets.shape} and gram "
+            f"{gram.shape} must be (n, ...), (n, ...) and (n, n)"
+        )
+    duals, slack = _choose(form, targets, predictions, duals, loss)
+    inner = jnp.sum(duals * (_product(gram, duals) / (2.0 * ridge) - predictions))
+    value = 0.5 * ridge * squared_norm + inner
+    return value if slack is None else value + jnp.sum(slack)
