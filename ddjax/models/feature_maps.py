@@ -5,6 +5,7 @@ was made for, and what it is probed with, are both named by a `FeatureMap`: smal
 hashable, JSON-able, and enough to rebuild the very same random networks.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ddjax.kernels import infinite_width, random_features
+from ddjax.kernels import random_features
 from ddjax.kernels.random_features import Architecture
 
 __all__ = [
@@ -171,20 +172,19 @@ def build(
         raise ValueError(
             f"feature map {feature_map.kind!r} has no features; use kernel() instead"
         )
-    architecture, readout = feature_map.architecture, feature_map.readout
+    architecture = feature_map.architecture
     words = jnp.asarray(feature_map.key_data, jnp.uint32)
     key = jax.random.wrap_key_data(words, impl=feature_map.key_impl)
     params = random_features.init_networks(
         key, architecture, input_shape=input_shape, networks=feature_map.networks
     )
 
-    def features(params: Any, inputs: Array) -> Array:
-        found = random_features.features(
-            params, inputs, architecture=architecture, chunk=chunk
-        )
-        return _with_readout(found, architecture) if readout else found
-
-    return params, features
+    return params, functools.partial(
+        _random_features,
+        architecture=architecture,
+        readout=feature_map.readout,
+        chunk=chunk,
+    )
 
 
 def kernel(feature_map: FeatureMap) -> Kernel:
@@ -197,6 +197,8 @@ def kernel(feature_map: FeatureMap) -> Kernel:
         raise ValueError(
             f"feature map {feature_map.kind!r} is no exact kernel; use build() instead"
         )
+    from ddjax.kernels import infinite_width
+
     return infinite_width.kernel_fn(feature_map.architecture, kind=feature_map.kind)
 
 
@@ -205,8 +207,20 @@ def _flatten(params: Any, inputs: Array) -> Float[Array, "n d"]:
     return inputs.reshape(inputs.shape[0], -1)
 
 
-def _with_readout(
-    features: Float[Array, "n p"], architecture: Architecture
+# Compiled here once per architecture, so that rebuilding a map costs no compilation.
+@functools.partial(jax.jit, static_argnames=("architecture", "readout", "chunk"))
+def _random_features(
+    params: Any,
+    inputs: Float[Array, "n *shape"],
+    *,
+    architecture: Architecture,
+    readout: bool,
+    chunk: int | None,
 ) -> Float[Array, "n q"]:
+    features = random_features.features(
+        params, inputs, architecture=architecture, chunk=chunk
+    )
+    if not readout:
+        return features
     constant = jnp.full_like(features[:, :1], architecture.b_std)
     return jnp.concatenate([architecture.w_std * features, constant], axis=1)

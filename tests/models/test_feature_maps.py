@@ -1,0 +1,119 @@
+"""Feature maps: recipes survive JSON, networks are rebuilt, mistakes are named."""
+
+import json
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from ddjax.kernels import random_features
+from ddjax.models import feature_maps
+
+SHAPE = (6, 6, 1)
+SMALL = random_features.fully_connected(depth=2, width=16)
+CONV = random_features.convolutional(depth=2, width=8)
+
+
+def images(n: int = 5):
+    return jax.random.normal(jax.random.key(7), (n, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        feature_maps.inputs(),
+        feature_maps.random(jax.random.key(3), SMALL, networks=2),
+        feature_maps.random(jax.random.key(3), CONV, networks=2, readout=True),
+        feature_maps.random(jax.random.key(3, impl="rbg"), SMALL, networks=1),
+        feature_maps.exact("nngp", SMALL),
+        feature_maps.exact("ntk", CONV),
+    ],
+)
+def test_recipes_survive_json(description):
+    text = json.dumps(feature_maps.to_recipe(description))
+    assert feature_maps.from_recipe(json.loads(text)) == description
+
+
+@pytest.mark.parametrize("architecture", [SMALL, CONV])
+def test_the_very_same_networks_are_rebuilt(architecture):
+    key = jax.random.key(3)
+    params = random_features.init_networks(
+        key, architecture, input_shape=SHAPE, networks=3
+    )
+    direct = random_features.features(params, images(), architecture=architecture)
+    recipe = feature_maps.to_recipe(feature_maps.random(key, architecture, networks=3))
+    rebuilt, features = feature_maps.build(feature_maps.from_recipe(recipe), SHAPE)
+    chex.assert_trees_all_equal(rebuilt, params)
+    np.testing.assert_allclose(features(rebuilt, images()), direct, rtol=1e-5)
+
+
+def test_readout_counts_the_dense_head():
+    key = jax.random.key(3)
+    plain, headed = (
+        features(params, images())
+        for params, features in (
+            feature_maps.build(
+                feature_maps.random(key, SMALL, networks=2, readout=readout), SHAPE
+            )
+            for readout in (False, True)
+        )
+    )
+    np.testing.assert_allclose(
+        headed @ headed.T,
+        SMALL.w_std**2 * (plain @ plain.T) + SMALL.b_std**2,
+        rtol=1e-5,
+    )
+
+
+def test_rebuilding_does_not_recompile():
+    description = feature_maps.random(jax.random.key(3), SMALL, networks=2)
+    params, features = feature_maps.build(description, SHAPE)
+    features(params, images())
+    before = feature_maps._random_features._cache_size()
+    other = feature_maps.random(jax.random.key(4), SMALL, networks=2)
+    params, features = feature_maps.build(other, SHAPE)
+    features(params, images())
+    assert feature_maps._random_features._cache_size() == before
+
+
+def test_inputs_are_flattened():
+    params, features = feature_maps.build(feature_maps.inputs(), SHAPE)
+    assert features(params, images()).shape == (5, 36)
+
+
+def test_exact_kernels_are_the_limit_of_random_features():
+    wide = random_features.fully_connected(depth=2, width=256)
+    params, features = feature_maps.build(
+        feature_maps.random(jax.random.key(0), wide, networks=64, readout=True), SHAPE
+    )
+    found = features(params, images())
+    exact = feature_maps.kernel(feature_maps.exact("nngp", wide))
+    np.testing.assert_allclose(
+        found @ found.T, exact(images(), images()), rtol=0.05, atol=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"kind": "fourier"}, "unknown feature map 'fourier'; known: inputs"),
+        ({"kind": "random_features"}, "missing fields .*architecture"),
+        ({"kind": "inputs", "widht": 3}, r"unknown fields \['widht'\]"),
+        ({"kind": "nngp", "architecture": {"depth": 3}}, "architecture has the fields"),
+    ],
+)
+def test_broken_recipes_are_named(recipe, message):
+    with pytest.raises(ValueError, match=message):
+        feature_maps.from_recipe(recipe)
+
+
+def test_kernels_have_no_features_and_features_no_kernel():
+    with pytest.raises(ValueError, match="use kernel"):
+        feature_maps.build(feature_maps.exact("ntk", SMALL), SHAPE)
+    with pytest.raises(ValueError, match="use build"):
+        feature_maps.kernel(feature_maps.inputs())
+    with pytest.raises(ValueError, match="'nngp' and 'ntk', got 'rbf'"):
+        feature_maps.exact("rbf", SMALL)
+    with pytest.raises(ValueError, match="networks must be at least 1, got 0"):
+        feature_maps.random(jax.random.key(0), SMALL, networks=0)

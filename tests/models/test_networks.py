@@ -1,0 +1,89 @@
+"""Student networks: sizes, shapes, initialisation and refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.models import NETWORKS
+from ddjax.models.networks import convnet, fully_connected
+
+
+def parameters(network, shape) -> int:
+    found = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return sum(leaf.size for leaf in jax.tree.leaves(found))
+
+
+def test_convnet_3_has_the_published_number_of_parameters():
+    assert parameters(convnet(outputs=10), (32, 32, 3)) == 320_010
+
+
+def test_convnet_3_padded_for_28_pixel_gray_images():
+    padded = convnet(outputs=10, first_padding=3)
+    # 28 + 4 = 32 pixels: only the first convolution differs from the colour network.
+    assert parameters(padded, (28, 28, 1)) == 320_010 - 2 * 9 * 128
+
+
+def test_fully_connected_counts_its_layers():
+    assert parameters(fully_connected(outputs=10), (28, 28, 1)) == (
+        (784 + 1) * 128 + (128 + 1) * 128 + (128 + 1) * 10
+    )
+    assert parameters(fully_connected(outputs=3, depth=1), (5,)) == (5 + 1) * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "settings"),
+    [
+        ("convnet", (8, 8, 1), {"depth": 3, "width": 4}),
+        ("convnet", (28, 28, 1), {"depth": 3, "width": 4}),
+        ("convnet", (224, 224, 3), {"depth": 6, "width": 2}),
+        ("convnet", (9, 15, 3), {"depth": 2, "width": 4}),
+        ("fully_connected", (8, 8, 1), {"depth": 2, "width": 5}),
+        ("fully_connected", (7,), {"depth": 3, "width": 5}),
+    ],
+)
+def test_networks_work_on_all_supported_shapes(name, shape, settings):
+    network = NETWORKS[name](outputs=3, **settings)
+    inputs = jnp.zeros((2, *shape))
+    params = jax.eval_shape(network.init, jax.random.key(1), inputs)
+    outputs = jax.eval_shape(network.apply, params, inputs)
+    assert outputs.shape == (2, 3)
+
+
+def test_the_norm_is_per_image_and_channel():
+    network = convnet(outputs=2, depth=1, width=3)
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    params = network.init(jax.random.key(1), images)
+    scaled = network.apply(params, 100.0 * images)
+    alone = network.apply(params, images[:1])
+    together = network.apply(params, images)
+    np.testing.assert_allclose(alone, together[:1], rtol=1e-4, atol=1e-5)
+    # Up to the epsilon and the bias, an image's contrast is normalised away.
+    np.testing.assert_allclose(scaled, together, rtol=0.2, atol=0.05)
+
+
+def test_weights_and_biases_are_uniform_within_one_over_root_fan_in():
+    network = fully_connected(outputs=200, depth=2, width=400)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 100)))["params"]
+    for layer, fan_in in (("Dense_0", 100), ("Dense_1", 400)):
+        for leaf in params[layer].values():
+            bound = fan_in**-0.5
+            assert float(jnp.abs(leaf).max()) <= bound
+            assert float(jnp.std(leaf)) == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def test_images_too_small_for_the_depth_are_refused_with_the_largest_depth():
+    network = convnet(outputs=10, depth=4)
+    with pytest.raises(ValueError, match="8 x 8 .* depth 4.* largest depth is 3"):
+        network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+def test_feature_vectors_are_refused_by_the_convnet():
+    with pytest.raises(ValueError, match=r"fully_connected for feature vectors"):
+        convnet(outputs=10).init(jax.random.key(0), jnp.zeros((1, 64)))
+
+
+@pytest.mark.parametrize("size", ["outputs", "depth", "width", "first_padding"])
+def test_sizes_below_one_are_refused(size):
+    with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):
+        convnet(**{"outputs": 10, size: 0})
