@@ -1,11 +1,36 @@
 """Invertible preprocessing: natural units to what learners see, and back."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-__all__ = ["Preprocessing", "apply", "fit", "invert"]
+from ddjax.data.errors import DataError
+
+__all__ = [
+    "KINDS",
+    "ZCA_LARGEST_INPUT",
+    "Preprocessing",
+    "apply",
+    "blocks",
+    "fit",
+    "fit_and_report",
+    "invert",
+    "rows_per_block",
+]
+
+KINDS = ("none", "standardize", "zca")
+
+# Beyond this many coordinates the covariance alone takes over 1.2 GB and its
+# eigendecomposition hours; whiten smaller images instead.
+ZCA_LARGEST_INPUT = 64 * 64 * 3
+
+# Streaming works on blocks of about this size in float64, whatever the data's size.
+_BLOCK_BYTES = 32 * 2**20
 
 
 class Preprocessing(NamedTuple):
@@ -24,3 +49,238 @@ class Preprocessing(NamedTuple):
     std: Float[Array | ndarray, "..."]
     whiten: Float[Array | ndarray, "d d"] | None = None
     unwhiten: Float[Array | ndarray, "d d"] | None = None
+
+
+class _Moments(NamedTuple):
+    """Count, mean `(d,)` and scatter about the mean, `(d,)` or `(d, d)`, float64."""
+
+    count: int
+    mean: ndarray
+    scatter: ndarray
+
+
+def rows_per_block(shape: tuple[int, ...]) -> int:
+    """How many inputs of `shape` make one streaming block (at least 1)."""
+    return max(1, _BLOCK_BYTES // (8 * max(1, int(np.prod(shape)))))
+
+
+def blocks(inputs: Float[Array | ndarray, "n *shape"]) -> Iterator[Any]:
+    """Consecutive pieces of an array or memory map, each of bounded size."""
+    rows = rows_per_block(inputs.shape[1:])
+    for start in range(0, len(inputs), rows):
+        yield inputs[start : start + rows]
+
+
+def fit(
+    inputs: Float[Array | ndarray, "n *shape"] | Iterable[Any],
+    *,
+    kind: str = "standardize",
+    zca_ridge: float = 0.1,
+) -> Preprocessing:
+    r"""Fits a preprocessing to inputs in natural units, in one pass over blocks.
+
+    `standardize` takes mean and (population) standard deviation over everything but
+    the last axis: one pair a channel for images `(n, h, w, c)`, one a feature for
+    `(n, d)`. `zca` centres every coordinate, divides by the channel's standard
+    deviation and whitens with the covariance :math:`C` of the result,
+
+    .. math:: W = (C + \rho\, \tfrac{\operatorname{tr} C}{d} I)^{-1/2},
+        \qquad \rho = \texttt{zca\_ridge},
+
+    the regularised ZCA of the kernel-inducing-points literature. A channel that does
+    not vary (standard deviation below float32's resolution of its mean) is centred and
+    not scaled: its `std` is 1.
+
+    Moments are merged block by block in float64 (Chan, Golub and LeVeque, 1983), so
+    memory depends on one input's size and not on their number.
+
+    Args:
+      inputs: `(n, *shape)` natural inputs, array or memory map, or an iterable of such
+        blocks, which is read once.
+      kind: `none`, `standardize` or `zca`.
+      zca_ridge: ridge of the ZCA covariance, relative to its mean eigenvalue, > 0.
+
+    Returns:
+      The preprocessing; its arrays are float64, on the host.
+
+    Raises:
+      DataError: unknown kind, ridge not positive, no inputs, or inputs too large for
+        ZCA.
+    """
+    return fit_and_report(inputs, kind=kind, zca_ridge=zca_ridge)[0]
+
+
+def fit_and_report(
+    inputs: Float[Array | ndarray, "n *shape"] | Iterable[Any],
+    *,
+    kind: str = "standardize",
+    zca_ridge: float = 0.1,
+) -> tuple[Preprocessing, dict[str, Any]]:
+    """`fit`, and what it did as a JSON-able record.
+
+    Args:
+      inputs: as in `fit`.
+      kind: as in `fit`.
+      zca_ridge: as in `fit`.
+
+    Returns:
+      The preprocessing, and `kind`, `count` (inputs it was fitted to), and where they
+      apply `zca_ridge` and `constant_channels` (those centred but not scaled).
+
+    Raises:
+      DataError: as in `fit`.
+    """
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise DataError(f"unknown preprocessing {kind!r}; known: {known}")
+    if kind == "zca" and not (np.isfinite(zca_ridge) and zca_ridge > 0):
+        raise DataError(f"zca_ridge is {zca_ridge!r}; it must be a positive number")
+    if isinstance(inputs, (np.ndarray, jax.Array)):
+        inputs = blocks(inputs)
+    moments, shape, count = None, (), 0
+    for block in inputs:
+        shape, count = tuple(block.shape[1:]), count + len(block)
+        if kind == "zca" and np.prod(shape) > ZCA_LARGEST_INPUT:
+            raise DataError(
+                f"zca preprocessing of inputs of shape {shape}: it is limited to "
+                f"{ZCA_LARGEST_INPUT} coordinates; resize the images or use "
+                "'standardize'"
+            )
+        if kind != "none" or moments is None:
+            moments = _merge(moments, np.asarray(block), full=kind == "zca")
+    if moments is None:
+        raise DataError("preprocessing cannot be fitted to no inputs")
+    report: dict[str, Any] = {"kind": kind, "count": count}
+    if kind == "none":
+        return Preprocessing("none", np.zeros(1), np.ones(1)), report
+    mean, std, constant = _channel_statistics(moments, shape[-1])
+    report["constant_channels"] = constant
+    if kind == "standardize":
+        return Preprocessing("standardize", mean, std), report
+    report["zca_ridge"] = float(zca_ridge)
+    return _whitening(moments, shape, std, zca_ridge), report
+
+
+def apply(
+    preprocessing: Preprocessing, inputs: Float[Array | ndarray, "n *shape"]
+) -> Float[Array | ndarray, "n *shape"]:
+    """Natural units to preprocessed: `((x - mean) / std) @ whiten`.
+
+    NumPy arrays are worked on with NumPy, on the host; JAX arrays with JAX, under
+    `jit` and differentiably. The result has the dtype of the inputs.
+
+    Args:
+      preprocessing: from `fit`.
+      inputs: `(n, *shape)`, with the leading axis.
+
+    Returns:
+      Preprocessed inputs `(n, *shape)`.
+    """
+    if preprocessing.kind == "none":
+        return inputs
+    mean, std = _statistics_like(preprocessing, inputs)
+    return _rotate((inputs - mean) / std, preprocessing.whiten)
+
+
+def invert(
+    preprocessing: Preprocessing, inputs: Float[Array | ndarray, "n *shape"]
+) -> Float[Array | ndarray, "n *shape"]:
+    """Preprocessed to natural units: `(x @ unwhiten) * std + mean`; undoes `apply`.
+
+    Args:
+      preprocessing: from `fit`.
+      inputs: preprocessed inputs `(n, *shape)`, with the leading axis.
+
+    Returns:
+      Inputs in natural units `(n, *shape)`; nothing is clipped.
+    """
+    if preprocessing.kind == "none":
+        return inputs
+    mean, std = _statistics_like(preprocessing, inputs)
+    return _rotate(inputs, preprocessing.unwhiten) * std + mean
+
+
+def _merge(moments: _Moments | None, block: ndarray, *, full: bool) -> _Moments:
+    rows = block.reshape(len(block), -1).astype(np.float64)
+    mean = rows.mean(axis=0)
+    rows -= mean
+    scatter = _scatter(rows) if full else np.einsum("nd,nd->d", rows, rows)
+    if moments is None:
+        return _Moments(len(rows), mean, scatter)
+    count = moments.count + len(rows)
+    shift = mean - moments.mean
+    weight = moments.count * len(rows) / count
+    scatter += weight * (np.outer(shift, shift) if full else shift**2)
+    scatter += moments.scatter
+    return _Moments(count, moments.mean + shift * (len(rows) / count), scatter)
+
+
+def _scatter(rows: ndarray) -> ndarray:
+    """`rows.T @ rows` at half the cost: one triangle, mirrored."""
+    from scipy.linalg.blas import dsyrk
+
+    upper = dsyrk(1.0, rows.T)
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
+def _channel_statistics(
+    moments: _Moments, channels: int
+) -> tuple[ndarray, ndarray, list[int]]:
+    """Mean, standard deviation and the constant ones, per channel."""
+    scatter = moments.scatter
+    scatter = np.diagonal(scatter) if scatter.ndim == 2 else scatter
+    means = moments.mean.reshape(-1, channels)
+    within = scatter.reshape(-1, channels).mean(axis=0) / moments.count
+    mean = means.mean(axis=0)
+    std = np.sqrt(within + means.var(axis=0))
+    constant = std <= np.finfo(np.float32).eps * np.abs(mean)
+    return mean, np.where(constant, 1.0, std), np.flatnonzero(constant).tolist()
+
+
+def _whitening(
+    moments: _Moments, shape: tuple[int, ...], std: ndarray, zca_ridge: float
+) -> Preprocessing:
+    scale = np.broadcast_to(std, shape).reshape(-1)
+    covariance = moments.scatter / moments.count / scale[:, None] / scale
+    size = len(covariance)
+    trace = np.trace(covariance)
+    if not trace > 0:
+        raise DataError("zca preprocessing needs inputs that vary; all are the same")
+    values, vectors = np.linalg.eigh(covariance)
+    # Rounding can leave tiny negative eigenvalues; the true ones are >= 0.
+    values = np.maximum(values, 0.0) + zca_ridge * trace / size
+    return Preprocessing(
+        kind="zca",
+        mean=moments.mean.reshape(shape),
+        std=std,
+        whiten=_symmetric(vectors, values**-0.5),
+        unwhiten=_symmetric(vectors, values**0.5),
+    )
+
+
+def _symmetric(vectors: ndarray, values: ndarray) -> ndarray:
+    matrix = (vectors * values) @ vectors.T
+    return (matrix + matrix.T) / 2
+
+
+def _statistics_like(preprocessing: Preprocessing, inputs: Any) -> tuple[Any, Any]:
+    """Mean and std with the rank, dtype and library of the inputs."""
+    library = np if isinstance(inputs, np.ndarray) else jnp
+
+    def like(value):
+        value = library.asarray(value, dtype=inputs.dtype)
+        return value.reshape((1,) * (inputs.ndim - value.ndim) + value.shape)
+
+    return like(preprocessing.mean), like(preprocessing.std)
+
+
+def _rotate(inputs: Any, matrix: Any) -> Any:
+    if matrix is None:
+        return inputs
+    flat = inputs.reshape(inputs.shape[0], -1)
+    if isinstance(inputs, np.ndarray):
+        return (flat @ np.asarray(matrix, inputs.dtype)).reshape(inputs.shape)
+    matrix = jnp.asarray(matrix, inputs.dtype)
+    # The default precision of some accelerators would break the inverse.
+    rotated = jnp.matmul(flat, matrix, precision=jax.lax.Precision.HIGHEST)
+    return rotated.reshape(inputs.shape)

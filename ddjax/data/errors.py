@@ -1,0 +1,11 @@
+"""What is raised when the data cannot be used."""
+
+__all__ = ["DataError", "MissingDataError"]
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file and the problem."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """Data that is not there; the message says where to get it and where to put it."""
