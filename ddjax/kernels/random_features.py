@@ -11,6 +11,7 @@ inputs' features is an average over networks and units, and therefore tends, as
 1/sqrt(N width), to the analytic kernel of the last hidden activation (`features`).
 """
 
+import itertools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -215,9 +216,7 @@ def init_networks(
 
     def init_one(key: PRNGKeyArray) -> Params:
         layers = []
-        for layer, (fan_in, fan_out) in enumerate(
-            zip(sizes[:-1], sizes[1:], strict=True)
-        ):
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
             w = jax.random.normal(w_key, (*kernel, fan_in, fan_out), dtype)
             layers.append({"w": w, "b": jax.random.normal(b_key, (fan_out,), dtype)})
