@@ -6,7 +6,7 @@ hashable, JSON-able, and enough to rebuild the very same random networks.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from ddjax.kernels.random_features import Architecture
 __all__ = [
     "KINDS",
     "FeatureMap",
+    "as_architecture",
     "build",
     "exact",
     "from_recipe",
@@ -32,6 +33,10 @@ __all__ = [
 KINDS = ("inputs", "random_features", "nngp", "ntk")
 """What a learner may see its inputs through."""
 
+_ARCHITECTURES = {
+    "fully_connected": random_features.fully_connected,
+    "convolutional": random_features.convolutional,
+}
 Features = Callable[[Any, Array], Array]
 Kernel = Callable[[Array, Array], Array]
 
@@ -100,6 +105,32 @@ def exact(kind: str, architecture: Architecture) -> FeatureMap:
     if kind not in ("nngp", "ntk"):
         raise ValueError(f"exact kernels are 'nngp' and 'ntk', got {kind!r}")
     return FeatureMap(kind, architecture)
+
+
+def as_architecture(what: Architecture | Mapping[str, Any] | str) -> Architecture:
+    """An architecture from a config's plain values.
+
+    >>> as_architecture({"kind": "fully_connected", "width": 64}).width
+    64
+
+    Args:
+      what: an architecture, its kind, or its kind with other fields; those not named
+        take the defaults of `ddjax.kernels.random_features`.
+
+    Raises:
+      ValueError: an unknown kind, or a field that the kind does not have.
+    """
+    if isinstance(what, Architecture):
+        return what
+    fields = {"kind": what} if isinstance(what, str) else dict(what)
+    kind = fields.pop("kind", None)
+    if kind not in _ARCHITECTURES:
+        known = ", ".join(_ARCHITECTURES)
+        raise ValueError(f"unknown architecture {kind!r}; known: {known}")
+    try:
+        return _ARCHITECTURES[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"architecture {kind!r}: {error}") from error
 
 
 def to_recipe(feature_map: FeatureMap) -> dict[str, Any]:

@@ -77,6 +77,19 @@ def test_rebuilding_does_not_recompile():
     assert feature_maps._random_features._cache_size() == before
 
 
+def test_architectures_come_from_plain_values():
+    assert feature_maps.as_architecture("convolutional") == (
+        random_features.convolutional()
+    )
+    assert feature_maps.as_architecture(SMALL) is SMALL
+    plain = {"kind": "fully_connected", "depth": 2, "width": 16}
+    assert feature_maps.as_architecture(plain) == SMALL
+    with pytest.raises(ValueError, match="unknown architecture 'transformer'; known"):
+        feature_maps.as_architecture("transformer")
+    with pytest.raises(ValueError, match="'fully_connected': .*'pooling'"):
+        feature_maps.as_architecture({"kind": "fully_connected", "pooling": "none"})
+
+
 def test_inputs_are_flattened():
     params, features = feature_maps.build(feature_maps.inputs(), SHAPE)
     assert features(params, images()).shape == (5, 36)
