@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "exact",
     "from_recipe",
+    "from_settings",
     "inputs",
     "kernel",
     "random",
@@ -37,6 +38,7 @@ _ARCHITECTURES = {
     "fully_connected": random_features.fully_connected,
     "convolutional": random_features.convolutional,
 }
+_NETWORKS = {"fully_connected": 30, "convolutional": 8}
 Features = Callable[[Any, Array], Array]
 Kernel = Callable[[Array, Array], Array]
 
@@ -131,6 +133,39 @@ def as_architecture(what: Architecture | Mapping[str, Any] | str) -> Architectur
         return _ARCHITECTURES[kind](**fields)
     except TypeError as error:
         raise ValueError(f"architecture {kind!r}: {error}") from error
+
+
+def from_settings(
+    key: PRNGKeyArray, settings: Mapping[str, Any] | None = None
+) -> FeatureMap:
+    """A feature map from a config's plain values.
+
+    Args:
+      key: the random networks' key; not used by the other kinds.
+      settings: `kind` (default `random_features`), `architecture` (see
+        `as_architecture`; default `fully_connected`), and for random features
+        `networks` (default 30 fully connected or 8 convolutional ones, DGKIP's numbers)
+        and `readout` (default False). `inputs` takes the kind alone.
+
+    Raises:
+      ValueError: an unknown kind, or a setting that the kind does not have.
+    """
+    given = {"kind": "random_features", **(settings or {})}
+    kind = given.pop("kind")
+    if kind not in KINDS:
+        raise ValueError(f"unknown feature map {kind!r}; known: {', '.join(KINDS)}")
+    allowed = {"inputs": (), "random_features": ("architecture", "networks", "readout")}
+    unknown = sorted(set(given) - set(allowed.get(kind, ("architecture",))))
+    if unknown:
+        raise ValueError(f"feature map {kind!r} does not take the settings {unknown}")
+    if kind == "inputs":
+        return inputs()
+    architecture = as_architecture(given.get("architecture", "fully_connected"))
+    if kind != "random_features":
+        return exact(kind, architecture)
+    networks = given.get("networks", _NETWORKS[architecture.kind])
+    readout = given.get("readout", False)
+    return random(key, architecture, networks=networks, readout=readout)
 
 
 def to_recipe(feature_map: FeatureMap) -> dict[str, Any]:

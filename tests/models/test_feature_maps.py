@@ -90,6 +90,24 @@ def test_architectures_come_from_plain_values():
         feature_maps.as_architecture({"kind": "fully_connected", "pooling": "none"})
 
 
+def test_settings_have_the_published_defaults():
+    key = jax.random.key(3)
+    default = feature_maps.from_settings(key)
+    assert default == feature_maps.random(
+        key, random_features.fully_connected(depth=3, width=1024), networks=30
+    )
+    convolutional = feature_maps.from_settings(key, {"architecture": "convolutional"})
+    assert convolutional.networks == 8
+    assert convolutional.architecture == random_features.convolutional(width=256)
+    assert feature_maps.from_settings(key, {"kind": "inputs"}) == feature_maps.inputs()
+    exact = feature_maps.from_settings(key, {"kind": "ntk", "architecture": SMALL})
+    assert exact == feature_maps.exact("ntk", SMALL)
+    with pytest.raises(ValueError, match=r"'ntk' does not take .*\['networks'\]"):
+        feature_maps.from_settings(key, {"kind": "ntk", "networks": 3})
+    with pytest.raises(ValueError, match="unknown feature map 'rbf'; known: inputs"):
+        feature_maps.from_settings(key, {"kind": "rbf"})
+
+
 def test_inputs_are_flattened():
     params, features = feature_maps.build(feature_maps.inputs(), SHAPE)
     assert features(params, images()).shape == (5, 36)
