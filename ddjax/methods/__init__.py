@@ -1,0 +1,55 @@
+"""Distillation methods: one file each, every one a `Method`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.dgkip import dgkip
+from ddjax.methods.kip import kip
+from ddjax.methods.rfad import rfad
+from ddjax.methods.selection import selection
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Remember",
+    "dgkip",
+    "kip",
+    "make",
+    "remember_nothing",
+    "rfad",
+    "selection",
+]
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "dgkip": dgkip,
+    "kip": kip,
+    "rfad": rfad,
+    "selection": selection,
+}
+"""Every method by name, as a factory of keyword-only hyperparameters."""
+
+
+def make(name: str, **hyperparameters: Any) -> Method:
+    """Builds a method by name.
+
+    Raises:
+      ValueError: an unknown method, with the known ones; an unknown hyperparameter,
+        with those that the method takes.
+    """
+    import difflib
+    import inspect
+
+    if name not in METHODS:
+        known = ", ".join(sorted(METHODS))
+        raise ValueError(f"unknown method {name!r}; known: {known}")
+    allowed = list(inspect.signature(METHODS[name]).parameters)
+    for keyword in hyperparameters:
+        if keyword not in allowed:
+            near = difflib.get_close_matches(keyword, allowed, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"method {name!r} takes no {keyword!r}{hint} "
+                f"It takes: {', '.join(allowed)}"
+            )
+    return METHODS[name](**hyperparameters)

@@ -20,6 +20,7 @@ from ddjax.kernels.random_features import Architecture
 __all__ = [
     "KINDS",
     "FeatureMap",
+    "application",
     "as_architecture",
     "build",
     "exact",
@@ -232,22 +233,35 @@ def build(
     Raises:
       ValueError: an exact kernel, which has no features (use `kernel`).
     """
+    apply = application(feature_map, chunk=chunk)
+    if feature_map.architecture is None:
+        return {}, apply
+    words = jnp.asarray(feature_map.key_data, jnp.uint32)
+    key = jax.random.wrap_key_data(words, impl=feature_map.key_impl)
+    params = random_features.init_networks(
+        key,
+        feature_map.architecture,
+        input_shape=input_shape,
+        networks=feature_map.networks,
+    )
+    return params, apply
+
+
+def application(feature_map: FeatureMap, *, chunk: int | None = None) -> Features:
+    """The `(params, inputs) -> features` of `build`, without drawing networks.
+
+    Raises:
+      ValueError: an exact kernel, which has no features (use `kernel`).
+    """
     if feature_map.kind == "inputs":
-        return {}, _flatten
+        return _flatten
     if feature_map.kind != "random_features" or feature_map.architecture is None:
         raise ValueError(
             f"feature map {feature_map.kind!r} has no features; use kernel() instead"
         )
-    architecture = feature_map.architecture
-    words = jnp.asarray(feature_map.key_data, jnp.uint32)
-    key = jax.random.wrap_key_data(words, impl=feature_map.key_impl)
-    params = random_features.init_networks(
-        key, architecture, input_shape=input_shape, networks=feature_map.networks
-    )
-
-    return params, functools.partial(
+    return functools.partial(
         _random_features,
-        architecture=architecture,
+        architecture=feature_map.architecture,
         readout=feature_map.readout,
         chunk=chunk,
     )

@@ -1,0 +1,231 @@
+r"""KIP: kernel inducing points, by kernel ridge regression on an exact kernel.
+
+Samples :math:`X_s` with targets :math:`Y_s` are moved so that kernel ridge regression
+on them predicts real targets:
+
+.. math::
+    L = \frac{1}{2 n c}\big\|Y_t - K_{ts}(K_{ss} + \lambda I)^{-1} Y_s\big\|_F^2, \qquad
+    \lambda = \text{ridge}\cdot\mathrm{tr}(K_{ss})/m .
+
+It is the squared-loss relative of DGKIP. Source: Nguyen, Chen and Lee, "Dataset
+Meta-Learning from Kernel Ridge-Regression" (ICLR 2021), equation 7; settings of Nguyen,
+Novak, Xiao and Lee (NeurIPS 2021): targets one-hot - 1/c, ridge 1e-6, Adam 4e-2, 5000
+real samples a step, float64 (here: the precision jax runs in).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, UInt
+
+from ddjax.data.problem import Problem
+from ddjax.kernels import ridge as ridge_regression
+from ddjax.methods import optimization
+from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.optimization import State
+from ddjax.models import feature_maps
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.targets import centred_one_hot
+
+__all__ = ["Batch", "RealData", "kip", "ridge_loss"]
+
+
+class RealData(NamedTuple):
+    """What steps draw from.
+
+    Attributes:
+      inputs: real inputs.
+      targets: their centred one-hot targets.
+      params: parameters of random networks ({} for an exact kernel).
+      key_data: words of the key they were drawn from.
+    """
+
+    inputs: Float[Array, "n *shape"]
+    targets: Float[Array, "n c"]
+    params: Any
+    key_data: UInt[Array, " words"]
+
+
+class Batch(NamedTuple):
+    """The real samples of one step, and the networks they are seen through."""
+
+    inputs: Float[Array, "b *shape"]
+    targets: Float[Array, "b c"]
+    params: Any
+
+
+def kip(
+    *,
+    per_class: int = 1,
+    features: Mapping[str, Any] | None = None,
+    ridge: float = 1e-6,
+    batch_size: int = 5000,
+    learn_targets: bool = True,
+    initialization: str = "real",
+    parameterization: str | Mapping[str, Any] = "pixels",
+    optimizer: str = "adam",
+    learning_rate: float = 4e-2,
+    targets_learning_rate: float | None = None,
+    decay_steps: int | None = None,
+) -> Method:
+    """Builds KIP as a `Method`.
+
+    Args:
+      per_class: samples a class (IPC).
+      features: the kernel, see `ddjax.models.feature_maps.from_settings`: `ntk` or
+        `nngp` (exact), or `random_features` (fixed random networks). The default is the
+        NTK of the fully connected architecture.
+      ridge: regularisation relative to the mean diagonal of the Gram.
+      batch_size: real samples a step; all of them where there are fewer.
+      learn_targets: learn the targets too.
+      initialization: see `ddjax.synthetic.initialization.select`.
+      parameterization: see `ddjax.methods.optimization.learner`.
+      optimizer: likewise.
+      learning_rate: likewise.
+      targets_learning_rate: likewise.
+      decay_steps: likewise.
+
+    Raises:
+      ValueError: an unknown name or a number out of range.
+    """
+    settings = {"kind": "ntk"} if features is None else dict(features)
+    if settings.get("kind") == "inputs":
+        raise ValueError(
+            "features of kind 'inputs' give no kernel for KIP; use 'ntk', "
+            "'nngp' or 'random_features'"
+        )
+    if settings.get("kind", "random_features") == "random_features":
+        settings.setdefault("readout", True)
+    check_batch_size(batch_size)
+
+    def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
+        return feature_maps.from_settings(key, settings)
+
+    seen = feature_map(jax.random.key(0))
+    parts = optimization.learner(
+        per_class=per_class,
+        initialization=initialization,
+        parameterization=parameterization,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        learn_targets=learn_targets,
+        targets_learning_rate=targets_learning_rate,
+        decay_steps=decay_steps,
+    )
+
+    def prepare(
+        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
+    ) -> RealData:
+        del remember
+        return real_data(problem, feature_map(key))
+
+    def init(key: PRNGKeyArray, problem: Problem, data: RealData) -> State:
+        del data
+        return parts.start(
+            key, problem, lambda labels: centred_one_hot(labels, problem.classes)
+        )
+
+    def grams(params, inputs, real):
+        if seen.kind == "random_features":
+            apply = feature_maps.application(seen)
+            rows = apply(params, inputs)
+            return rows @ rows.T, apply(params, real) @ rows.T
+        kernel = feature_maps.kernel(seen)
+        return kernel(inputs, inputs), kernel(real, inputs)
+
+    def step(state: State, batch: Batch, key: PRNGKeyArray):
+        del key
+
+        def objective(learned):
+            gram, cross = grams(batch.params, parts.inputs(learned), batch.inputs)
+            value, jitter = ridge_loss(
+                gram, cross, learned["targets"], batch.targets, ridge=ridge
+            )
+            return value, jitter
+
+        (value, jitter), gradients = jax.value_and_grad(objective, has_aux=True)(
+            state.learned
+        )
+        return parts.update(state, gradients), {"loss": value, "jitter": jitter}
+
+    def distilled(state: State, problem: Problem, data: RealData) -> DistilledSet:
+        drawn = feature_map(jax.random.wrap_key_data(data.key_data))
+        return optimization.distilled_set(
+            state,
+            problem,
+            parts,
+            targets_kind="scores",
+            provenance={"features": feature_maps.to_recipe(drawn), "ridge": ridge},
+        )
+
+    def sample(key: PRNGKeyArray, data: RealData) -> Batch:
+        inputs, targets = draw(key, data.inputs, data.targets, batch_size)
+        return Batch(inputs, targets, data.params)
+
+    return Method(prepare, init, sample, step, distilled)
+
+
+def ridge_loss(
+    gram: Float[Array, "m m"],
+    cross: Float[Array, "n m"],
+    targets: Float[Array, "m c"],
+    real_targets: Float[Array, "n c"],
+    *,
+    ridge: float,
+    loss: Any = None,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Loss on real data of kernel ridge regression on the samples.
+
+    Args:
+      gram: :math:`K_{ss}`.
+      cross: :math:`K_{ts}`.
+      targets: :math:`Y_s`.
+      real_targets: :math:`Y_t`.
+      ridge: relative regularisation, with gradient through the trace.
+      loss: `(real_targets, predictions) -> scalar`; None is half the mean squared
+        error over samples and classes.
+
+    Returns:
+      The loss, and the jitter that the factorisation needed.
+    """
+    solution = ridge_regression.kernel_solve(
+        gram, targets, ridge=ridge, convention="relative"
+    )
+    predictions = ridge_regression.kernel_predict(solution, cross)
+    if loss is None:
+        value = 0.5 * jnp.mean(jnp.square(real_targets - predictions))
+    else:
+        value = loss(real_targets, predictions)
+    return value, solution.jitter
+
+
+def real_data(problem: Problem, feature_map: feature_maps.FeatureMap) -> RealData:
+    """The training split with centred one-hot targets, and the networks of the map."""
+    labels = optimization.class_labels(problem.train)
+    params: Any = {}
+    if feature_map.kind == "random_features":
+        params, _ = feature_maps.build(feature_map, problem.train.inputs.shape[1:])
+    return RealData(
+        inputs=jnp.asarray(problem.train.inputs),
+        targets=centred_one_hot(labels, problem.classes),
+        params=params,
+        key_data=jnp.asarray(feature_map.key_data or (0, 0), jnp.uint32),
+    )
+
+
+def draw(
+    key: PRNGKeyArray, inputs: Array, targets: Array, batch_size: int
+) -> tuple[Array, Array]:
+    """Different real samples, uniformly; all of them where there are fewer."""
+    if batch_size >= inputs.shape[0]:
+        return inputs, targets
+    rows = jax.random.choice(key, inputs.shape[0], (batch_size,), replace=False)
+    return inputs[rows], targets[rows]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuses a batch without samples."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

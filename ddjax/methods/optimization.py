@@ -1,0 +1,229 @@
+"""What gradient-based distillation methods share: samples, targets and their optimiser.
+
+A method learns a dictionary of groups (`stored` numbers of the samples, their
+`targets`, and whatever it needs besides), each with a learning rate of its own.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from ddjax.data.problem import Problem, Split
+from ddjax.kernels.losses import Loss
+from ddjax.synthetic import targets as class_targets
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.initialization import select
+from ddjax.synthetic.parameterization import Parameterization, make
+
+__all__ = [
+    "OPTIMIZERS",
+    "Learner",
+    "State",
+    "class_labels",
+    "class_targets_for",
+    "distilled_set",
+    "learner",
+    "targets_kind_for",
+]
+
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adabelief": lambda rate: optax.adabelief(rate, eps=1e-16),
+    "adam": optax.adam,
+    "lamb": optax.lamb,
+    "sgd": lambda rate: optax.sgd(rate, momentum=0.5),
+}
+"""Optimisers by name, each from a learning rate or schedule."""
+
+
+class State(NamedTuple):
+    """What one step changes.
+
+    Attributes:
+      learned: group name -> arrays; `stored` and `targets` are always there.
+      optimizer: the optimiser's state.
+      labels: class of each sample, `(m,)` int32; constant.
+    """
+
+    learned: dict[str, Any]
+    optimizer: Any
+    labels: Int[Array, " m"]
+
+
+class Learner(NamedTuple):
+    """The part of a method that turns gradients into a distilled set.
+
+    Attributes:
+      parameterization: how stored numbers become inputs.
+      start: `(key, problem, targets, extra) -> State` where `targets` maps labels to
+        the targets to start from and `extra` holds further learned groups.
+      inputs: `learned -> (m, *shape)`, the decoded samples.
+      update: `(state, gradients) -> State`.
+    """
+
+    parameterization: Parameterization
+    start: Callable[..., State]
+    inputs: Callable[[dict[str, Any]], Array]
+    update: Callable[[State, dict[str, Any]], State]
+
+
+def learner(
+    *,
+    per_class: int,
+    initialization: str,
+    parameterization: str | Mapping[str, Any],
+    optimizer: str,
+    learning_rate: float,
+    learn_targets: bool,
+    targets_learning_rate: float | None = None,
+    decay_steps: int | None = None,
+    extra_learning_rates: Mapping[str, float] | None = None,
+    project_targets: Callable[[Array], Array] | None = None,
+) -> Learner:
+    """Builds the shared part of a gradient-based method.
+
+    Args:
+      per_class: samples a class (IPC), >= 1.
+      initialization: see `ddjax.synthetic.initialization.select`.
+      parameterization: a registered name, or a mapping with `name` and its settings.
+      optimizer: one of `OPTIMIZERS`.
+      learning_rate: of the stored numbers, > 0.
+      learn_targets: whether the targets are learned as well.
+      targets_learning_rate: theirs; None takes `learning_rate`.
+      decay_steps: steps over which every rate falls to zero along a cosine; None keeps
+        the rates constant.
+      extra_learning_rates: of further groups.
+      project_targets: applied to the targets after each update (e.g. on the simplex).
+
+    Raises:
+      ValueError: unknown optimiser or parameterisation, or a number out of range.
+    """
+    if optimizer not in OPTIMIZERS:
+        known = ", ".join(sorted(OPTIMIZERS))
+        raise ValueError(f"unknown optimizer {optimizer!r}; known: {known}")
+    if decay_steps is not None and decay_steps < 1:
+        raise ValueError(f"decay_steps must be at least 1 or None, got {decay_steps}")
+    settings = (
+        {"name": parameterization}
+        if isinstance(parameterization, str)
+        else dict(parameterization)
+    )
+    decoder = make(settings.pop("name"), **settings)
+    rates = {
+        "stored": learning_rate,
+        "targets": targets_learning_rate or learning_rate,
+        **(extra_learning_rates or {}),
+    }
+    for group, rate in rates.items():
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"learning rate of {group} must be > 0, got {rate}")
+    transforms = {
+        group: OPTIMIZERS[optimizer](_schedule(rate, decay_steps))
+        for group, rate in rates.items()
+    }
+    if not learn_targets:
+        transforms["targets"] = optax.set_to_zero()
+    transform = optax.partition(transforms, _group_labels)
+
+    def start(key, problem: Problem, targets, extra=None) -> State:
+        inputs, labels = select(key, problem, per_class=per_class, how=initialization)
+        learned = {
+            "stored": decoder.init(inputs),
+            "targets": targets(labels),
+            **(extra or {}),
+        }
+        return State(learned, transform.init(learned), labels)
+
+    def update(state: State, gradients) -> State:
+        changes, moments = transform.update(gradients, state.optimizer, state.learned)
+        learned = optax.apply_updates(state.learned, changes)
+        assert isinstance(learned, dict)
+        if learn_targets and project_targets is not None:
+            learned = {**learned, "targets": project_targets(learned["targets"])}
+        return State(learned, moments, state.labels)
+
+    return Learner(
+        decoder, start, lambda learned: decoder.decode(learned["stored"]), update
+    )
+
+
+def _schedule(rate: float, decay_steps: int | None) -> Any:
+    return (
+        rate if decay_steps is None else optax.cosine_decay_schedule(rate, decay_steps)
+    )
+
+
+def _group_labels(learned: dict[str, Any]) -> dict[str, Any]:
+    return {
+        group: jax.tree.map(lambda _, name=group: name, values)
+        for group, values in learned.items()
+    }
+
+
+def class_labels(split: Split) -> Array:
+    """Integer labels of a split; refuses one without.
+
+    Raises:
+      ValueError: the split holds no class labels.
+    """
+    if split.targets is None or np.ndim(split.targets) != 1:
+        raise ValueError("the training split has no class labels to distil from")
+    return jnp.asarray(split.targets)
+
+
+def class_targets_for(
+    loss: Loss, classes: int
+) -> Callable[[Int[Array, " m"]], Float[Array, "m *c"]]:
+    """Labels -> what a convex loss wants to fit.
+
+    Margin losses: -1 and +1 for two classes, one column a class (one-vs-rest) for more.
+    Multiclass losses: one-hot rows. Regression losses: -1 and +1 for two classes,
+    one-hot - 1/c for more.
+
+    Raises:
+      ValueError: fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(f"needs a problem with at least 2 classes, got {classes}")
+    if loss.kind == "multiclass":
+        return lambda labels: class_targets.one_hot(labels, classes)
+    if classes == 2:
+        return class_targets.signs
+    if loss.kind == "margin":
+        return lambda labels: class_targets.one_vs_rest(labels, classes)
+    return lambda labels: class_targets.centred_one_hot(labels, classes)
+
+
+def targets_kind_for(loss: Loss, classes: int) -> str:
+    """The `DistilledSet.targets_kind` that goes with `class_targets_for`."""
+    if loss.kind == "multiclass":
+        return "probabilities"
+    return "margin" if classes == 2 else "scores"
+
+
+def distilled_set(
+    state: State,
+    problem: Problem,
+    parts: Learner,
+    *,
+    targets_kind: str,
+    provenance: dict[str, Any],
+    certificate: dict[str, Any] | None = None,
+) -> DistilledSet:
+    """Collects what was learned; the caller completes the provenance."""
+    return DistilledSet(
+        stored=dict(state.learned["stored"]),
+        parameterization=parts.parameterization,
+        targets=jnp.asarray(state.learned["targets"]),
+        targets_kind=targets_kind,
+        labels=state.labels,
+        preprocessing=problem.preprocessing,
+        class_names=problem.class_names,
+        provenance=provenance,
+        certificate=certificate,
+    )
