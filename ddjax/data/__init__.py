@@ -2,9 +2,12 @@
 
 from ddjax.data import preprocess
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.load import DEVICE_BUDGET, SOURCES, TEST_FRACTION, from_arrays, load
+from ddjax.data.load import from_arrays, load
+from ddjax.data.options import DEVICE_BUDGET
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split
+from ddjax.data.registry import SOURCES
+from ddjax.data.selection import TEST_FRACTION
 
 __all__ = [
     "DEVICE_BUDGET",

@@ -32,7 +32,7 @@ def read_cifar10(folder: Path) -> Source:
     Raises:
       DataError: a file is missing, truncated, or the Python (pickle) version.
     """
-    binary = _binary_folder(folder, "10", "cifar-10-batches")
+    binary = _binary_folder(folder, "10", "cifar-10-batches-bin")
     records = BATCH_RECORDS["cifar10"]
     parts = [
         _read_file(binary / f"data_batch_{i}.bin", records, 1, 10) for i in range(1, 6)
@@ -59,7 +59,7 @@ def read_cifar100(folder: Path) -> Source:
     Raises:
       DataError: a file is missing, truncated, or the Python (pickle) version.
     """
-    binary = _binary_folder(folder, "100", "cifar-100")
+    binary = _binary_folder(folder, "100", "cifar-100-binary")
     names = _read_names(binary / "fine_label_names.txt", 100)
     parts = []
     for part in ("train", "test"):
@@ -73,19 +73,17 @@ def _source(train: Rows, test: Rows, names: tuple[str, ...], folder: Path) -> So
     return Source(train, None, test, names, 255.0, origin)
 
 
-def _binary_folder(folder: Path, number: str, stem: str) -> Path:
-    name = "cifar-10-batches-bin" if number == "10" else "cifar-100-binary"
-    for candidate in (folder / name, folder):
-        if any(candidate.glob("*.bin")):
-            return candidate
+def _binary_folder(folder: Path, number: str, name: str) -> Path:
+    if (folder / name).is_dir():
+        return folder / name
     archive = f"cifar-{number}-binary.tar.gz"
     problem = "no such folder"
-    if any(folder.glob("cifar-*-binary.tar.gz")):
+    if (folder / archive).is_file():
         problem = f"{archive} is there, but not unpacked (tar -xzf {archive})"
-    elif any(folder.glob("cifar-10*-python*")) or any(folder.glob(f"{stem}*py*")):
+    elif any("py" in path.name for path in folder.glob(f"cifar-{number}-*")):
         problem = (
             "only the Python version is there; its files are pickles, which can run "
-            "any code and are never loaded"
+            "any code when they are loaded, and never are"
         )
     raise MissingDataError(
         f"{folder / name}: {problem}. Get the 'CIFAR-{number} binary version' "

@@ -1,0 +1,235 @@
+"""Images in folders, one subfolder per class."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.source import Rows, Source
+
+__all__ = ["read"]
+
+_VALIDATION_NAMES = ("val", "valid", "validation")
+# Pillow hands EPS to Ghostscript, an interpreter of programs, and the others to
+# readers that are not installed.
+_UNREAD_FORMATS = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
+
+
+def read(folder: Path, *, image_size: tuple[int, int] | None, channels: int) -> Source:
+    """Reads a folder of images in any format that Pillow reads.
+
+    Either `folder/CLASS/*` or `folder/train/CLASS/*` with `test` or `val` (or both)
+    beside `train`. With both, `val` is the validation data; with one, it is the test
+    data; with none, `load` cuts the test data out. Class names are the subfolders'
+    names, sorted. Files that are not named like images are passed over; hidden files
+    and folders too. EXIF orientation is applied; of an animation, the first frame is
+    taken. Images are decoded when they are asked for.
+
+    Args:
+      folder: the folder.
+      image_size: (height, width): each image is cropped about its centre to this
+        aspect and resized (bicubic, antialiased). None: all have the same size.
+      channels: 1 or 3.
+
+    Returns:
+      The source: uint8 images.
+
+    Raises:
+      DataError: a broken image, images of several sizes, classes that differ between
+        the parts.
+      MissingDataError: no such folder, or no images in it.
+    """
+    if not folder.is_dir():
+        raise MissingDataError(
+            f"{folder}: no such folder; it should hold a subfolder of images per class "
+            "(or train/ and test/ with those)"
+        )
+    roots = _part_folders(folder)
+    names = tuple(path.name for path in _subfolders(roots["train"]))
+    if len(names) < 2:
+        raise DataError(
+            f"{roots['train']}: {len(names)} class folder(s), {list(names)}; at least "
+            "2 are needed"
+        )
+    size = image_size
+    parts: dict[str, Rows] = {}
+    for part, root in roots.items():
+        files, labels = _files(root, names)
+        size = size or _size(files[0])
+        parts[part] = _rows(files, labels, size, image_size is not None, channels, root)
+    return Source(
+        train=parts["train"],
+        validation=parts.get("validation"),
+        test=parts.get("test"),
+        class_names=names,
+        unit=255.0,
+        origin={
+            "reader": "folder",
+            "folder": str(folder),
+            "image_size": image_size,
+            "channels": channels,
+        },
+    )
+
+
+def _part_folders(folder: Path) -> dict[str, Path]:
+    train = folder / "train"
+    if not train.is_dir():
+        return {"train": folder}
+    roots = {"train": train}
+    validation = [folder / name for name in _VALIDATION_NAMES]
+    validation = [path for path in validation if path.is_dir()]
+    if len(validation) > 1:
+        raise DataError(f"{folder}: both {validation[0].name} and {validation[1].name}")
+    if (folder / "test").is_dir():
+        roots["test"] = folder / "test"
+        if validation:
+            roots["validation"] = validation[0]
+    elif validation:
+        roots["test"] = validation[0]
+    return roots
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in root.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
+    """Image files class by class, and their labels."""
+    found = tuple(path.name for path in _subfolders(root))
+    if found != names:
+        differing = sorted(set(found) ^ set(names))
+        raise DataError(
+            f"{root}: its class folders differ from those of the training data: "
+            f"{differing[0]!r} is only in one"
+        )
+    suffixes = _suffixes()
+    files, labels = [], []
+    for label, name in enumerate(names):
+        inside = sorted(
+            path
+            for path in (root / name).iterdir()
+            if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        )
+        if not inside:
+            raise MissingDataError(f"{root / name}: no images in this class folder")
+        files += inside
+        labels += [label] * len(inside)
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _rows(
+    files: Sequence[Path],
+    labels: np.ndarray,
+    size: tuple[int, int],
+    resize: bool,
+    channels: int,
+    root: Path,
+) -> Rows:
+    def decode(index: int) -> np.ndarray:
+        return _decode(files[index], size, resize, channels)
+
+    def read_images(indices: np.ndarray) -> np.ndarray:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.stack(list(pool.map(decode, indices.tolist())))
+
+    return Rows(len(files), labels, read_images, str(root))
+
+
+def _decode(
+    path: Path, size: tuple[int, int], resize: bool, channels: int
+) -> np.ndarray:
+    """One image, `(height, width, channels)` uint8."""
+    from PIL import ImageOps
+
+    height, width = size
+    with _open(path) as opened:
+        try:
+            image = ImageOps.exif_transpose(opened)
+            image = _eight_bits(image, path).convert("L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: broken or truncated image: {error}") from error
+    if resize:
+        image = ImageOps.fit(image, (width, height), _bicubic())
+    elif image.size != (width, height):
+        raise DataError(
+            f"{path}: {image.height} x {image.width} pixels, others have {height} x "
+            f"{width}; pass image_size to bring them to one size"
+        )
+    return np.asarray(image).reshape(height, width, channels)
+
+
+def _open(path: Path) -> Any:
+    """Opens an image without decoding it."""
+    from PIL import Image
+
+    formats = [name for name in Image.OPEN if name not in _UNREAD_FORMATS]
+    try:
+        image = Image.open(path, formats=formats)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise DataError(f"{path}: not a readable image: {error}") from error
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        image.close()
+        raise DataError(
+            f"{path}: {image.height} x {image.width} pixels, over Pillow's limit of "
+            f"{limit} (PIL.Image.MAX_IMAGE_PIXELS)"
+        )
+    return image
+
+
+def _eight_bits(image: Any, path: Path) -> Any:
+    """16-bit grey to 8 bits (Pillow's own conversion clips at 255)."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{path}: 32-bit pixels (mode {image.mode}), whose range is unknown; load "
+            "such images as float arrays"
+        )
+    return image
+
+
+def _size(path: Path) -> tuple[int, int]:
+    from PIL import ImageOps
+
+    with _open(path) as image:
+        try:
+            image = ImageOps.exif_transpose(image)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: broken or truncated image: {error}") from error
+        return image.height, image.width
+
+
+def _suffixes() -> frozenset[str]:
+    from PIL import Image
+
+    return frozenset(
+        suffix
+        for suffix, name in Image.registered_extensions().items()
+        if name in Image.OPEN and name not in _UNREAD_FORMATS
+    )
+
+
+def _bicubic() -> Any:
+    from PIL import Image
+
+    return Image.Resampling.BICUBIC

@@ -1,0 +1,75 @@
+"""Arrays of an `.npz` file."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ddjax.data import arrays
+from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.source import Source
+
+__all__ = ["read"]
+
+_PAIRS = {
+    "train": ("x_train", "y_train"),
+    "validation": ("x_validation", "y_validation"),
+    "test": ("x_test", "y_test"),
+}
+_KEYS = (*(key for pair in _PAIRS.values() for key in pair), "class_names")
+
+
+def read(path: Path) -> Source:
+    """Reads `x_train` and `y_train`, and where they are there, the others.
+
+    Args:
+      path: an `.npz` file with `x_train`, and optionally `y_train`, `x_test`, `y_test`,
+        `x_validation`, `y_validation` and `class_names`; what they may hold is said at
+        `arrays.read`.
+
+    Returns:
+      The source.
+
+    Raises:
+      DataError: not such a file, or one that holds Python objects.
+      MissingDataError: no such file.
+    """
+    content = _read_arrays(path)
+    if "x_train" not in content:
+        raise DataError(f"{path}: no array 'x_train'; it may hold {', '.join(_KEYS)}")
+    unknown = sorted(set(content) - set(_KEYS))
+    if unknown:
+        raise DataError(
+            f"{path}: unknown array {unknown[0]!r}; it may hold {', '.join(_KEYS)}"
+        )
+    pairs = {}
+    for part, (inputs, targets) in _PAIRS.items():
+        if targets in content and inputs not in content:
+            raise DataError(f"{path}: {targets!r} without {inputs!r}")
+        if inputs in content:
+            pairs[part] = (content[inputs], content.get(targets))
+    names = content.get("class_names")
+    source = arrays.read(
+        **pairs,
+        class_names=None if names is None else names.tolist(),
+        where=str(path),
+    )
+    return source._replace(origin={"reader": "npz", "file": str(path)})
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise MissingDataError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: a single array; an .npz file is expected")
+            return {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        problem = f"not an .npz file, or a broken one: {error}"
+        if "allow_pickle" in str(error):
+            problem = "it holds Python objects (pickles), which are never loaded"
+        raise DataError(f"{path}: {problem}") from error

@@ -1,0 +1,134 @@
+"""The data sets that `load` knows by name."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ddjax.data import cifar, digits, folder, idx, npz, tensorflow_datasets
+from ddjax.data.errors import DataError
+from ddjax.data.source import Source
+
+__all__ = ["SOURCES", "Reader", "Request", "read_source"]
+
+
+class Request(NamedTuple):
+    """What is asked of a source.
+
+    Attributes:
+      directory: the data directory.
+      explicit: whether the caller named it (else it is the default one).
+      argument: what follows the colon in the data set's name, or an empty string.
+      image_size: (height, width) that images are brought to; None: as they are.
+      channels: 1 (grey) or 3 (colour).
+    """
+
+    directory: Path
+    explicit: bool = True
+    argument: str = ""
+    image_size: tuple[int, int] | None = None
+    channels: int = 3
+
+
+class Reader(NamedTuple):
+    """A registered source.
+
+    Attributes:
+      read: the request -> the source.
+      argument: whether a colon and an argument follow the name: `no`, `may` or `must`.
+      accepts: which of `image_size` and `channels` it heeds.
+    """
+
+    read: Callable[[Request], Source]
+    argument: str = "no"
+    accepts: tuple[str, ...] = ()
+
+
+def _named_folder(request: Request, name: str) -> Path:
+    """`DIR/name`, or `DIR` itself where that is the folder of that name."""
+    inside = request.directory / name
+    if not inside.is_dir() and request.directory.name == name:
+        return request.directory
+    return inside
+
+
+SOURCES: dict[str, Reader] = {
+    "digits": Reader(lambda request: digits.read()),
+    "mnist": Reader(lambda r: idx.read_mnist(_named_folder(r, "mnist"))),
+    "fashion_mnist": Reader(
+        lambda r: idx.read_fashion_mnist(_named_folder(r, "fashion_mnist"))
+    ),
+    "cifar10": Reader(lambda r: cifar.read_cifar10(_named_folder(r, "cifar10"))),
+    "cifar100": Reader(lambda r: cifar.read_cifar100(_named_folder(r, "cifar100"))),
+    "folder": Reader(
+        lambda r: folder.read(
+            r.directory / r.argument, image_size=r.image_size, channels=r.channels
+        ),
+        argument="may",
+        accepts=("image_size", "channels"),
+    ),
+    "npz": Reader(lambda r: npz.read(r.directory / r.argument), argument="must"),
+    "tfds": Reader(
+        lambda r: tensorflow_datasets.read(
+            r.argument,
+            directory=r.directory if r.explicit else None,
+            image_size=r.image_size,
+        ),
+        argument="must",
+        accepts=("image_size",),
+    ),
+}
+
+
+def read_source(
+    name: str,
+    *,
+    directory: Path,
+    explicit: bool,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+) -> Source:
+    """Finds the reader of a name such as `mnist` or `tfds:mnist`, and reads.
+
+    Args:
+      name: a key of `SOURCES`, with its argument.
+      directory: the data directory.
+      explicit: whether the caller named it.
+      image_size: (height, width) or None.
+      channels: 1, 3 or None (3).
+
+    Returns:
+      The source.
+
+    Raises:
+      DataError: unknown name, with the known ones; an argument missing or too many; an
+        option that the source does not heed.
+    """
+    key, _, argument = name.partition(":")
+    if key not in SOURCES:
+        raise DataError(_unknown_name(name))
+    reader = SOURCES[key]
+    if argument and reader.argument == "no":
+        raise DataError(f"unknown data set {name!r}; did you mean {key!r}?")
+    if not argument and reader.argument == "must":
+        raise DataError(f"data set {name!r} needs what to read: '{key}:NAME'")
+    for option, value in (("image_size", image_size), ("channels", channels)):
+        if value is not None and option not in reader.accepts:
+            heeding = [k for k, r in SOURCES.items() if option in r.accepts]
+            raise DataError(
+                f"{option} is only for {', '.join(heeding)}; images of {key!r} are "
+                "used as they are"
+            )
+    if channels not in (None, 1, 3):
+        raise DataError(f"channels={channels!r}; it is 1 (grey) or 3 (colour)")
+    request = Request(directory, explicit, argument, image_size, channels or 3)
+    return reader.read(request)
+
+
+def _unknown_name(name: str) -> str:
+    known = ", ".join(sorted(SOURCES))
+    if name == "arrays":
+        return "arrays in memory are loaded by from_arrays(train=(inputs, targets))"
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), SOURCES, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ";"
+    return f"unknown data set {name!r}{hint} Known: {known}"
