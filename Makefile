@@ -1,0 +1,76 @@
+# The venv's Python is the first that .ci/find-python meets, unless PYTHON names one.
+PYTHON ?=
+VENV ?= .venv
+PYTHON312 ?=
+VENV312 ?= .venv-py312
+PYTEST_ARGS ?=
+
+RUN := $(VENV)/bin/python
+JAXTYPING := --jaxtyping-packages=ddjax,beartype.beartype
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-py312 test-tfds test-slow lint format check-import-time \
+	colabs tables benchmarks lock clean
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' \
+	$(MAKEFILE_LIST)
+
+demo: ## Distils the embedded digits and says where the report is.
+	@.ci/install $(VENV) base "$(PYTHON)"
+	@.ci/demo $(RUN)
+
+test: ## All default tests, then the kernels again in float64.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(RUN) -m pytest $(JAXTYPING) $(PYTEST_ARGS)
+	JAX_ENABLE_X64=1 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
+	$(RUN) -m pytest $(JAXTYPING) tests/kernels $(PYTEST_ARGS)
+
+test-py312: ## The same on Python 3.12 with the newest jax.
+	@.ci/install $(VENV312) test \
+	"$$(test -n "$(PYTHON312)" && echo "$(PYTHON312)" || .ci/find-python 3.12)"
+	$(MAKE) test VENV=$(VENV312)
+
+test-tfds: ## Installs TensorFlow Datasets (some 600 MB) and runs its tests.
+	@.ci/install $(VENV) tfds "$(PYTHON)"
+	$(RUN) -m pytest $(JAXTYPING) -m tfds $(PYTEST_ARGS)
+
+test-slow: ## The tests that take longer.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(RUN) -m pytest $(JAXTYPING) -m slow $(PYTEST_ARGS)
+
+lint: ## ruff check, ruff format --check, pyright.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/pyright --pythonpath $(RUN)
+
+format: ## Formats the code and mends what ruff can mend.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+check-import-time: ## ddjax.kernels imports in under two seconds.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(RUN) .ci/import_time.py ddjax.kernels --seconds=2
+
+colabs: ## Executes the notebooks in their smoke mode.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(RUN) .ci/colabs.py
+
+tables: ## Writes the README's tables from experiments/results/.
+	@.ci/install $(VENV) base "$(PYTHON)"
+	$(RUN) -m experiments.report
+
+benchmarks: ## Measures this machine; records under experiments/results/benchmarks/.
+	@.ci/install $(VENV) test "$(PYTHON)"
+	$(RUN) -m experiments.benchmarks.ridge
+	$(RUN) -m experiments.benchmarks.gram
+
+lock: ## Rewrites the locked versions for PYTHON=/path/to/python3.1x.
+	.ci/lock $(PYTHON)
+
+clean: ## Removes venvs and caches; keeps runs/ and local_data/.
+	rm -rf .venv .venv-py312 .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf ddjax.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,80 @@
+"""What every test runs under: strict promotion, the CPU, and seeds of its own."""
+
+import os
+import platform
+
+# jaxlib 0.8.0 to 0.10.2 crash while compiling float64 convolution kernels for AVX-512.
+# Read when jax starts its backend; tests use float64 in 32-bit runs as well.
+if platform.machine().lower() in ("x86_64", "amd64"):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_max_isa" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_max_isa=AVX2".strip()
+# A test draws windows on no machine.
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("local", deadline=None, max_examples=20)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, max_examples=20, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("DDJAX_CI") else "local")
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers",
+        "default_promotion: runs other libraries' code, which jax's strict dtype and "
+        "rank promotion would refuse",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    has_gpu = any(item.get_closest_marker("gpu") for item in items) and (
+        jax.default_backend() == "gpu"
+    )
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+        if item.get_closest_marker("real_data") and not os.environ.get(
+            "DDJAX_DATA_DIR"
+        ):
+            item.add_marker(pytest.mark.skip(reason="DDJAX_DATA_DIR is not set"))
+
+
+@pytest.fixture(autouse=True)
+def _default_promotion(request):
+    """Jax's own promotion for the tests marked `default_promotion`."""
+    if request.node.get_closest_marker("default_promotion"):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            yield
+    else:
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_global_seed():
+    """Fails a test whose code draws from, or seeds, NumPy's global generator."""
+    before = np.random.get_state(legacy=False)
+    yield
+    after = np.random.get_state(legacy=False)
+    same = before["state"]["pos"] == after["state"]["pos"] and np.array_equal(
+        before["state"]["key"], after["state"]["key"]
+    )
+    assert same, "NumPy's global random state changed; pass keys or a Generator"
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Scikit-learn's digits: images `(1797, 8, 8, 1)` float32 in [0, 1], labels."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    scaled = (images / 16.0).astype(np.float32).reshape(-1, 8, 8, 1)
+    return scaled, labels.astype(np.int32)

@@ -1,0 +1,131 @@
+"""What is installed and what importing it brings in, each in a fresh process."""
+
+import configparser
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = (
+    "tensorflow",
+    "tensorflow_datasets",
+    "flax",
+    "matplotlib",
+    "orbax",
+    "sklearn",
+    "ml_collections",
+    "neural_tangents",
+    "optax",
+    "PIL",
+    "scipy.optimize",
+    "tensorboardX",
+    "urllib3",
+    "requests",
+)
+
+
+def _fresh(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _imported_with(modules: str) -> set[str]:
+    output = _fresh(f"import sys\nimport {modules}\nprint(*sys.modules)")
+    return set(output.splitlines()[-1].split())
+
+
+def test_kernels_bring_in_nothing_heavy():
+    # The package imports its modules when they are first used: name every one.
+    folder = ROOT / "ddjax" / "kernels"
+    names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
+    modules = _imported_with(", ".join(f"ddjax.kernels.{name}" for name in names))
+    jax_alone = _imported_with("jax, jax.numpy, jax.scipy.linalg")
+    brought = {
+        name
+        for name in modules - jax_alone
+        for heavy in HEAVY
+        if name == heavy or name.startswith(heavy + ".")
+    }
+    assert not brought, sorted(brought)
+
+
+@pytest.mark.parametrize("package", ["data", "models", "synthetic", "methods"])
+def test_no_package_brings_in_tensorflow_or_plots(package):
+    modules = _imported_with(f"ddjax.{package}")
+    top = {name.split(".")[0] for name in modules}
+    assert not top & {"tensorflow", "tensorflow_datasets", "neural_tangents"}
+    assert not top & {"matplotlib", "ml_collections", "torch"}
+
+
+def test_importing_leaves_jax_as_it_was():
+    code = (
+        "import jax\n"
+        "before = dict(jax.config.values)\n"
+        "import ddjax.kernels, ddjax.data, ddjax.methods, ddjax.runtime\n"
+        "changed = {k for k, v in jax.config.values.items() if before.get(k) != v}\n"
+        "print(sorted(changed))\n"
+    )
+    assert _fresh(code).strip() == "[]"
+
+
+def test_the_package_is_typed():
+    assert (ROOT / "ddjax" / "py.typed").is_file()
+
+
+def test_pyproject_holds_build_system_and_tools_only():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert set(tomllib.load(file)) == {"build-system", "tool"}
+
+
+def _requirements() -> dict[str, list[str]]:
+    parser = configparser.RawConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    base = {"": parser["options"]["install_requires"]}
+    groups = base | dict(parser["options.extras_require"])
+    return {
+        group: [line.strip() for line in lines.splitlines() if line.strip()]
+        for group, lines in groups.items()
+    }
+
+
+def _name(requirement: str) -> str:
+    bare = re.split(r"[\[<>=~! ;]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", bare).lower()
+
+
+@pytest.mark.parametrize("tag", ["py311", "py312"])
+def test_every_requirement_is_locked(tag):
+    lock = (ROOT / ".ci" / f"constraints-{tag}.txt").read_text(encoding="utf-8")
+    pins = [line for line in lock.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=\s]+", pin) for pin in pins)
+    locked = {_name(pin) for pin in pins}
+    wanted = {_name(r) for lines in _requirements().values() for r in lines}
+    assert wanted - locked <= {"ddjax"}
+
+
+def test_tensorflow_is_in_no_base_install():
+    assert not {"tensorflow", "neural-tangents", "grain", "torch"} & {
+        _name(requirement) for requirement in _requirements()[""]
+    }
+
+
+def test_the_version_is_the_one_installed():
+    import ddjax
+
+    try:
+        installed = metadata.version("ddjax")
+    except metadata.PackageNotFoundError:
+        pytest.skip("ddjax runs from a folder that is not installed")
+    assert installed == ddjax.__version__
