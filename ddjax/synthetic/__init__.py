@@ -1,7 +1,11 @@
 """The distilled set: parameterisations, initialisation, targets, files, exports."""
 
+from ddjax.synthetic.budget import floats, images_equivalent, target_floats
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs, natural_inputs
+from ddjax.synthetic.encoding import SCHEMA_VERSION, digest
+from ddjax.synthetic.files import DistilledSetError, load, save
 from ddjax.synthetic.initialization import INITIALIZATIONS, select
+from ddjax.synthetic.origin import provenance
 from ddjax.synthetic.parameterization import (
     PARAMETERIZATIONS,
     Parameterization,
@@ -20,17 +24,26 @@ from ddjax.synthetic.targets import (
 __all__ = [
     "INITIALIZATIONS",
     "PARAMETERIZATIONS",
+    "SCHEMA_VERSION",
     "TARGETS_KINDS",
     "DistilledSet",
+    "DistilledSetError",
     "Parameterization",
     "centred_one_hot",
     "decoded_inputs",
+    "digest",
+    "floats",
+    "images_equivalent",
+    "load",
     "make",
     "natural_inputs",
     "one_hot",
     "one_vs_rest",
     "pixels",
     "predicted_labels",
+    "provenance",
+    "save",
     "select",
     "signs",
+    "target_floats",
 ]

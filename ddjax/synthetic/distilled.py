@@ -2,9 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from ddjax.data import preprocess
 from ddjax.data.preprocess import Preprocessing
 from ddjax.synthetic.parameterization import Parameterization
 
@@ -43,11 +45,11 @@ class DistilledSet(NamedTuple):
 
 def decoded_inputs(distilled: DistilledSet) -> Float[Array, "m *shape"]:
     """The samples in preprocessed space, ready for a learner."""
-    return distilled.parameterization.decode(distilled.stored)
+    stored = {name: jnp.asarray(array) for name, array in distilled.stored.items()}
+    return distilled.parameterization.decode(stored)
 
 
 def natural_inputs(distilled: DistilledSet) -> Float[Array, "m *shape"]:
-    """The samples in the data's own units (pixels in [0, 1] up to clipping)."""
-    from ddjax.data import preprocess
-
-    return preprocess.invert(distilled.preprocessing, decoded_inputs(distilled))
+    """The samples in the data's own units (images in [0, 1] up to clipping)."""
+    inputs = preprocess.invert(distilled.preprocessing, decoded_inputs(distilled))
+    return jnp.asarray(inputs)

@@ -1,0 +1,670 @@
+"""Tests of saving and loading."""
+
+import json
+import os
+import pickle
+import struct
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as stn
+from safetensors.numpy import save as safetensors_bytes
+
+from ddjax import synthetic
+from ddjax.data.preprocess import Preprocessing
+from ddjax.synthetic import files
+from tests.synthetic.problems import NONE, assert_same, blobs, distilled_set
+
+Error = synthetic.DistilledSetError
+FORMS = ("folder", "single.safetensors")
+
+
+def _names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+# --- round trips ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["none", "standardize", "zca"])
+def test_round_trip_is_exact(tmp_path, form, kind):
+    saved = distilled_set(kind=kind)
+    assert synthetic.save(tmp_path / form, saved) == tmp_path / form
+    loaded = synthetic.load(tmp_path / form)
+    assert_same(saved, loaded)
+    np.testing.assert_array_equal(
+        synthetic.natural_inputs(loaded), synthetic.natural_inputs(saved)
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_jax_arrays_and_missing_parts(tmp_path, form):
+    saved = distilled_set(
+        stored={"inputs": jnp.arange(12.0).reshape(4, 3)},
+        targets=jnp.array([0.5, -0.25, -0.0, 1e-40]),
+        targets_kind="margin",
+        labels=None,
+        class_names=None,
+        preprocessing=NONE,
+        certificate=None,
+        provenance={},
+    )
+    synthetic.save(str(tmp_path / form), saved)
+    assert_same(saved, synthetic.load(str(tmp_path / form)))
+
+
+FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@st.composite
+def _sets(draw):
+    m, c, d = (draw(st.integers(low, 4)) for low in (1, 2, 1))
+
+    def array(*shape):
+        finite = {"allow_nan": False, "allow_infinity": False}
+        return draw(stn.arrays(draw(FLOATS), shape, elements=finite))
+
+    names = draw(st.none() | st.lists(st.text(), min_size=c, max_size=c).map(tuple))
+    labels = stn.arrays(np.int32, m, elements=st.integers(0, c - 1))
+    matrices = draw(st.booleans())
+    prep = Preprocessing(
+        "zca" if matrices else "standardize",
+        array(d),
+        np.abs(array(1)) + 1,
+        array(d, d) if matrices else None,
+        array(d, d) if matrices else None,
+    )
+    return synthetic.DistilledSet(
+        stored={"inputs": array(m, d), "more": array(draw(st.integers(0, 3)), 2)},
+        parameterization=synthetic.pixels(),
+        targets=array(m, c),
+        targets_kind=draw(st.sampled_from(["scores", "regression", "representation"])),
+        labels=None if names is None else draw(st.none() | labels),
+        preprocessing=prep,
+        class_names=names,
+        provenance=draw(st.dictionaries(st.text(max_size=5), JSON, max_size=3)),
+        certificate=draw(st.none() | st.dictionaries(st.text(max_size=5), JSON)),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(saved=_sets(), form=st.sampled_from(FORMS))
+def test_any_sound_set_makes_the_round_trip(tmp_path_factory, saved, form):
+    path = tmp_path_factory.mktemp("sets") / form
+    synthetic.save(path, saved)
+    assert_same(saved, synthetic.load(path))
+
+
+def test_layouts_that_are_not_plain_memory(tmp_path):
+    plain = distilled_set()
+    inputs = plain.stored["inputs"]
+    for odd in (
+        np.asfortranarray(inputs),
+        inputs.astype(">f4"),
+        np.repeat(inputs, 2, axis=0)[::2],
+    ):
+        other = plain._replace(stored={"inputs": odd})
+        assert synthetic.digest(other) == synthetic.digest(plain)
+        synthetic.save(tmp_path / "a", other)
+        assert_same(plain, synthetic.load(tmp_path / "a"))
+
+
+def test_tuples_become_lists_and_numpy_scalars_numbers(tmp_path):
+    certificate = {
+        "a": (1, np.float32(0.1), np.int64(3), np.bool_(True)),
+        "b": np.float64(0.3),
+    }
+    synthetic.save(tmp_path / "a", distilled_set(certificate=certificate))
+    loaded = synthetic.load(tmp_path / "a").certificate
+    assert loaded == {"a": [1, float(np.float32(0.1)), 3, True], "b": 0.3}
+    assert loaded["a"][3] is True
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_equal_sets_give_equal_bytes(tmp_path, form):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        synthetic.save(tmp_path / place / form, distilled_set(kind="zca"))
+
+    def content(place):
+        found = (p for p in (tmp_path / place).rglob("*") if p.is_file())
+        return {p.name: p.read_bytes() for p in found}
+
+    assert content("a") == content("b")
+
+
+# --- digest --------------------------------------------------------------------------
+
+
+def test_digest_sees_every_bit_of_the_content_and_nothing_else():
+    base = distilled_set(kind="zca")
+    digest = synthetic.digest(base)
+    assert len(digest) == 64 and int(digest, 16) >= 0
+    inputs = np.array(base.stored["inputs"])
+    inputs[0, 0, 0, 0] = np.nextafter(inputs[0, 0, 0, 0], np.float32(9))
+    prep = base.preprocessing
+    changed = [
+        base._replace(stored={"inputs": inputs}),
+        base._replace(stored={"other": base.stored["inputs"]}),
+        base._replace(targets=np.asarray(base.targets).astype(np.float64)),
+        base._replace(targets_kind="regression"),
+        base._replace(labels=None),
+        base._replace(class_names=("a", "b", "c")),
+        base._replace(preprocessing=prep._replace(std=prep.std * 2)),
+        base._replace(preprocessing=prep._replace(whiten=prep.unwhiten)),
+    ]
+    digests = {synthetic.digest(other) for other in changed}
+    assert len(digests) == len(changed) and digest not in digests
+    assert digest == synthetic.digest(base._replace(provenance={}, certificate=None))
+
+
+# --- replacing, crashing, sharing ----------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_saving_replaces_and_leaves_nothing_behind(tmp_path, form):
+    path = tmp_path / "deep" / "er" / form
+    for seed in (0, 1, 1, 0):
+        saved = distilled_set(seed=seed)
+        synthetic.save(path, saved)
+        assert_same(saved, synthetic.load(path))
+        assert _names(path.parent) == [form]
+    if path.is_dir():
+        (path / "notes.txt").write_text("kept")
+        synthetic.save(path, distilled_set(seed=3))
+        assert len(_names(path)) == 3 and "notes.txt" in _names(path)
+
+
+def test_saving_into_an_existing_folder(tmp_path):
+    (tmp_path / "report.md").write_text("kept")
+    synthetic.save(tmp_path, distilled_set())
+    assert_same(distilled_set(), synthetic.load(tmp_path))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
+def test_a_failing_disk_leaves_the_old_set(tmp_path, monkeypatch, form, call):
+    path = tmp_path / form
+    synthetic.save(path, distilled_set(seed=0))
+    before = _names(tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, fails)
+    if call != "rename":
+        with pytest.raises(Error, match=f"{form}: cannot be written: .*No space left"):
+            synthetic.save(path, distilled_set(seed=1))
+        assert_same(distilled_set(seed=0), synthetic.load(path))
+    elif form == "folder":
+        with pytest.raises(Error, match="No space left"):
+            synthetic.save(tmp_path / "another", distilled_set(seed=1))
+    monkeypatch.undo()
+    assert _names(tmp_path) == before
+    synthetic.save(path, distilled_set(seed=1))
+    assert_same(distilled_set(seed=1), synthetic.load(path))
+
+
+def test_a_reader_beside_a_writer_finds_one_of_the_sets(tmp_path):
+    sets = [distilled_set(seed=seed) for seed in (0, 1)]
+    path = tmp_path / "folder"
+    synthetic.save(path, sets[0])
+    stop = threading.Event()
+
+    def write():
+        for i in range(200):
+            if stop.is_set():
+                return
+            synthetic.save(path, sets[i % 2])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        digests = {synthetic.digest(synthetic.load(path)) for _ in range(10)}
+    finally:
+        stop.set()
+        writer.join()
+    assert digests <= {synthetic.digest(s) for s in sets}
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(Error, match="a: cannot be written"):
+        synthetic.save(tmp_path / "a", distilled_set())
+    assert (tmp_path / "a").read_text() == "mine"
+    with pytest.raises(Error, match="cannot be written"):
+        synthetic.save(tmp_path / "a" / "b", distilled_set())
+    (tmp_path / "c.safetensors").mkdir()
+    with pytest.raises(Error, match="cannot be written"):
+        synthetic.save(tmp_path / "c.safetensors", distilled_set())
+    assert _names(tmp_path) == ["a", "c.safetensors"]
+
+
+# --- what is not saved ---------------------------------------------------------------
+
+
+def _nan(array):
+    array = np.array(array)
+    array.flat[-1] = np.nan
+    return array
+
+
+BASE = distilled_set()
+PREP, ZCA = BASE.preprocessing, distilled_set(kind="zca").preprocessing
+UNKNOWN = synthetic.pixels()._replace(name="voxels")
+WITH_SETTINGS = synthetic.pixels()._replace(settings={"size": 3})
+UNSOUND = {
+    "stored.inputs is not finite: 1 of 288 .* nan": {
+        "stored": {"inputs": _nan(BASE.stored["inputs"])}
+    },
+    "targets is not finite": {"targets": _nan(BASE.targets)},
+    "preprocessing.mean is not finite": {
+        "preprocessing": PREP._replace(mean=_nan(PREP.mean))
+    },
+    "stored holds no arrays": {"stored": {}},
+    "stored.inputs has dtype int32; allowed: float16": {
+        "stored": {"inputs": np.zeros((6, 2), np.int32)}
+    },
+    "stored.inputs has dtype bfloat16": {
+        "stored": {"inputs": jnp.zeros((6, 2), jnp.bfloat16)}
+    },
+    "has the name '../inputs'": {
+        "stored": {**BASE.stored, "../inputs": np.zeros(1, np.float32)}
+    },
+    "has the name '/etc/passwd'": {
+        "stored": {**BASE.stored, "/etc/passwd": np.zeros(1, np.float32)}
+    },
+    r"cannot decode the stored arrays \['pixels'\]": {
+        "stored": {"pixels": BASE.stored["inputs"]}
+    },
+    r"expected \(m, \*shape\)": {"stored": {"inputs": np.zeros(6, np.float32)}},
+    "holds no samples": {"stored": {"inputs": np.zeros((0, 2), np.float32)}},
+    "unknown parameterization 'voxels'; known: pixels": {"parameterization": UNKNOWN},
+    "does not take the settings {'size': 3}": {"parameterization": WITH_SETTINGS},
+    r"targets have shape \(5, 3\); there are 6 inputs": {"targets": BASE.targets[:5]},
+    r"targets have shape \(6, 1, 3\)": {"targets": BASE.targets[:, None]},
+    r"targets have shape \(6, 0\)": {"targets": BASE.targets[:, :0]},
+    "targets has dtype int32": {"targets": BASE.labels},
+    "unknown targets_kind 'soft'; known: scores": {"targets_kind": "soft"},
+    "margin targets have 3 columns": {"targets_kind": "margin"},
+    "one column for each of 3 classes": {"targets": BASE.targets[:, :2]},
+    "at least two classes": {
+        "targets": BASE.targets[:, 0],
+        "class_names": None,
+        "labels": None,
+    },
+    "labels have dtype int64": {"labels": np.zeros(6, np.int64)},
+    r"shape \(5,\); expected int32": {"labels": np.zeros(5, np.int32)},
+    r"label 3 is outside \[0, 3\)": {"labels": np.full(6, 3, np.int32)},
+    "labels but no class_names": {"class_names": None},
+    "class_names is": {"class_names": ["a", "b", "c"]},
+    r"class_names is \(1, 2, 3\)": {"class_names": (1, 2, 3)},
+    "unknown preprocessing 'pca'; known: none": {
+        "preprocessing": PREP._replace(kind="pca")
+    },
+    r"mean has shape \(5,\), which does not broadcast": {
+        "preprocessing": PREP._replace(mean=np.zeros(5))
+    },
+    r"std has shape \(2, 4, 4, 3\), which does not broadcast": {
+        "preprocessing": PREP._replace(std=np.ones((2, 4, 4, 3)))
+    },
+    "std is not positive": {"preprocessing": PREP._replace(std=np.zeros(3))},
+    "'standardize' has a whiten matrix": {
+        "preprocessing": ZCA._replace(kind="standardize")
+    },
+    "'zca' has no unwhiten matrix": {"preprocessing": ZCA._replace(unwhiten=None)},
+    r"whiten has shape \(2, 2\); expected \(48, 48\)": {
+        "preprocessing": ZCA._replace(whiten=np.eye(2))
+    },
+    "provenance.config.loss is a builtin_function_or_method": {
+        "provenance": {"config": {"loss": len}}
+    },
+    r"provenance.seeds\[1\] is nan, which JSON does not have": {
+        "provenance": {"seeds": [0, float("nan")]}
+    },
+    "certificate.radius is inf": {"certificate": {"radius": np.inf}},
+    "provenance has the key 3, which is not a string": {"provenance": {3: 4}},
+    "the document has a wrong type of provenance": {"provenance": ["kip"]},
+    "certificate.a is a ndarray": {"certificate": {"a": np.zeros(2)}},
+}
+
+
+@pytest.mark.parametrize("message", UNSOUND)
+def test_unsound_sets_are_not_saved(tmp_path, message):
+    with pytest.raises(Error, match=message) as caught:
+        synthetic.save(tmp_path / "a", BASE._replace(**UNSOUND[message]))
+    assert str(caught.value).startswith(f"{tmp_path / 'a'}: cannot be saved: ")
+    assert _names(tmp_path) == []
+
+
+def test_endless_provenance_is_not_saved(tmp_path):
+    loop = {}
+    loop["self"] = loop
+    with pytest.raises(Error, match="cannot be saved"):
+        synthetic.save(tmp_path / "a", distilled_set(provenance=loop))
+
+
+# --- what is not loaded --------------------------------------------------------------
+
+
+def _saved(tmp_path, **changes):
+    folder = synthetic.save(tmp_path / "set", distilled_set(**changes))
+    (tensors,) = folder.glob("tensors-*")
+    return folder, tensors
+
+
+def _edit(folder, change):
+    file = folder / files.DOCUMENT
+    document = json.loads(file.read_text())
+    document = change(document) or document
+    file.write_text(json.dumps(document))
+
+
+def _set(*keys, value):
+    def change(document):
+        inner = document
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+
+    return change
+
+
+def _delete(*keys):
+    def change(document):
+        inner = document
+        for key in keys[:-1]:
+            inner = inner[key]
+        del inner[keys[-1]]
+
+    return change
+
+
+WRONG_JSON = {
+    "schema_version is 2, newer than 1, .* upgrade ddjax": _set(
+        "schema_version", value=2
+    ),
+    "schema_version is True": _set("schema_version", value=True),
+    "schema_version is 0": _set("schema_version", value=0),
+    "schema_version is '1'": _set("schema_version", value="1"),
+    "schema_version is None": _delete("schema_version"),
+    "format is 'x', not 'ddjax distilled set'": _set("format", value="x"),
+    "format is None": lambda document: {"hello": 1},
+    "unknown keys: 'extra', 'other'": lambda document: {
+        **document,
+        "other": 1,
+        "extra": 2,
+    },
+    "lacks keys: 'provenance', 'targets_kind'": lambda document: {
+        k: v for k, v in document.items() if k not in ("provenance", "targets_kind")
+    },
+    "holds a list, not an object": lambda document: [document],
+    "wrong type of digest: 5": _set("digest", value=5),
+    "wrong type of arrays": _set("arrays", value=[]),
+    "wrong type of provenance: None": _set("provenance", value=None),
+    "wrong type of class_names": _set("class_names", value={"a": 1}),
+    "class_names holds 1, which is not a string": _set("class_names", value=["a", 1]),
+    "wrong type of certificate": _set("certificate", value="good"),
+    "parameterization has unknown keys: 'code'": _set(
+        "parameterization", "code", value="import os"
+    ),
+    "parameterization lacks keys: 'settings'": _delete("parameterization", "settings"),
+    "wrong type of name": _set("parameterization", "name", value=["pixels"]),
+    "unknown parameterization 'voxels'": _set(
+        "parameterization", "name", value="voxels"
+    ),
+    "does not take the settings": _set("parameterization", "settings", value={"a": 1}),
+    "preprocessing lacks keys: 'kind'": _set("preprocessing", value={}),
+    "unknown preprocessing 'pca'": _set("preprocessing", "kind", value="pca"),
+    "unknown targets_kind 'soft'": _set("targets_kind", value="soft"),
+    "unknown array 'extra'": _set(
+        "arrays", "extra", value={"dtype": "float32", "shape": [1]}
+    ),
+    r"stored array has the name '\.\./\.\./x'": _set(
+        "arrays", "stored.../../x", value={"dtype": "float32", "shape": [1]}
+    ),
+    "array targets is described by 3": _set("arrays", "targets", value=3),
+    "array targets lacks keys: 'shape'": _delete("arrays", "targets", "shape"),
+    r"array targets has the shape \[-1\]": _set(
+        "arrays", "targets", "shape", value=[-1]
+    ),
+    r"array targets has the shape \[6, 3.0\]": _set(
+        "arrays", "targets", "shape", value=[6, 3.0]
+    ),
+    r"array labels has the shape \[True\]": _set(
+        "arrays", "labels", "shape", value=[True]
+    ),
+    "array 'targets' is missing": _delete("arrays", "targets"),
+    "array 'preprocessing.std' is missing": _delete("arrays", "preprocessing.std"),
+    "the file holds the arrays": _delete("arrays", "labels"),
+    r"targets has dtype float32 and shape \[6, 3\], the JSON declares": _set(
+        "arrays", "targets", "shape", value=[3, 6]
+    ),
+    "stored.inputs has dtype float32": _set(
+        "arrays", "stored.inputs", "dtype", value="float64"
+    ),
+    "one column for each of 2 classes": _set("class_names", value=["a", "b"]),
+    "it was changed or damaged": _set("class_names", value=["a", "b", "d"]),
+    "saved with 00: it was changed": _set("digest", value="00"),
+    "names the tensor file '../tensors-0123456789abcdef.safetensors'": _set(
+        "tensors", value="../tensors-0123456789abcdef.safetensors"
+    ),
+    "names the tensor file '/etc/passwd'": _set("tensors", value="/etc/passwd"),
+    "names the tensor file None": _delete("tensors"),
+    r"names the tensor file \['a'\]": _set("tensors", value=["a"]),
+    "there is no such file": _set(
+        "tensors", value="tensors-0123456789abcdef.safetensors"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_JSON)
+def test_wrong_documents(tmp_path, message):
+    folder, _ = _saved(tmp_path)
+    _edit(folder, WRONG_JSON[message])
+    with pytest.raises(Error, match=message) as caught:
+        synthetic.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+WRONG_TEXT = {
+    "not JSON": b"{",
+    "not JSON: Expecting value": b"",
+    "not UTF-8": b"\xff\xfe{}",
+    "has the key 'a' twice": b'{"a": 1, "a": 2}',
+    "the number NaN, which is not finite": b'{"a": NaN}',
+    "the number -Infinity": b'{"a": -Infinity}',
+    "the number 1e999": b'{"a": 1e999}',
+    "nested too deeply": b"[" * 100_000,
+    "4300 digits": b"1" * 5000,
+    "holds a int, not an object": b"3",
+}
+
+
+@pytest.mark.parametrize("message", WRONG_TEXT)
+def test_wrong_text(tmp_path, message):
+    folder, _ = _saved(tmp_path)
+    (folder / files.DOCUMENT).write_bytes(WRONG_TEXT[message])
+    with pytest.raises(Error, match=message) as caught:
+        synthetic.load(folder)
+    assert str(folder / files.DOCUMENT) in str(caught.value)
+
+
+def test_a_document_of_absurd_size(tmp_path):
+    folder, _ = _saved(tmp_path)
+    os.truncate(folder / files.DOCUMENT, 2**40)  # sparse: takes no room
+    with pytest.raises(Error, match="larger than"):
+        synthetic.load(folder)
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(Error, match="no such file or folder"):
+        synthetic.load(tmp_path / "nothing")
+    with pytest.raises(Error, match=r"there is no distilled.json in this folder"):
+        synthetic.load(tmp_path)
+    folder, tensors = _saved(tmp_path)
+    tensors.unlink()
+    with pytest.raises(Error, match=f"{tensors.name}: there is no such file"):
+        synthetic.load(folder)
+    os.mkfifo(tensors)
+    with pytest.raises(Error, match="there is no such file"):
+        synthetic.load(folder)
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(Error, match="there is no such file"):
+        synthetic.load(tmp_path / "pipe.safetensors")
+
+
+def test_sets_are_never_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "boom"),))
+
+    for path in (tmp_path / "a.safetensors", tmp_path / "a.pt"):
+        path.write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(Error, match="not a sound safetensors file"):
+            synthetic.load(path)
+    folder, tensors = _saved(tmp_path)
+    tensors.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(Error, match="not a sound safetensors file"):
+        synthetic.load(folder)
+    assert not (tmp_path / "boom").exists()
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_damage_is_always_noticed(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("damaged") / "a.safetensors"
+    synthetic.save(path, distilled_set())
+    good = path.read_bytes()
+    where = data.draw(st.integers(0, len(good) - 1))
+    if data.draw(st.booleans()):
+        path.write_bytes(good[:where])
+    else:
+        bad = bytearray(good)
+        bad[where] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(bytes(bad))
+    try:
+        loaded = synthetic.load(path)
+    except Error as error:
+        assert str(path) in str(error)
+    else:
+        # Flips that are left: within the provenance, which no digest covers.
+        assert synthetic.digest(loaded) == synthetic.digest(distilled_set())
+
+
+def _crafted(header: dict, data: bytes = b"", length: int | None = None) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def _tensor(dtype, shape, start, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+HUGE = 2**50
+CRAFTED = {
+    "a terabyte that is not there": _crafted(
+        {"targets": _tensor("F32", [HUGE], 0, 4 * HUGE)}, bytes(64)
+    ),
+    "offsets that do not fit the shape": _crafted(
+        {"targets": _tensor("F32", [HUGE], 0, 64)}, bytes(64)
+    ),
+    "a shape that overflows": _crafted(
+        {"targets": _tensor("F32", [2**62, 2**62], 0, 64)}, bytes(64)
+    ),
+    "a negative size": _crafted({"targets": _tensor("F32", [-4], 0, 64)}, bytes(64)),
+    "a header longer than the file": _crafted({}, length=2**62),
+    "bytes that nobody owns": _crafted(
+        {"targets": _tensor("F32", [4], 0, 16)}, bytes(64)
+    ),
+    "overlapping tensors": _crafted(
+        {
+            "targets": _tensor("F32", [8], 0, 32),
+            "labels": _tensor("I32", [8], 16, 48),
+        },
+        bytes(48),
+    ),
+    "seven bytes": b"1234567",
+    "no bytes": b"",
+}
+
+
+@pytest.mark.parametrize("what", CRAFTED)
+@pytest.mark.parametrize("form", ["folder", "single"])
+def test_crafted_headers(tmp_path, what, form):
+    folder, tensors = _saved(tmp_path)
+    path = folder if form == "folder" else tensors
+    tensors.write_bytes(CRAFTED[what])
+    with pytest.raises(Error, match=f"{tensors.name}: not a sound safetensors file"):
+        synthetic.load(path)
+
+
+def test_arrays_that_do_not_belong(tmp_path):
+    folder, tensors = _saved(tmp_path)
+    tensors.write_bytes(safetensors_bytes({"evil": np.zeros(3, np.float32)}))
+    with pytest.raises(Error, match=r"the file holds the arrays \['evil'\]"):
+        synthetic.load(folder)
+    with pytest.raises(Error, match=r"metadata has the keys \[\], not \['ddjax'\]"):
+        synthetic.load(tensors)
+
+
+def test_a_dtype_that_is_not_allowed(tmp_path):
+    folder, tensors = _saved(tmp_path)
+    arrays = {f"stored.{n}": a for n, a in BASE.stored.items()}
+    arrays |= {"targets": BASE.targets, "labels": np.zeros(6, np.int64)}
+    arrays |= {"preprocessing.mean": PREP.mean, "preprocessing.std": PREP.std}
+    tensors.write_bytes(safetensors_bytes(arrays))
+    with pytest.raises(Error, match="labels has dtype I64; allowed: F16"):
+        synthetic.load(folder)
+
+
+def test_a_nan_in_the_file(tmp_path):
+    folder, tensors = _saved(tmp_path)
+    arrays = {f"stored.{n}": _nan(a) for n, a in BASE.stored.items()}
+    arrays |= {"targets": BASE.targets, "labels": BASE.labels}
+    arrays |= {"preprocessing.mean": PREP.mean, "preprocessing.std": PREP.std}
+    tensors.write_bytes(safetensors_bytes(arrays))
+    with pytest.raises(Error, match=r"stored.inputs is not finite: 1 of 288"):
+        synthetic.load(folder)
+
+
+def test_tensors_of_another_run(tmp_path):
+    folder, tensors = _saved(tmp_path, seed=0)
+    other = synthetic.save(tmp_path / "other", distilled_set(seed=1))
+    (theirs,) = other.glob("tensors-*")
+    tensors.write_bytes(theirs.read_bytes())
+    with pytest.raises(Error, match="it was changed or damaged"):
+        synthetic.load(folder)
+
+
+def test_provenance_is_json_and_repeats(tmp_path):
+    one, two = (
+        synthetic.provenance(
+            blobs(), method="kip", config={"a": 1}, seeds={"run": 3}
+        )
+        for _ in range(2)
+    )
+    assert one == two
+    synthetic.save(tmp_path / "a", distilled_set(provenance=one))
+    loaded = synthetic.load(tmp_path / "a").provenance
+    assert loaded["data"]["fingerprint"] == "0" * 64
+    assert loaded["versions"]["jax"] == jax.__version__
+    assert loaded["seeds"] == {"run": 3}
