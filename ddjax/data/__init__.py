@@ -1,6 +1,7 @@
 """Where real data comes from: loading, splitting, preprocessing, batches."""
 
 from ddjax.data import preprocess
+from ddjax.data.batches import HostBatch, gather, host_batch_indices
 from ddjax.data.errors import DataError, MissingDataError
 from ddjax.data.load import from_arrays, load
 from ddjax.data.options import DEVICE_BUDGET
@@ -14,11 +15,14 @@ __all__ = [
     "SOURCES",
     "TEST_FRACTION",
     "DataError",
+    "HostBatch",
     "MissingDataError",
     "Preprocessing",
     "Problem",
     "Split",
     "from_arrays",
+    "gather",
+    "host_batch_indices",
     "load",
     "preprocess",
 ]

@@ -65,7 +65,7 @@ def read_cifar100(folder: Path) -> Source:
     for part in ("train", "test"):
         path, records = binary / f"{part}.bin", BATCH_RECORDS[f"cifar100_{part}"]
         parts.append(rows_of_array(*_read_file(path, records, 2, 100), str(path)))
-    return _source(*parts, names, binary)
+    return _source(parts[0], parts[1], names, binary)
 
 
 def _source(train: Rows, test: Rows, names: tuple[str, ...], folder: Path) -> Source:

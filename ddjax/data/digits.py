@@ -17,9 +17,9 @@ def read() -> Source:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    images = bunch["images"].astype(np.uint8)[..., None]
-    labels = bunch["target"].astype(np.int64)
+    pixels, digits = load_digits(return_X_y=True)
+    images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1)
+    labels = np.asarray(digits, np.int64)
     return Source(
         train=rows_of_array(images, labels, "scikit-learn's digits"),
         validation=None,

@@ -92,4 +92,4 @@ def check_image_size(value: Any) -> tuple[int, int] | None:
 
 def _is_integer(value: Any, least: int) -> bool:
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return integer and value >= least
+    return bool(integer and value >= least)

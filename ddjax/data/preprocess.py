@@ -52,8 +52,9 @@ class Preprocessing(NamedTuple):
 
 
 class _Moments(NamedTuple):
-    """Count, mean `(d,)` and scatter about the mean, `(d,)` or `(d, d)`, float64."""
+    """Of inputs of `shape`: mean `(d,)` and scatter about it, `(d,)` or `(d, d)`."""
 
+    shape: tuple[int, ...]
     count: int
     mean: ndarray
     scatter: ndarray
@@ -137,12 +138,12 @@ def fit_and_report(
         raise DataError(f"zca_ridge is {zca_ridge!r}; it must be a positive number")
     if isinstance(inputs, (np.ndarray, jax.Array)):
         inputs = blocks(inputs)
-    moments, shape, count = None, (), 0
+    moments, count = None, 0
     for block in inputs:
-        shape, count = tuple(block.shape[1:]), count + len(block)
-        if kind == "zca" and np.prod(shape) > ZCA_LARGEST_INPUT:
+        count += len(block)
+        if kind == "zca" and np.prod(block.shape[1:]) > ZCA_LARGEST_INPUT:
             raise DataError(
-                f"zca preprocessing of inputs of shape {shape}: it is limited to "
+                f"zca preprocessing of inputs of shape {block.shape[1:]}: it is limited to "
                 f"{ZCA_LARGEST_INPUT} coordinates; resize the images or use "
                 "'standardize'"
             )
@@ -153,12 +154,12 @@ def fit_and_report(
     report: dict[str, Any] = {"kind": kind, "count": count}
     if kind == "none":
         return Preprocessing("none", np.zeros(1), np.ones(1)), report
-    mean, std, constant = _channel_statistics(moments, shape[-1])
+    mean, std, constant = _channel_statistics(moments)
     report["constant_channels"] = constant
     if kind == "standardize":
         return Preprocessing("standardize", mean, std), report
     report["zca_ridge"] = float(zca_ridge)
-    return _whitening(moments, shape, std, zca_ridge), report
+    return _whitening(moments, std, zca_ridge), report
 
 
 def apply(
@@ -206,27 +207,27 @@ def _merge(moments: _Moments | None, block: ndarray, *, full: bool) -> _Moments:
     rows -= mean
     scatter = _scatter(rows) if full else np.einsum("nd,nd->d", rows, rows)
     if moments is None:
-        return _Moments(len(rows), mean, scatter)
+        return _Moments(block.shape[1:], len(rows), mean, scatter)
     count = moments.count + len(rows)
     shift = mean - moments.mean
     weight = moments.count * len(rows) / count
     scatter += weight * (np.outer(shift, shift) if full else shift**2)
     scatter += moments.scatter
-    return _Moments(count, moments.mean + shift * (len(rows) / count), scatter)
+    mean = moments.mean + shift * (len(rows) / count)
+    return _Moments(moments.shape, count, mean, scatter)
 
 
 def _scatter(rows: ndarray) -> ndarray:
     """`rows.T @ rows` at half the cost: one triangle, mirrored."""
-    from scipy.linalg.blas import dsyrk
+    from scipy.linalg import blas
 
-    upper = dsyrk(1.0, rows.T)
+    upper = blas.dsyrk(1.0, rows.T)  # type: ignore
     return np.triu(upper) + np.triu(upper, 1).T
 
 
-def _channel_statistics(
-    moments: _Moments, channels: int
-) -> tuple[ndarray, ndarray, list[int]]:
+def _channel_statistics(moments: _Moments) -> tuple[ndarray, ndarray, list[int]]:
     """Mean, standard deviation and the constant ones, per channel."""
+    channels = moments.shape[-1]
     scatter = moments.scatter
     scatter = np.diagonal(scatter) if scatter.ndim == 2 else scatter
     means = moments.mean.reshape(-1, channels)
@@ -237,10 +238,8 @@ def _channel_statistics(
     return mean, np.where(constant, 1.0, std), np.flatnonzero(constant).tolist()
 
 
-def _whitening(
-    moments: _Moments, shape: tuple[int, ...], std: ndarray, zca_ridge: float
-) -> Preprocessing:
-    scale = np.broadcast_to(std, shape).reshape(-1)
+def _whitening(moments: _Moments, std: ndarray, zca_ridge: float) -> Preprocessing:
+    scale = np.broadcast_to(std, moments.shape).reshape(-1)
     covariance = moments.scatter / moments.count / scale[:, None] / scale
     size = len(covariance)
     trace = np.trace(covariance)
@@ -251,7 +250,7 @@ def _whitening(
     values = np.maximum(values, 0.0) + zca_ridge * trace / size
     return Preprocessing(
         kind="zca",
-        mean=moments.mean.reshape(shape),
+        mean=moments.mean.reshape(moments.shape),
         std=std,
         whiten=_symmetric(vectors, values**-0.5),
         unwhiten=_symmetric(vectors, values**0.5),

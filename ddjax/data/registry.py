@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ddjax.data import cifar, digits, folder, idx, npz, tensorflow_datasets
+from ddjax.data import cifar, digits, folder, idx, npz, tfds
 from ddjax.data.errors import DataError
 from ddjax.data.source import Source
 
@@ -69,7 +69,7 @@ SOURCES: dict[str, Reader] = {
     ),
     "npz": Reader(lambda r: npz.read(r.directory / r.argument), argument="must"),
     "tfds": Reader(
-        lambda r: tensorflow_datasets.read(
+        lambda r: tfds.read(
             r.argument,
             directory=r.directory if r.explicit else None,
             image_size=r.image_size,

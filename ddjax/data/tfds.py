@@ -229,7 +229,7 @@ def _resized(image: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray
             "image_size is for uint8 images of 1, 3 or 4 channels"
         )
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    fitted = ImageOps.fit(picture, size[::-1], Image.Resampling.BICUBIC)
+    fitted = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.BICUBIC)
     return np.asarray(fitted).reshape(*size, image.shape[-1])
 
 
