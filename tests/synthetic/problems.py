@@ -43,14 +43,14 @@ def distilled_set(
     seed: int = 0,
     **changes,
 ) -> synthetic.DistilledSet:
-    """A sound set of preprocessed random images."""
+    """A sound set of preprocessed random images, made without touching a device."""
     prep = preprocess.fit(natural_images(40, shape), kind=kind)
     natural = natural_images(classes * each, shape, seed)
     labels = np.repeat(np.arange(classes, dtype=np.int32), each)
     result = synthetic.DistilledSet(
         stored={"inputs": np.asarray(preprocess.apply(prep, natural))},
         parameterization=synthetic.pixels(),
-        targets=np.asarray(synthetic.centred_one_hot(labels, classes)),
+        targets=np.eye(classes, dtype=np.float32)[labels] - np.float32(1 / classes),
         targets_kind="scores",
         labels=labels,
         preprocessing=prep,

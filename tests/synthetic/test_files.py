@@ -657,9 +657,7 @@ def test_tensors_of_another_run(tmp_path):
 
 def test_provenance_is_json_and_repeats(tmp_path):
     one, two = (
-        synthetic.provenance(
-            blobs(), method="kip", config={"a": 1}, seeds={"run": 3}
-        )
+        synthetic.provenance(blobs(), method="kip", config={"a": 1}, seeds={"run": 3})
         for _ in range(2)
     )
     assert one == two
