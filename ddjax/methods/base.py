@@ -1,16 +1,17 @@
 """The noun `Method`: a distillation method as pure functions."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, PRNGKeyArray
 
-from ddjax.data.problem import Problem
+from ddjax.data.problem import Problem, Split
 from ddjax.synthetic.distilled import DistilledSet
 
-__all__ = ["Method", "Remember", "remember_nothing"]
+__all__ = ["HostRows", "Method", "Remember", "remember_nothing"]
 
 
+@runtime_checkable
 class Remember(Protocol):
     """Stores an expensive result under a name and gives it back the next time.
 
@@ -31,6 +32,23 @@ def remember_nothing(
     """A `Remember` that always computes."""
     del name
     return compute()
+
+
+class HostRows(NamedTuple):
+    """Real data that stay on the host, because they do not fit on the device.
+
+    A method's `data` may be one or hold one. The loop then gathers the rows of each
+    step on the host, in an order that is a function of the seed and the step
+    (`ddjax.data.batches`), and `sample` finds a `Split` of `batch_size` rows on the
+    device in its place.
+
+    Attributes:
+      split: host arrays.
+      batch_size: rows a step.
+    """
+
+    split: Split
+    batch_size: int
 
 
 class Method(NamedTuple):
