@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.kernels.convolution import convolve
+
 __all__ = [
     "Architecture",
     "convolutional",
@@ -226,12 +228,6 @@ def init_networks(
     return jax.vmap(init_one)(keys)
 
 
-def _convolution(h: Array, w: Array) -> Array:
-    return jax.lax.conv_general_dilated(
-        h, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
 def _average_pool(h: Array) -> Array:
     n, height, width, channels = h.shape
     h = h[:, : height // 2 * 2, : width // 2 * 2]
@@ -247,7 +243,7 @@ def _one_network(params: Params, inputs: Array, architecture: Architecture) -> A
     for layer in params:
         w = layer["w"]
         w = w * (architecture.w_std / math.sqrt(math.prod(w.shape[:-1])))
-        h = h @ w if architecture.kind == "fully_connected" else _convolution(h, w)
+        h = h @ w if architecture.kind == "fully_connected" else convolve(h, w)
         bias = architecture.b_std * layer["b"]
         h = jax.nn.relu(h + bias.reshape((1,) * (h.ndim - 1) + bias.shape))
         if architecture.pooling == "average":
