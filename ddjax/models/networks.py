@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddjax.kernels.convolution import convolve
+
 __all__ = ["NETWORKS", "ConvNet", "FullyConnected", "convnet", "fully_connected"]
 
 
@@ -28,6 +30,20 @@ def _uniform(fan_in: int) -> Callable[..., Array]:
 def _dense(inputs: Float[Array, "n d"], outputs: int) -> Float[Array, "n k"]:
     init = _uniform(inputs.shape[1])
     return nn.Dense(outputs, kernel_init=init, bias_init=init)(inputs)
+
+
+class _Convolution(nn.Module):
+    """A 3 x 3 convolution that keeps the size, fast to differentiate in a loop."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"]) -> Float[Array, "n h w k"]:
+        channels = images.shape[-1]
+        init = _uniform(9 * channels)
+        kernel = self.param("kernel", init, (3, 3, channels, self.width))
+        bias = self.param("bias", init, (self.width,))
+        return convolve(images, kernel) + bias.reshape(1, 1, 1, -1)
 
 
 def _average_pool(images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
@@ -65,13 +81,10 @@ class ConvNet(nn.Module):
     def __call__(self, images: Float[Array, "n *shape"]) -> Float[Array, "n k"]:
         """Outputs for a batch of images `(n, h, w, c)`."""
         self._check(images.shape)
-        hidden = images
-        for block in range(self.depth):
-            padding = self.first_padding if block == 0 else 1
-            init = _uniform(9 * hidden.shape[-1])
-            hidden = nn.Conv(
-                self.width, (3, 3), padding=padding, kernel_init=init, bias_init=init
-            )(hidden)
+        margin = (self.first_padding - 1,) * 2
+        hidden = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))
+        for _ in range(self.depth):
+            hidden = _Convolution(self.width)(hidden)
             hidden = nn.GroupNorm(num_groups=self.width, epsilon=1e-5)(hidden)
             hidden = _average_pool(nn.relu(hidden))
         return _dense(hidden.reshape(hidden.shape[0], -1), self.outputs)
