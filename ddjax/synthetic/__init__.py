@@ -3,7 +3,9 @@
 from ddjax.synthetic.budget import floats, images_equivalent, target_floats
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs, natural_inputs
 from ddjax.synthetic.encoding import SCHEMA_VERSION, digest
+from ddjax.synthetic.export import PYTORCH_SNIPPET, to_npz, to_torch_safetensors
 from ddjax.synthetic.files import DistilledSetError, load, save
+from ddjax.synthetic.grid import draw, to_png
 from ddjax.synthetic.initialization import INITIALIZATIONS, select
 from ddjax.synthetic.origin import provenance
 from ddjax.synthetic.parameterization import (
@@ -24,6 +26,7 @@ from ddjax.synthetic.targets import (
 __all__ = [
     "INITIALIZATIONS",
     "PARAMETERIZATIONS",
+    "PYTORCH_SNIPPET",
     "SCHEMA_VERSION",
     "TARGETS_KINDS",
     "DistilledSet",
@@ -32,6 +35,7 @@ __all__ = [
     "centred_one_hot",
     "decoded_inputs",
     "digest",
+    "draw",
     "floats",
     "images_equivalent",
     "load",
@@ -46,4 +50,7 @@ __all__ = [
     "select",
     "signs",
     "target_floats",
+    "to_npz",
+    "to_png",
+    "to_torch_safetensors",
 ]

@@ -1,0 +1,154 @@
+"""Distilled sets for other programs: NumPy archives and PyTorch-ready tensors."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from ddjax.synthetic import atomic, encoding
+from ddjax.synthetic.checks import check
+from ddjax.synthetic.distilled import DistilledSet, decoded_inputs, natural_inputs
+from ddjax.synthetic.files import DistilledSetError
+
+__all__ = ["PYTORCH_SNIPPET", "to_npz", "to_torch_safetensors", "write"]
+
+PYTORCH_SNIPPET = """\
+import torch
+from safetensors.torch import load_file
+distilled = load_file("distilled.safetensors")
+train = torch.utils.data.TensorDataset(distilled["inputs"], distilled["targets"])
+test_images = (test_images - distilled["mean"]) / distilled["std"]
+"""
+"""What a PyTorch user needs to read `to_torch_safetensors`.
+
+`test_images` are float images `(n, c, h, w)` in natural units (pixels in [0, 1]). After
+ZCA preprocessing one line follows:
+`test_images = (test_images.flatten(1) @ distilled["whiten"]).view_as(test_images)`.
+"""
+
+
+def to_npz(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
+    """Writes a NumPy archive that `numpy.load` reads without pickle.
+
+    It holds `inputs` (preprocessed, channels last), `natural_inputs` (in the data's own
+    units, not clipped), `targets`, `targets_kind`, `mean`, `std`, and where the set has
+    them `labels`, `whiten`, `unwhiten` and `class_names`; `description` is the JSON
+    that `files.save` writes (provenance, certificate, digest).
+
+    Args:
+      path: the file, replaced in one step.
+      distilled: the set.
+
+    Returns:
+      The path.
+
+    Raises:
+      DistilledSetError: the set is not sound, or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        document, _ = encoding.encode(distilled)
+    except (ValueError, RecursionError) as error:
+        raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
+    content = {
+        "inputs": decoded_inputs(distilled),
+        "natural_inputs": natural_inputs(distilled),
+        "targets": distilled.targets,
+        "targets_kind": distilled.targets_kind,
+        "labels": distilled.labels,
+        "class_names": distilled.class_names,
+        "description": encoding.dumps(document),
+        **distilled.preprocessing._asdict(),
+    }
+    del content["kind"]
+    arrays = {n: np.asarray(value) for n, value in content.items() if value is not None}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return write(path, buffer.getvalue())
+
+
+def to_torch_safetensors(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
+    """Writes tensors laid out as PyTorch wants them: see `PYTORCH_SNIPPET`.
+
+    `inputs` are preprocessed, float32, images channels first `(m, c, h, w)`; `targets`
+    float32; `labels` int64; `mean` and `std` float32, shaped to broadcast to one input,
+    so that natural inputs become `(x - mean) / std`; after ZCA `whiten` and `unwhiten`
+    act from the right on inputs flattened channels first. The metadata
+    hold, under `ddjax`, a JSON object with `targets_kind`, `class_names` and the
+    `digest` of the set.
+
+    Args:
+      path: the file, replaced in one step.
+      distilled: the set.
+
+    Returns:
+      The path.
+
+    Raises:
+      DistilledSetError: the set is not sound, or the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    try:
+        check(distilled)
+    except ValueError as error:
+        raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
+    # One key, because several are written in no fixed order.
+    metadata = {
+        "targets_kind": distilled.targets_kind,
+        "class_names": list(distilled.class_names or ()),
+        "digest": encoding.digest(distilled),
+    }
+    text = encoding.dumps(metadata)
+    return write(path, save(_torch_arrays(distilled), {"ddjax": text}))
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Writes an exported file in one step, making its folder.
+
+    Raises:
+      DistilledSetError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.replace_file(path, data)
+    except OSError as error:
+        raise DistilledSetError(f"{path}: cannot be written: {error}") from error
+    return path
+
+
+def _torch_arrays(distilled: DistilledSet) -> dict[str, ndarray]:
+    inputs = np.asarray(decoded_inputs(distilled))
+    preprocessing = distilled.preprocessing
+    shape = inputs.shape[1:]
+    order = np.arange(int(np.prod(shape)))
+    arrays = {
+        "inputs": inputs,
+        "targets": np.asarray(distilled.targets),
+        "mean": _with_rank(preprocessing.mean, len(shape)),
+        "std": _with_rank(preprocessing.std, len(shape)),
+    }
+    if len(shape) == 3:
+        arrays["inputs"] = inputs.transpose(0, 3, 1, 2)
+        for name in ("mean", "std"):
+            arrays[name] = arrays[name].transpose(2, 0, 1)
+        # Flattening channels first visits the same coordinates in another order.
+        order = order.reshape(shape).transpose(2, 0, 1).reshape(-1)
+    for name in ("whiten", "unwhiten"):
+        matrix = getattr(preprocessing, name)
+        if matrix is not None:
+            arrays[name] = np.asarray(matrix)[np.ix_(order, order)]
+    result: dict[str, ndarray] = {
+        name: np.asarray(array, np.float32, order="C") for name, array in arrays.items()
+    }
+    if distilled.labels is not None:
+        result["labels"] = np.asarray(distilled.labels, np.int64)
+    return result
+
+
+def _with_rank(array, rank: int) -> ndarray:
+    array = np.asarray(array)
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
