@@ -1,0 +1,145 @@
+"""A small problem, a method that is a quadratic, and an evaluation, for the loop."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ddjax.data.preprocess import Preprocessing
+from ddjax.data.problem import Problem, Split
+from ddjax.evaluation.base import Evaluation, Score
+from ddjax.methods.base import HostRows, Method
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.parameterization import pixels
+
+
+class State(NamedTuple):
+    learned: dict[str, Any]
+    optimizer: Any
+    nothing: Any
+    best: Any
+
+
+def problem(n: int = 24, host: bool = False) -> Problem:
+    """Random 3 x 3 images of two classes."""
+    rng = np.random.default_rng(0)
+    place = np.asarray if host else jnp.asarray
+
+    def split(count: int) -> Split:
+        inputs = rng.standard_normal((count, 3, 3, 1)).astype(np.float32)
+        return Split(place(inputs), place((np.arange(count) % 2).astype(np.int32)))
+
+    return Problem(
+        name="toy",
+        train=split(n),
+        validation=split(8),
+        test=split(8),
+        preprocessing=Preprocessing("none", np.float32(0), np.float32(1)),
+        class_names=("even", "odd"),
+        fingerprint="0" * 64,
+        source={},
+    )
+
+
+def quadratic(
+    *,
+    learning_rate: float = 0.05,
+    samples: int = 2,
+    batch_size: int = 5,
+    blow_up_at: int | None = None,
+    poison: str = "loss",
+    calls: dict[str, int] | None = None,
+) -> Method:
+    """Moves `samples` images towards the mean of random real ones.
+
+    `calls` counts what Python runs: `prepare`, `computed` and traces of `step`.
+    """
+    optimizer = optax.adam(learning_rate)
+    calls = {} if calls is None else calls
+
+    def count(name):
+        calls[name] = calls.get(name, 0) + 1
+
+    def prepare(key, problem, remember):
+        count("prepare")
+
+        def compute():
+            count("computed")
+            return {"noise": jax.random.normal(key, (3, 3, 1))}
+
+        rows = problem.train
+        if isinstance(rows.inputs, np.ndarray):
+            rows = HostRows(rows, batch_size)
+        return {"rows": rows, **remember("noise", compute)}
+
+    def init(key, problem, data):
+        inputs = jax.random.normal(key, (samples, 3, 3, 1))
+        learned = {"inputs": inputs, "scale": jnp.asarray(1.0)}
+        return State(learned, optimizer.init(learned), None, jnp.float32(jnp.inf))
+
+    def sample(key, data):
+        inputs, targets = data["rows"].inputs, data["rows"].targets
+        if inputs.shape[0] > batch_size:
+            rows = jax.random.randint(key, (batch_size,), 0, inputs.shape[0])
+            inputs, targets = inputs[rows], targets[rows]
+        return {"inputs": inputs + data["noise"][None] * 1e-3, "targets": targets}
+
+    def step(state, batch, key):
+        count("step")
+
+        def loss(learned):
+            noise = 1e-2 * jax.random.uniform(key, batch["inputs"].shape[1:])
+            goal = jnp.mean(batch["inputs"], axis=0) + noise
+            gap = learned["inputs"] * learned["scale"] - goal[None]
+            return jnp.mean(jnp.square(gap))
+
+        value, gradients = jax.value_and_grad(loss)(state.learned)
+        with jax.numpy_dtype_promotion("standard"):  # optax promotes
+            updates, opt = optimizer.update(gradients, state.optimizer, state.learned)
+        learned = optax.apply_updates(state.learned, updates)
+        if blow_up_at is not None:
+            now = opt[0].count == blow_up_at
+            if poison == "loss":
+                value = jnp.where(now, jnp.nan, value)
+            else:
+                scale = jnp.where(now, jnp.inf, learned["scale"])
+                learned = {**learned, "scale": scale}
+        best = jnp.minimum(state.best, value)
+        metrics = {"loss": value, "count": opt[0].count}
+        return State(learned, opt, None, best), metrics
+
+    def distilled(state, problem, data):
+        return DistilledSet(
+            stored={"inputs": state.learned["inputs"]},
+            parameterization=pixels(),
+            targets=jnp.zeros((samples, 2), jnp.float32),
+            targets_kind="scores",
+            labels=jnp.zeros((samples,), jnp.int32),
+            preprocessing=problem.preprocessing,
+            class_names=problem.class_names,
+            provenance={},
+        )
+
+    return Method(prepare, init, sample, step, distilled)
+
+
+def spread(calls: list[int] | None = None, name: str = "spread") -> Evaluation:
+    """Mean square of the images, and a number drawn from the key."""
+
+    def evaluate(key, distilled, problem, split):
+        if calls is not None:
+            calls.append(len(calls))
+        size = float(np.mean(np.square(np.asarray(distilled.stored["inputs"]))))
+        return {
+            f"{name}/size": Score(size, 0.0, 1),
+            f"{name}/accuracy": Score(1.0 / (1.0 + size), 0.01, 3),
+            f"{name}/draw": Score(float(jax.random.uniform(key)), 0.0, 1),
+        }
+
+    return Evaluation(name, evaluate)
+
+
+def inputs(distilled: DistilledSet) -> np.ndarray:
+    return np.asarray(distilled.stored["inputs"])

@@ -1,0 +1,263 @@
+"""The loop: exact, compiled once, resumable from anywhere, and plain about trouble."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from ddjax.evaluation.base import Evaluation, Score
+from ddjax.runtime import Diverged, Interrupted, metrics, train
+from tests.runtime import fakes
+
+
+def _train(workdir, *, method=None, problem=None, **settings):
+    defaults = dict(
+        seed=3,
+        steps=23,
+        chunk=5,
+        log_every=4,
+        checkpoint_every=6,
+        evaluations=[fakes.spread()],
+        evaluate_every=8,
+        verbose=False,
+    )
+    return train(
+        method or fakes.quadratic(),
+        problem or fakes.problem(),
+        workdir=workdir,
+        **(defaults | settings),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, _train(workdir, choose="last")
+
+
+def test_log_holds_each_step_once(whole):
+    workdir, result = whole
+    rows = metrics.read(workdir / "metrics.jsonl")
+    steps = [row["step"] for row in rows]
+    assert steps == [0, 1, 4, 8, 12, 16, 20, 23]
+    evaluated = [row["step"] for row in rows if "validation/spread/accuracy" in row]
+    assert evaluated == [0, 8, 16, 23]
+    assert [row["count"] for row in rows[1:]] == steps[1:]
+    assert all(row["loss"] > 0 for row in rows[1:])
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert rows[0]["validation/spread/accuracy/std"] == 0.01
+    assert len({row["validation/spread/draw"] for row in rows if row["step"] in (0, 8)})
+    assert result.step == result.steps == 23 and result.resumed_from is None
+    assert result.validation["spread/accuracy"].draws == 3
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_matches_plain_python(whole):
+    """Step t draws from fold_in(steps key, t), whatever the chunks."""
+    from ddjax.methods.base import remember_nothing
+    from ddjax.runtime import run_keys
+
+    keys, method, problem = run_keys(3), fakes.quadratic(), fakes.problem()
+    data = method.prepare(keys.prepare, problem, remember_nothing)
+    state = method.init(keys.init, problem, data)
+    for t in range(23):
+        sample_key, step_key = jax.random.split(jax.random.fold_in(keys.steps, t))
+        state, _ = method.step(state, method.sample(sample_key, data), step_key)
+    expected = fakes.inputs(method.distilled(state, problem, data))
+    np.testing.assert_allclose(
+        fakes.inputs(whole[1].distilled), expected, rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("chunk,checkpoint_every", [(1, 0), (7, 23), (100, 5)])
+def test_cutting_changes_no_bit(whole, tmp_path, chunk, checkpoint_every):
+    result = _train(
+        tmp_path, chunk=chunk, checkpoint_every=checkpoint_every, choose="last"
+    )
+    np.testing.assert_array_equal(
+        fakes.inputs(result.distilled), fakes.inputs(whole[1].distilled)
+    )
+
+
+def test_one_trace_and_one_compilation(tmp_path):
+    """Through chunks of several lengths, evaluations, checkpoints; so on resuming."""
+    calls, compiled = {}, []
+
+    def listen(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(about.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for runs, steps in enumerate((23, 31), start=1):
+            _train(tmp_path, method=fakes.quadratic(calls=calls), steps=steps)
+            assert calls["step"] == runs
+            assert compiled.count("jit(chunk_of_steps)") == runs
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+def test_goes_on_from_the_checkpoint(whole, tmp_path):
+    calls = {}
+    _train(tmp_path, method=fakes.quadratic(calls=calls), steps=13, choose="last")
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"step": 14}\n{"step": 15, "lo')
+    result = _train(tmp_path, method=fakes.quadratic(calls=calls), choose="last")
+    assert result.resumed_from == 13
+    assert calls["prepare"] == 2 and calls["computed"] == 1
+    np.testing.assert_array_equal(
+        fakes.inputs(result.distilled), fakes.inputs(whole[1].distilled)
+    )
+    steps = [row["step"] for row in metrics.read(tmp_path / "metrics.jsonl")]
+    assert steps == [0, 1, 4, 8, 12, 13, 16, 20, 23]
+    again = _train(tmp_path, choose="last")
+    assert again.resumed_from == 23 and again.seconds == pytest.approx(
+        result.seconds, rel=1e-6
+    )
+    np.testing.assert_array_equal(
+        fakes.inputs(again.distilled), fakes.inputs(result.distilled)
+    )
+    with pytest.raises(ValueError, match="holds a run of 23 steps, more than 10"):
+        _train(tmp_path, steps=10)
+    with pytest.raises(ValueError, match="holds a run with seed 3, not 4"):
+        _train(tmp_path, seed=4)
+
+
+def test_best_is_kept_beside_the_last(tmp_path):
+    """Accuracy 1 at step 8 only: its state comes back although the run went on."""
+    states = []
+
+    def evaluate(key, distilled, problem, split):
+        states.append(fakes.inputs(distilled))
+        return {"x/accuracy": Score(float(len(states) == 2), 0.0, 1)}
+
+    evaluations = [Evaluation("x", evaluate)]
+    result = _train(tmp_path, evaluations=evaluations)
+    assert (result.step, result.steps, result.monitor) == (8, 23, "x/accuracy")
+    np.testing.assert_array_equal(fakes.inputs(result.distilled), states[1])
+    assert not np.array_equal(states[1], states[-1])
+    # The later of equals, and the smaller where that is better.
+    states.clear()
+    result = _train(tmp_path / "min", evaluations=evaluations, monitor_mode="min")
+    assert result.step == 23
+    last = _train(tmp_path / "last", evaluations=evaluations, choose="last")
+    assert (last.step, last.monitor) == (23, None)
+
+
+def test_unknown_monitor_lists_the_scalars(tmp_path):
+    with pytest.raises(ValueError, match="monitor='spread/acc'.*spread/accuracy"):
+        _train(tmp_path, monitor="spread/acc")
+
+
+@pytest.mark.parametrize("poison,what", [("loss", "loss is nan"), ("state", "state.")])
+def test_not_finite_stops_with_step_and_checkpoint(tmp_path, poison, what):
+    method = fakes.quadratic(blow_up_at=15, poison=poison)
+    with pytest.raises(Diverged, match=f"{what}.* at step 15 of 23") as caught:
+        _train(tmp_path, method=method)
+    assert f"the last good checkpoint is {tmp_path}/checkpoints/12" in str(caught.value)
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert rows[-1]["step"] == 12
+    with pytest.raises(Diverged, match="at step 1 of 23; no checkpoint yet"):
+        _train(tmp_path / "first", method=fakes.quadratic(blow_up_at=1, poison=poison))
+
+
+def test_host_rows_are_fed_and_resume_exactly(tmp_path):
+    problem = fakes.problem(host=True)
+    whole = _train(tmp_path / "whole", problem=problem, choose="last")
+    _train(tmp_path / "cut", problem=problem, steps=9, choose="last")
+    cut = _train(tmp_path / "cut", problem=problem, chunk=3, choose="last")
+    np.testing.assert_array_equal(
+        fakes.inputs(whole.distilled), fakes.inputs(cut.distilled)
+    )
+    # Seen rows are those that the data's own order names.
+    from ddjax.data.batches import host_batch_indices
+
+    seen = np.concatenate([host_batch_indices(3, t, 5, 24) for t in range(5)])
+    assert len(set(seen[:24].tolist())) == 24
+
+
+def test_signal_in_an_evaluation_does_it_over_again(whole, tmp_path):
+    done = []
+
+    def evaluate(key, distilled, problem, split):
+        done.append(1)
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return fakes.spread().evaluate(key, distilled, problem, split)
+
+    settings = dict(evaluations=[Evaluation("x", evaluate)], choose="last")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="SIGTERM at step 8 of 23") as caught:
+        _train(tmp_path, **settings)
+    assert caught.value.signum == signal.SIGTERM
+    assert "run the same command again" in str(caught.value)
+    assert signal.getsignal(signal.SIGTERM) is before
+    result = _train(tmp_path, **settings)
+    assert result.resumed_from == 8
+    np.testing.assert_array_equal(
+        fakes.inputs(result.distilled), fakes.inputs(whole[1].distilled)
+    )
+    rows = [metrics.read(d / "metrics.jsonl") for d in (tmp_path, whole[0])]
+    for row in rows[0] + rows[1]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+def test_ctrl_c_between_chunks(tmp_path, monkeypatch):
+    """The chunk is finished, the state saved; a second Ctrl-C would end at once."""
+    write = metrics.MetricsLog.write
+
+    def interrupted_write(log, row):
+        write(log, row)
+        if row["step"] == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(metrics.MetricsLog, "write", interrupted_write)
+    with pytest.raises(Interrupted, match="SIGINT at step (12|13|14|15|16) of 23"):
+        _train(tmp_path)
+
+
+def test_no_steps_at_all(tmp_path):
+    result = _train(tmp_path, steps=0)
+    assert result.steps == 0 and "spread/accuracy" in result.validation
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": -1},
+        {"chunk": 0},
+        {"log_every": 0},
+        {"keep": 0},
+        {"evaluate_every": -1},
+        {"choose": "first"},
+        {"monitor_mode": "most"},
+    ],
+)
+def test_arguments_out_of_range(tmp_path, wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        _train(tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_must_be_scalars_with_a_loss(tmp_path):
+    method = fakes.quadratic()
+
+    def without_loss(state, batch, key):
+        state, metrics = method.step(state, batch, key)
+        return state, {"count": metrics["count"]}
+
+    with pytest.raises(ValueError, match="must hold 'loss'"):
+        _train(tmp_path, method=method._replace(step=without_loss))
+
+    def vector(state, batch, key):
+        state, metrics = method.step(state, batch, key)
+        return state, metrics | {"each": state.learned["inputs"].reshape(-1)}
+
+    with pytest.raises(ValueError, match=r"'each' has shape \(18,\)"):
+        _train(tmp_path, method=method._replace(step=vector))
