@@ -3,20 +3,17 @@
 import json
 import math
 import os
-import platform
 import re
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
 
 __all__ = [
     "RESULTS",
@@ -31,21 +28,8 @@ __all__ = [
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"
 
-_ROOT = Path(__file__).parent.parent
 _IMPORTED_AT = time.perf_counter()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
-_PACKAGES = (
-    "ddjax",
-    "jax",
-    "jaxlib",
-    "numpy",
-    "scipy",
-    "flax",
-    "optax",
-    "scikit-learn",
-    "lineax",
-    "neural-tangents",
-)
 _FIELDS = frozenset(
     (
         "schema",
@@ -109,13 +93,13 @@ def write_record(
         seed = plain_config.get("seed")
     if wall_seconds is None:
         wall_seconds = time.perf_counter() - _IMPORTED_AT
-    commit, modified = _commit()
+    at_commit, modified = commit("ddjax", "experiments/*.py", "configs")
     record = {
         "schema": SCHEMA,
         "name": name,
         "config": plain_config,
         "seed": seed,
-        "commit": commit,
+        "commit": at_commit,
         "modified": modified,
         "versions": versions(),
         "hardware": hardware(),
@@ -157,48 +141,6 @@ def read_records(directory: str | os.PathLike[str] = RESULTS) -> list[dict[str, 
     return records
 
 
-def versions() -> dict[str, str]:
-    """Versions of python and of the packages that results depend on, if installed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware() -> dict[str, Any]:
-    """The machine as results depend on it: processor, cores, memory, jax's devices."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count()
-    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return {
-        "processor": _processor(),
-        "cores": cores,
-        "memory_gib": round(pages * page_bytes / 2**30, 1),
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in jax.devices()],
-    }
-
-
-def peak_memory_mib() -> float:
-    """Largest resident set of this process so far, in MiB.
-
-    Linux's `VmHWM` where there is one: `ru_maxrss` of a freshly started child also
-    counts the parent that it was forked from.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        match = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        if match:
-            return int(match.group(1)) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def _plain(value: Any, where: str) -> Any:
     """`value` in JSON's own types; `where` is its place, for the error message."""
     if hasattr(value, "_asdict"):
@@ -218,35 +160,6 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise ValueError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """The checkout's commit and whether its tracked code differs from it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(_ROOT), *arguments]
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=30
-        ).stdout.strip()
-
-    try:
-        commit = git("rev-parse", "HEAD")
-        changed = git(
-            *("status", "--porcelain", "--untracked-files=no", "--"),
-            *("ddjax", "experiments/*.py", "configs"),
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, bool(changed)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        if match:
-            return match.group(1)
-    return platform.processor() or platform.machine()
 
 
 def _write_atomically(path: Path, text: str) -> None:
