@@ -1,0 +1,204 @@
+"""Gram matrices and random features, as fractions of the rate of a matrix product.
+
+`python -m experiments.benchmarks.gram [--toy]`
+
+- Rates: every case takes turns with plain square matrix products in `jnp` and `np`; the
+  faster of the two is what the machine can do, and each case's floating-point rate is
+  given as a fraction of it.
+- Memory: the peak resident set of a fresh process that forms the Gram of n rows, block
+  by block and in one piece, for growing n (`experiments/benchmarks/blocked_gram.py`).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ddjax.kernels import random_features, ridge
+from experiments import records
+from experiments.benchmarks import blocked_gram, common
+
+__all__ = ["FULL", "TOY", "Sizes", "main", "peaks", "rates"]
+
+
+class Sizes(NamedTuple):
+    """How large everything is.
+
+    Attributes:
+      product: rows of the square matrices of the yardstick.
+      grams: (rows, features) of each Gram, in feature space and in sample space.
+      images: images for the random features, of the MNIST shape.
+      width: units of the fully connected networks, of which there are `networks`.
+      channels: of the convolutional networks, of which there is one.
+      rows: the n of the memory curve.
+      in_one_piece: those of them that are also formed without blocks.
+    """
+
+    product: int
+    grams: tuple[tuple[int, int], ...]
+    images: int
+    width: int
+    networks: int
+    channels: int
+    rows: tuple[int, ...]
+    in_one_piece: tuple[int, ...]
+
+
+FULL = Sizes(
+    product=4096,
+    grams=((16384, 2048), (2048, 16384)),
+    images=1024,
+    width=1024,
+    networks=8,
+    channels=256,
+    rows=(10_000, 40_000, 160_000),
+    in_one_piece=(10_000, 40_000, 160_000),
+)
+TOY = Sizes(
+    product=64,
+    grams=((32, 16), (16, 32)),
+    images=4,
+    width=16,
+    networks=2,
+    channels=4,
+    rows=(600, 1200),
+    in_one_piece=(600,),
+)
+
+
+def _feature_operations(
+    architecture: random_features.Architecture, images: int, networks: int
+) -> float:
+    """Multiply-adds of the layers, times two; the elementwise part is not counted."""
+    per_image, fan_in, side = 0, 28 * 28, 28
+    if architecture.kind == "convolutional":
+        fan_in = 1
+    for _ in range(architecture.depth):
+        positions, taps = 1, 1
+        if architecture.kind == "convolutional":
+            positions, taps = side * side, 9
+            side = side // 2 if architecture.pooling == "average" else side
+        per_image += positions * taps * fan_in * architecture.width
+        fan_in = architecture.width
+    return 2.0 * images * networks * per_image
+
+
+def _cases(sizes: Sizes, key: Any) -> dict[str, common.Work]:
+    cases = {}
+    statistics = jax.jit(lambda rows, y: ridge.sufficient_statistics(rows, y).gram)
+    outer = jax.jit(lambda rows: rows @ rows.T)
+    for n, p in sizes.grams:
+        rows = jax.random.normal(key, (n, p), jnp.float32)
+        if n > p:
+            name, targets = f"gram FᵀF {n} x {p}", jnp.zeros((n, 1), jnp.float32)
+            call = lambda rows=rows, y=targets: statistics(rows, y)  # noqa: E731
+        else:
+            name = f"gram FFᵀ {n} x {p}"
+            call = lambda rows=rows: outer(rows)  # noqa: E731
+        cases[name] = common.Work(call, 2.0 * n * p * min(n, p))
+    images = jax.random.normal(key, (sizes.images, 28, 28, 1), jnp.float32)
+    for architecture, networks in (
+        (random_features.fully_connected(width=sizes.width), sizes.networks),
+        (random_features.convolutional(width=sizes.channels), 1),
+    ):
+        params = random_features.init_networks(
+            key, architecture, input_shape=images.shape[1:], networks=networks
+        )
+        compiled = jax.jit(
+            lambda params, x, a=architecture: random_features.features(
+                params, x, architecture=a
+            )
+        )
+        part = images if architecture.kind == "fully_connected" else images[::4]
+        name = (
+            f"features {architecture.kind}, {networks} x {architecture.depth} x "
+            f"{architecture.width}, {len(part)} images"
+        )
+        cases[name] = common.Work(
+            lambda f=compiled, p=params, x=part: f(p, x),
+            _feature_operations(architecture, len(part), networks),
+        )
+    return cases
+
+
+def rates(sizes: Sizes, *, seed: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds, GFLOP/s and fraction of the yardstick of every case, by name."""
+    products = common.matrix_products(size=sizes.product)
+    work = products | _cases(sizes, jax.random.key(seed))
+    timings = common.time_in_turns(
+        {name: one.call for name, one in work.items()}, repeats=repeats
+    )
+    rate = {name: 1e-9 * work[name].operations / timings[name].median for name in work}
+    best = max(rate[name] for name in products)
+    return {
+        name: {
+            "seconds": timings[name].median,
+            "gflops_per_second": rate[name],
+            "fraction": rate[name] / best,
+        }
+        for name in work
+    }
+
+
+def peaks(sizes: Sizes) -> list[dict[str, Any]]:
+    """Peak memory of a fresh process for every n, in blocks and in one piece."""
+    entries = []
+    for blocks, counts in ((True, sizes.rows), (False, sizes.in_one_piece)):
+        for n in counts:
+            command = [sys.executable, "-m", blocked_gram.__name__, f"--rows={n}"]
+            command += [] if blocks else ["--in-one-piece"]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            entries.append(json.loads(done.stdout.splitlines()[-1]))
+    return entries
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Measures, prints the tables and writes the record; returns its path."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.gram")
+    parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--directory", type=Path, default=records.RESULTS)
+    options = parser.parse_args(arguments)
+    sizes = TOY if options.toy else FULL
+    memory = peaks(sizes)
+    print(
+        common.table(
+            ["rows n", "in blocks of", "peak MiB", "of which before"],
+            [
+                (e["rows"], e["block"] or "-", e["peak_mib"], e["before_mib"])
+                for e in memory
+            ],
+        )
+    )
+    found = rates(sizes, seed=options.seed, repeats=options.repeats)
+    rows = [
+        (name, 1e3 * f["seconds"], f["gflops_per_second"], f["fraction"])
+        for name, f in found.items()
+    ]
+    print(common.table(["case", "ms", "GFLOP/s", "fraction"], rows))
+    blocked = [e["peak_mib"] for e in memory if e["block"]]
+    path = records.write_record(
+        "benchmarks/gram",
+        {"seed": options.seed, "repeats": options.repeats, "sizes": sizes},
+        {
+            "rates": found,
+            "memory": memory,
+            "blocked_peak_ratio": max(blocked) / min(blocked),
+        },
+        scale=f"n to {max(sizes.rows)}, products of {sizes.product}, float32",
+        reduced="toy shapes" if options.toy else None,
+        directory=options.directory,
+    )
+    print(f"record: {path}")
+    return path
+
+
+if __name__ == "__main__":
+    main()
