@@ -23,7 +23,10 @@ def test_a_parameterization_that_stores_less():
         return outer[..., None]
 
     outer = synthetic.pixels()._replace(decode=decode)
-    stored = {"rows": np.ones((5, 8), np.float32), "columns": jnp.ones((5, 8))}
+    stored = {
+        "rows": np.ones((5, 8), np.float32),
+        "columns": jnp.ones((5, 8), jnp.float32),
+    }
     distilled = distilled_set()._replace(stored=stored, parameterization=outer)
     assert synthetic.floats(distilled) == 80
     assert synthetic.images_equivalent(distilled) == 80 / 64
