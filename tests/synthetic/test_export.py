@@ -1,6 +1,7 @@
 """Tests of the exports to NumPy and PyTorch."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.synthetic.problems import distilled_set, natural_images
 
 Error = synthetic.DistilledSetError
 KINDS = ("none", "standardize", "zca")
+README = Path(__file__).parents[2] / "README.md"
 SHAPES = ((3, 4, 3), (4, 3, 1), (5,))
 
 
@@ -110,6 +112,14 @@ def test_the_snippet_is_five_lines_and_runs(tmp_path, monkeypatch):
         inputs.numpy(), distilled.stored["inputs"].transpose(0, 3, 1, 2)
     )
     np.testing.assert_array_equal(targets.numpy(), distilled.targets)
+
+
+@pytest.mark.skipif(
+    not README.exists() or "safetensors.torch" not in README.read_text(),
+    reason="README.md does not show PyTorch",
+)
+def test_the_readme_shows_the_snippet():
+    assert f"```python\n{synthetic.PYTORCH_SNIPPET}```" in README.read_text()
 
 
 @pytest.mark.parametrize("export", [synthetic.to_npz, synthetic.to_torch_safetensors])
