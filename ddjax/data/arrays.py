@@ -14,9 +14,9 @@ _UNITS = {"uint8": 255.0, "uint16": 65535.0}
 
 
 def read(
-    train: tuple[Any, Any],
-    test: tuple[Any, Any] | None = None,
-    validation: tuple[Any, Any] | None = None,
+    train: Sequence[Any],
+    test: Sequence[Any] | None = None,
+    validation: Sequence[Any] | None = None,
     *,
     class_names: Sequence[str] | None = None,
     where: str = "arrays",

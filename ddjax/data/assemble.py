@@ -96,7 +96,8 @@ def _read_into(
     for start in range(0, len(out), rows):
         indices = part.indices[start : start + rows]
         raw = np.ascontiguousarray(part.rows.read(indices))
-        digest.update(raw.dtype.str.encode())
+        if start == 0:
+            digest.update(raw.dtype.str.encode())
         digest.update(raw)
         block = out[start : start + rows]
         # Too large for float32 becomes infinite, which is reported below.

@@ -118,16 +118,16 @@ def _read_header(file: BinaryIO | Any, path: Path) -> tuple[int, ...]:
 
 def _read(folder: Path, class_names: tuple[str, ...], where: str) -> Source:
     return Source(
-        train=_read_part(folder, "train", class_names, where),
+        train=_read_part(folder, "train", where),
         validation=None,
-        test=_read_part(folder, "t10k", class_names, where),
+        test=_read_part(folder, "t10k", where),
         class_names=class_names,
         unit=255.0,
         origin={"reader": "idx", "folder": str(folder)},
     )
 
 
-def _read_part(folder: Path, part: str, class_names, where: str) -> Rows:
+def _read_part(folder: Path, part: str, where: str) -> Rows:
     images_path = _find(folder, part, "images", 3, where)
     labels_path = _find(folder, part, "labels", 1, where)
     images, labels = read_file(images_path), read_file(labels_path)
@@ -138,14 +138,8 @@ def _read_part(folder: Path, part: str, class_names, where: str) -> Rows:
             f"{labels_path}: shape {labels.shape}; expected ({len(images)},), one "
             f"label for each image of {images_path.name}"
         )
-    if len(labels) and labels.max() >= len(class_names):
-        row = int(np.argmax(labels >= len(class_names)))
-        raise DataError(
-            f"{labels_path}: label {labels[row]} of sample {row} is out of range; "
-            f"labels are 0 to {len(class_names) - 1}"
-        )
-    # Images and labels may disagree on what is wrong; messages name the labels' file,
-    # which is the one that says which class a sample has.
+    # What can still be wrong is in the labels (out of range, a class missing), so
+    # messages name their file.
     return rows_of_array(images[..., None], labels.astype(np.int64), str(labels_path))
 
 

@@ -103,13 +103,13 @@ def load(
 
 
 def from_arrays(
-    train: tuple[Any, Any],
-    test: tuple[Any, Any] | None = None,
+    train: Sequence[Any],
+    test: Sequence[Any] | None = None,
     *,
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
     classes: Sequence[int | str] | None = None,
-    validation: float | tuple[Any, Any] = 0.1,
+    validation: float | Sequence[Any] = 0.1,
     seed: int = 0,
     preprocessing: str = "standardize",
     zca_ridge: float = 0.1,

@@ -62,14 +62,16 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: a single array; an .npz file is expected")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise DataError(f"{path}: a single array; an .npz file is expected")
+        with file:
             return {key: file[key] for key in file.files}
+    except DataError:
+        raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        problem = f"not an .npz file, or a broken one: {error}"
-        if "allow_pickle" in str(error):
+        # NumPy takes what it does not recognise for a pickle.
+        problem = "not an .npz file, or a broken one"
+        if "Object arrays" in str(error):
             problem = "it holds Python objects (pickles), which are never loaded"
-        raise DataError(f"{path}: {problem}") from error
+        raise DataError(f"{path}: {problem} ({error})") from error

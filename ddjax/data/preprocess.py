@@ -143,8 +143,8 @@ def fit_and_report(
         count += len(block)
         if kind == "zca" and np.prod(block.shape[1:]) > ZCA_LARGEST_INPUT:
             raise DataError(
-                f"zca preprocessing of inputs of shape {block.shape[1:]}: it is limited to "
-                f"{ZCA_LARGEST_INPUT} coordinates; resize the images or use "
+                f"zca preprocessing of inputs of shape {block.shape[1:]}: it is "
+                f"limited to {ZCA_LARGEST_INPUT} coordinates; resize the images or use "
                 "'standardize'"
             )
         if kind != "none" or moments is None:
@@ -234,7 +234,8 @@ def _channel_statistics(moments: _Moments) -> tuple[ndarray, ndarray, list[int]]
     within = scatter.reshape(-1, channels).mean(axis=0) / moments.count
     mean = means.mean(axis=0)
     std = np.sqrt(within + means.var(axis=0))
-    constant = std <= np.finfo(np.float32).eps * np.abs(mean)
+    float32 = np.finfo(np.float32)
+    constant = std <= np.maximum(float32.eps * np.abs(mean), float32.tiny)
     return mean, np.where(constant, 1.0, std), np.flatnonzero(constant).tolist()
 
 

@@ -1,0 +1,166 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.data import DataError, arrays, from_arrays, preprocess
+
+GENERATOR = np.random.default_rng(0)
+IMAGES = GENERATOR.integers(0, 256, (40, 6, 5, 3), np.uint8)
+LABELS = np.arange(40) % 2
+FEATURES = GENERATOR.normal(size=(40, 7))
+
+
+def natural(problem):
+    return preprocess.invert(problem.preprocessing, np.asarray(problem.train.inputs))
+
+
+def test_bytes_become_pixels_between_0_and_1():
+    problem = from_arrays((IMAGES, LABELS))
+    assert problem.train.inputs.dtype == jnp.float32
+    assert 0 <= natural(problem).min() + 1e-6 and natural(problem).max() <= 1 + 1e-6
+    train = arrays.read((IMAGES, LABELS))
+    assert train.unit == 255.0
+    assert arrays.read((IMAGES.astype(np.uint16), LABELS)).unit == 65535.0
+
+
+def test_floats_and_features_are_taken_as_they_are():
+    assert arrays.read((IMAGES.astype(np.float32), LABELS)).unit == 1.0
+    assert arrays.read((FEATURES, LABELS)).unit == 1.0
+    assert arrays.read((np.arange(80, dtype=np.uint8).reshape(40, 2), LABELS)).unit == 1
+    assert arrays.read((IMAGES > 100, LABELS)).unit == 1.0
+
+
+def test_images_without_a_channel_axis_get_one():
+    assert from_arrays((IMAGES[..., 0], LABELS)).train.inputs.shape[1:] == (6, 5, 1)
+
+
+def test_parts_given_are_used_as_given():
+    problem = from_arrays(
+        (IMAGES, LABELS),
+        (IMAGES[:10], LABELS[:10]),
+        validation=(IMAGES[:6], LABELS[:6]),
+    )
+    sizes = [len(s.inputs) for s in (problem.train, problem.validation, problem.test)]
+    assert sizes == [40, 6, 10]
+    assert problem.source["validation"] == problem.source["test"] == "official"
+
+
+@pytest.mark.parametrize(
+    "labels, names",
+    [
+        (LABELS, ("0", "1")),
+        (LABELS * 2 - 1, ("-1", "1")),
+        (LABELS.astype(np.uint8)[:, None], ("0", "1")),
+        (LABELS.astype(bool), ("False", "True")),
+        (np.where(LABELS, "dog", "cat"), ("cat", "dog")),
+        (["dog" if y else "cat" for y in LABELS], ("cat", "dog")),
+    ],
+)
+def test_labels_become_integers_from_0(labels, names):
+    source = arrays.read((IMAGES, labels))
+    assert source.class_names == names
+    assert np.array_equal(source.train.targets, LABELS)
+
+
+def test_class_names_order_the_labels():
+    text = np.where(LABELS, "dog", "cat")
+    source = arrays.read((IMAGES, text), class_names=("dog", "cat"))
+    assert np.array_equal(source.train.targets, 1 - LABELS)
+    assert arrays.read((IMAGES, LABELS), class_names=("a", "b")).class_names == (
+        ("a", "b")
+    )
+
+
+def test_jax_arrays_and_memory_maps(tmp_path):
+    np.save(tmp_path / "x.npy", IMAGES)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    from_memory = from_arrays((jnp.asarray(IMAGES), jnp.asarray(LABELS)))
+    assert from_arrays((mapped, LABELS)).fingerprint == from_memory.fingerprint
+
+
+@pytest.mark.parametrize("width", [None, 1, 3])
+def test_float_targets_are_regression(width):
+    shape = (40,) if width is None else (40, width)
+    targets = GENERATOR.normal(size=shape)
+    problem = from_arrays((FEATURES, targets))
+    assert problem.class_names is None and problem.classes == 0
+    assert problem.train.targets.shape == (len(problem.train.inputs), width or 1)
+    assert problem.train.targets.dtype == jnp.float32
+    assert [len(s.inputs) for s in (problem.train, problem.validation)] == [29, 3]
+
+
+def test_no_targets():
+    problem = from_arrays((FEATURES, None), limit=20)
+    assert problem.train.targets is None and len(problem.train.inputs) == 18
+
+
+ERRORS = {
+    "no pair": (dict(train=(IMAGES, LABELS), validation=(IMAGES,)), "must be a pair"),
+    "strings": (dict(train=(np.array(["x"] * 40), LABELS)), "expected real numbers"),
+    "rank": (dict(train=(np.zeros(40), LABELS)), r"shape \(40,\); expected images"),
+    "empty": (dict(train=(np.zeros((0, 3)), np.zeros(0, int))), "empty"),
+    "no features": (dict(train=(np.zeros((40, 0)), LABELS)), "empty"),
+    "int64 images": (dict(train=(IMAGES.astype(int), LABELS)), "dtype int64"),
+    "first": (dict(train=(np.zeros((40, 3, 9, 9)), LABELS)), "channels go last"),
+    "length": (dict(train=(IMAGES, LABELS[:39])), r"\(39,\) for 40 inputs"),
+    "one-hot": (dict(train=(IMAGES, np.eye(2, dtype=int)[LABELS])), r"\(40, 2\)"),
+    "objects": (dict(train=(IMAGES, np.array([None] * 40))), "dtype object"),
+    "nan target": (
+        dict(train=(FEATURES, np.where(LABELS, np.nan, 1.0))),
+        "train targets: sample 1 has a NaN",
+    ),
+    "nan input": (
+        dict(train=(np.where(np.arange(40)[:, None] == 7, np.nan, FEATURES), LABELS)),
+        "train: sample 7 has NaN or infinite",
+    ),
+    "too large": (dict(train=(FEATURES * 1e60, LABELS)), "infinite values"),
+    "test shape": (
+        dict(train=(IMAGES, LABELS), test=(IMAGES[:, :5], LABELS)),
+        r"test inputs: uint8 of shape \(5, 5, 3\)",
+    ),
+    "test dtype": (
+        dict(train=(IMAGES, LABELS), test=(IMAGES / 255, LABELS)),
+        "test inputs: float64",
+    ),
+    "test label": (
+        dict(train=(IMAGES, LABELS), test=(IMAGES, LABELS + 1)),
+        "test targets: label 2 of sample 1 is out of range; allowed: 0, 1",
+    ),
+    "test class": (
+        dict(train=(IMAGES, LABELS), test=(IMAGES[::2], LABELS[::2])),
+        "arrays: test: a single class",
+    ),
+    "kinds": (
+        dict(train=(IMAGES, LABELS), test=(IMAGES, None)),
+        "differ in what kind of targets",
+    ),
+    "widths": (
+        dict(train=(FEATURES, FEATURES), test=(FEATURES, FEATURES[:, :2])),
+        "differ in the number of targets",
+    ),
+    "named floats": (
+        dict(train=(FEATURES, FEATURES), class_names=("a", "b")),
+        r"floats \(regression\)",
+    ),
+    "names": (
+        dict(train=(IMAGES, LABELS), class_names=("a",)),
+        "label 1 of sample 1 is out of range",
+    ),
+    "same names": (dict(train=(IMAGES, LABELS), class_names=("a", "a")), "duplicates"),
+    "single": (dict(train=(IMAGES, LABELS * 0)), "single class"),
+    "absent": (
+        dict(train=(IMAGES, LABELS), class_names=("a", "b", "c")),
+        "no sample of class 'c'",
+    ),
+    "one of a class": (
+        dict(train=(IMAGES, np.where(np.arange(40) == 3, 2, LABELS))),
+        "class '2' has 1 sample",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_name_the_problem(case):
+    arguments, message = ERRORS[case]
+    with pytest.raises(DataError, match=message):
+        from_arrays(**arguments)

@@ -1,0 +1,190 @@
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddjax.data import DataError, MissingDataError, folder, load
+from tests.data.files import write_images
+
+
+def read(root, image_size=None, channels=3):
+    return folder.read(root, image_size=image_size, channels=channels)
+
+
+def one(root, index=0, **options):
+    return read(root, **options).train.read(np.array([index]))[0]
+
+
+def test_class_subfolders_are_split(tmp_path):
+    write_images(tmp_path / "pets", count=10)
+    problem = load("folder:pets", directory=tmp_path)
+    assert problem.class_names == ("cat", "dog")
+    assert problem.train.inputs.shape == (14, 8, 8, 3)
+    assert len(problem.validation.inputs) == 2 and len(problem.test.inputs) == 4
+    same = load("folder", directory=tmp_path / "pets")
+    assert same.fingerprint == problem.fingerprint
+
+
+@pytest.mark.parametrize("other", ["val", "valid", "validation", "test"])
+def test_one_folder_beside_train_is_the_test_data(other, tmp_path):
+    write_images(tmp_path / "train", count=10)
+    write_images(tmp_path / other, count=3)
+    problem = load("folder", directory=tmp_path)
+    assert len(problem.train.inputs) == 18 and len(problem.test.inputs) == 6
+    assert problem.source["test"] == "official"
+
+
+def test_with_val_and_test_both_are_used(tmp_path):
+    write_images(tmp_path / "train", count=10)
+    write_images(tmp_path / "val", count=3)
+    write_images(tmp_path / "test", count=4)
+    problem = load("folder", directory=tmp_path)
+    sizes = [len(s.inputs) for s in (problem.train, problem.validation, problem.test)]
+    assert sizes == [20, 6, 8]
+    assert problem.source["validation"] == "official"
+
+
+def test_pixels_and_order(tmp_path):
+    write_images(tmp_path)
+    expected = np.asarray(Image.open(tmp_path / "dog" / "2.png"))
+    assert np.array_equal(one(tmp_path, 8), expected)
+
+
+def test_files_that_are_not_images_are_passed_over(tmp_path):
+    write_images(tmp_path, count=6)
+    (tmp_path / "cat" / "notes.txt").write_text("x")
+    (tmp_path / "cat" / ".hidden.png").write_text("x")
+    (tmp_path / ".cache").mkdir()
+    assert read(tmp_path).train.count == 12
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif", "ppm"])
+def test_formats(suffix, tmp_path):
+    write_images(tmp_path)
+    pixels = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat" / f"0.{suffix}", quality=95)
+    (tmp_path / "cat" / "0.png").unlink(missing_ok=suffix != "png")
+    if suffix == "png":
+        Image.fromarray(pixels).save(tmp_path / "cat" / "0.png")
+    assert np.abs(one(tmp_path).astype(int) - pixels).max() <= 12
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"]
+)
+def test_modes_become_colour_or_grey(mode, tmp_path):
+    write_images(tmp_path)
+    target = tmp_path / "cat" / "0.png"
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((8, 8), 65535, np.uint16))
+    else:
+        picture = Image.fromarray(np.full((8, 8), 255, np.uint8)).convert(mode)
+    if mode in ("CMYK", "YCbCr"):
+        target.unlink()
+        target = tmp_path / "cat" / "0.tif"
+    picture.save(target)
+    assert (one(tmp_path) == 255).all() and one(tmp_path).shape == (8, 8, 3)
+    assert (one(tmp_path, channels=1) == 255).all()
+    assert one(tmp_path, channels=1).shape == (8, 8, 1)
+
+
+def test_32_bit_pixels_are_refused(tmp_path):
+    write_images(tmp_path)
+    picture = Image.fromarray(np.zeros((8, 8), np.float32))
+    picture.save(tmp_path / "cat" / "0.tif")
+    with pytest.raises(DataError, match="0.tif: 32-bit pixels"):
+        read(tmp_path).train.read(np.arange(2))
+
+
+def test_orientation_is_applied(tmp_path):
+    write_images(tmp_path, size=(6, 8))
+    pixels = np.zeros((8, 6, 3), np.uint8)
+    pixels[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "cat" / "0.png", exif=exif)
+    image = one(tmp_path)
+    assert image.shape == (6, 8, 3) and (image[0, 7] == 255).all()
+
+
+def test_image_size_crops_the_centre_and_resizes(tmp_path):
+    write_images(tmp_path)
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 20:40] = 255
+    Image.fromarray(pixels).save(tmp_path / "cat" / "0.png")
+    image = one(tmp_path, image_size=(4, 4))
+    assert image.shape == (4, 4, 3) and image.min() > 200
+    assert load("folder", directory=tmp_path, image_size=5).train.inputs.shape[1:] == (
+        (5, 5, 3)
+    )
+    assert one(tmp_path, image_size=(3, 9)).shape == (3, 9, 3)
+
+
+def test_several_sizes_need_image_size(tmp_path):
+    write_images(tmp_path)
+    Image.new("RGB", (9, 8)).save(tmp_path / "dog" / "3.png")
+    with pytest.raises(DataError, match="3.png: 8 x 9 pixels, others have 8 x 8; pass"):
+        load("folder", directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "half"]
+)
+def test_broken_images_are_named(content, tmp_path):
+    write_images(tmp_path, size=(40, 40))
+    path = tmp_path / "dog" / "3.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    with pytest.raises(DataError, match="dog/3.png: (not a readable|broken or trunc)"):
+        load("folder", directory=tmp_path)
+
+
+def test_postscript_under_another_name_is_not_run(tmp_path):
+    write_images(tmp_path)
+    path = tmp_path / "cat" / "3.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+    with pytest.raises(DataError, match="3.png: not a readable image"):
+        load("folder", directory=tmp_path)
+
+
+@pytest.mark.parametrize("limit", [10, 40, 60])
+def test_pillow_pixel_limit_is_an_error(limit, tmp_path, monkeypatch):
+    write_images(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(warnings, "warn", lambda *arguments, **settings: None)
+    with pytest.raises(DataError, match=r"\.png: .*(limit|exceeds)"):
+        load("folder", directory=tmp_path)
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(MissingDataError, match="nowhere: no such folder"):
+        load("folder:nowhere", directory=tmp_path)
+    with pytest.raises(DataError, match="0 class folder"):
+        load("folder", directory=tmp_path)
+    write_images(tmp_path, classes=("cat",))
+    with pytest.raises(DataError, match=r"1 class folder\(s\), \['cat'\]"):
+        load("folder", directory=tmp_path)
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(MissingDataError, match="dog: no images"):
+        load("folder", directory=tmp_path)
+
+
+def test_classes_must_agree_between_the_parts(tmp_path):
+    write_images(tmp_path / "train")
+    write_images(tmp_path / "test", classes=("cat", "cow"))
+    with pytest.raises(DataError, match="test: its class folders differ.*'cow'"):
+        load("folder", directory=tmp_path)
+
+
+def test_two_validation_folders(tmp_path):
+    for name in ("train", "val", "valid"):
+        write_images(tmp_path / name)
+    with pytest.raises(DataError, match="both val and valid"):
+        load("folder", directory=tmp_path)
+
+
+def test_only_the_chosen_images_are_decoded(tmp_path):
+    write_images(tmp_path, classes=("cat", "cow", "dog"))
+    (tmp_path / "cow" / "1.png").write_bytes(b"broken")
+    assert load("folder", directory=tmp_path, classes=("cat", "dog")).classes == 2

@@ -1,0 +1,196 @@
+import tracemalloc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddjax.data import DataError, preprocess
+
+KINDS = list(preprocess.KINDS)
+
+
+def images(count=50, shape=(4, 3, 2), dtype=np.float64):
+    generator = np.random.default_rng(0)
+    mixing = generator.normal(size=(int(np.prod(shape)),) * 2)
+    flat = generator.random((count, len(mixing))) @ mixing + 3.0
+    return flat.reshape(count, *shape).astype(dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-11), (np.float32, 1e-4)])
+def test_invert_undoes_apply(kind, dtype, tolerance):
+    natural = images(dtype=dtype)
+    fitted = preprocess.fit(natural, kind=kind)
+    there = preprocess.apply(fitted, natural)
+    back = preprocess.invert(fitted, there)
+    assert there.dtype == back.dtype == dtype
+    np.testing.assert_allclose(back, natural, rtol=tolerance, atol=tolerance)
+    again = preprocess.apply(fitted, back)
+    np.testing.assert_allclose(again, there, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jax_under_jit_agrees_with_numpy(kind):
+    natural = images(dtype=np.float32)
+    fitted = preprocess.fit(natural, kind=kind)
+    for function in (preprocess.apply, preprocess.invert):
+        on_host = function(fitted, natural)
+        on_device = jax.jit(lambda x, f=function: f(fitted, x))(jnp.asarray(natural))
+        assert isinstance(on_host, np.ndarray) and on_device.dtype == jnp.float32
+        np.testing.assert_allclose(on_device, on_host, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jax_in_float64(kind):
+    with jax.enable_x64(True):
+        natural = jnp.asarray(images())
+        fitted = preprocess.fit(natural, kind=kind)
+        back = preprocess.invert(fitted, preprocess.apply(fitted, natural))
+        assert back.dtype == jnp.float64
+        np.testing.assert_allclose(back, natural, rtol=1e-11, atol=1e-11)
+
+
+@given(
+    st.integers(2, 30),
+    st.integers(1, 5),
+    st.floats(1e-3, 1e3),
+    st.floats(-1e3, 1e3),
+    st.sampled_from(KINDS),
+    st.integers(0, 1000),
+)
+def test_round_trip_over_scales_and_offsets(count, size, scale, offset, kind, seed):
+    generator = np.random.default_rng(seed)
+    natural = offset + scale * generator.normal(size=(count, size))
+    fitted = preprocess.fit(natural, kind=kind)
+    back = preprocess.invert(fitted, preprocess.apply(fitted, natural))
+    np.testing.assert_allclose(back, natural, rtol=1e-9, atol=1e-9 * scale)
+
+
+def test_standardised_channels_have_mean_0_and_std_1():
+    natural = images()
+    fitted = preprocess.fit(natural, kind="standardize")
+    there = preprocess.apply(fitted, natural)
+    assert fitted.mean.shape == fitted.std.shape == (2,)
+    np.testing.assert_allclose(there.mean(axis=(0, 1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(there.std(axis=(0, 1, 2)), 1, rtol=1e-12)
+
+
+def test_features_are_standardised_one_by_one():
+    natural = images(shape=(5,))
+    there = preprocess.apply(preprocess.fit(natural), natural)
+    np.testing.assert_allclose(there.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(there.std(axis=0), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.0, 1e-40])
+def test_a_constant_channel_is_centred_and_not_scaled(value):
+    natural = images()
+    natural[..., 1] = value
+    fitted, report = preprocess.fit_and_report(natural)
+    assert report["constant_channels"] == [1] and fitted.std[1] == 1.0
+    there = preprocess.apply(fitted, natural.astype(np.float32))
+    np.testing.assert_allclose(there[..., 1], 0, atol=1e-6)
+    back = preprocess.invert(fitted, there)
+    np.testing.assert_allclose(back[..., 1], value, rtol=1e-6, atol=1e-30)
+
+
+def test_a_channel_of_std_1_is_not_called_constant():
+    natural = np.array([[-1.0], [1.0]])
+    assert preprocess.fit_and_report(natural)[1]["constant_channels"] == []
+
+
+def test_zca_whitens_up_to_its_ridge():
+    natural = images(count=400, shape=(2, 2, 2))
+    fitted = preprocess.fit(natural, kind="zca", zca_ridge=0.25)
+    centred = (natural - fitted.mean) / fitted.std
+    flat = flattened(centred)
+    covariance = flat.T @ flat / len(flat)
+    ridge = 0.25 * np.trace(covariance) / len(covariance)
+    regularised = covariance + ridge * np.eye(len(covariance))
+    expected = np.linalg.inv(np.linalg.cholesky(regularised))
+    np.testing.assert_allclose(
+        fitted.whiten @ fitted.whiten, expected.T @ expected, rtol=1e-9, atol=1e-9
+    )
+    assert np.array_equal(fitted.whiten, fitted.whiten.T)
+    assert np.array_equal(fitted.unwhiten, fitted.unwhiten.T)
+    there = preprocess.apply(fitted, natural)
+    np.testing.assert_allclose(
+        there.reshape(len(there), -1), flat @ fitted.whiten, rtol=1e-9, atol=1e-9
+    )
+
+
+def flattened(array):
+    return array.reshape(len(array), -1)
+
+
+def test_zca_without_ridge_effect_gives_identity_covariance():
+    natural = images(count=400, shape=(2, 2, 2))
+    there = flattened(
+        preprocess.apply(preprocess.fit(natural, kind="zca", zca_ridge=1e-12), natural)
+    )
+    np.testing.assert_allclose(np.cov(there.T, bias=True), np.eye(8), atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(cuts=st.lists(st.integers(1, 49), max_size=4, unique=True))
+def test_blocks_of_any_size_give_the_same_fit(kind, cuts):
+    natural = images()
+    whole = preprocess.fit(natural, kind=kind)
+    pieces = preprocess.fit(iter(np.split(natural, sorted(cuts))), kind=kind)
+    for one, other in zip(whole[1:], pieces[1:], strict=True):
+        if one is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["standardize", "zca"])
+def test_memory_does_not_depend_on_the_number_of_inputs(kind):
+    def blocks(count):
+        for seed in range(count):
+            yield np.random.default_rng(seed).random((100, 8, 8, 1), np.float32)
+
+    def peak(count):
+        tracemalloc.start()
+        preprocess.fit(blocks(count), kind=kind)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(2)
+    assert peak(60) < 1.2 * peak(3)
+
+
+def test_a_memory_map_is_fitted_in_blocks(tmp_path, monkeypatch):
+    natural = images(dtype=np.float32)
+    np.save(tmp_path / "x.npy", natural)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr(preprocess, "_BLOCK_BYTES", 8 * 24 * 7)
+    assert [len(block) for block in preprocess.blocks(mapped)] == [7] * 7 + [1]
+    np.testing.assert_allclose(
+        preprocess.fit(mapped).mean, natural.mean(axis=(0, 1, 2)), rtol=1e-5
+    )
+
+
+def test_gradients_flow_through_both_directions():
+    fitted = preprocess.fit(images(dtype=np.float32), kind="zca")
+    x = jnp.asarray(images(count=2, dtype=np.float32))
+
+    def there_and_back(x):
+        return preprocess.invert(fitted, preprocess.apply(fitted, x)).sum()
+
+    np.testing.assert_allclose(jax.grad(there_and_back)(x), 1, atol=1e-3)
+
+
+def test_errors_say_what_is_allowed():
+    with pytest.raises(DataError, match="'pca'; known: none, standardize, zca"):
+        preprocess.fit(images(), kind="pca")
+    with pytest.raises(DataError, match="zca_ridge is 0.0"):
+        preprocess.fit(images(), kind="zca", zca_ridge=0.0)
+    with pytest.raises(DataError, match="no inputs"):
+        preprocess.fit(iter([]))
+    with pytest.raises(DataError, match="all are the same"):
+        preprocess.fit(np.ones((5, 3)), kind="zca")
+    with pytest.raises(DataError, match=r"\(128, 128, 3\).*limited to 12288"):
+        preprocess.fit(np.zeros((1, 128, 128, 3), np.float32), kind="zca")
