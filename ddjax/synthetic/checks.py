@@ -64,8 +64,9 @@ def _decoded_shape(distilled: DistilledSet) -> tuple[int, ...]:
     for name, array in stored.items():
         check_name(name)
         array = _check_floats(f"stored.{name}", array)
-        native = array.dtype.newbyteorder("=")
-        shapes[name] = jax.ShapeDtypeStruct(array.shape, native)
+        # As on the device: native byte order, and no float64 unless it is enabled.
+        dtype = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
+        shapes[name] = jax.ShapeDtypeStruct(array.shape, dtype)
     parameterization = distilled.parameterization
     if parameterization.name not in PARAMETERIZATIONS:
         known = ", ".join(sorted(PARAMETERIZATIONS))
