@@ -2,6 +2,7 @@
 
 import os
 import platform
+import socket
 
 # jaxlib 0.8.0 to 0.10.2 crash while compiling float64 convolution kernels for AVX-512.
 # Read when jax starts its backend; tests use float64 in 32-bit runs as well.
@@ -68,6 +69,22 @@ def _no_global_seed():
         before["state"]["key"], after["state"]["key"]
     )
     assert same, "NumPy's global random state changed; pass keys or a Generator"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network():
+    """Refuses connections to other machines: every test runs without a network."""
+    connect = socket.socket.connect
+
+    def local_only(self, address):
+        inet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if inet and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConnectionRefusedError(f"a test tried to connect to {address[0]}")
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", local_only)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -57,8 +57,8 @@ FULL = Sizes(
     width=1024,
     networks=8,
     channels=256,
-    rows=(10_000, 40_000, 160_000),
-    in_one_piece=(10_000, 40_000, 160_000),
+    rows=(20_000, 80_000, 320_000),
+    in_one_piece=(20_000, 80_000),
 )
 TOY = Sizes(
     product=64,

@@ -91,7 +91,8 @@ def test_feature_operations_by_hand():
 
 @pytest.mark.slow
 def test_blocked_peak_does_not_grow_with_n():
-    sizes = gram.TOY._replace(rows=(8_000, 64_000), in_one_piece=(64_000,))
+    sizes = gram.TOY._replace(rows=(20_000, 80_000), in_one_piece=(80_000,))
     small, large, whole = gram.peaks(sizes)
-    assert large["peak_mib"] < 1.05 * small["peak_mib"]
-    assert whole["peak_mib"] > 1.2 * large["peak_mib"]
+    # The allocator keeps a little more of what was freed; the rows do not stay.
+    assert large["peak_mib"] < 1.15 * small["peak_mib"]
+    assert whole["peak_mib"] > 2 * large["peak_mib"]
