@@ -1,0 +1,13 @@
+"""What a distilled set is worth: train on it, probe it, bound it."""
+
+from collections.abc import Callable
+
+from ddjax.evaluation.base import Evaluation, Score, score
+from ddjax.evaluation.network import network
+
+__all__ = ["EVALUATIONS", "Evaluation", "Score", "network", "score"]
+
+EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
+    "network": network,
+}
+"""Evaluations by name; each factory takes keyword-only settings."""

@@ -36,7 +36,7 @@ def accuracy(
 
 def mean_squared_error(
     predictions: Float[Array | ndarray, "n *c"],
-    targets: Float[Array | ndarray, "n *c"],
+    targets: Float[Array | ndarray, "n *d"],
 ) -> float:
     """Mean over samples and outputs of the squared error.
 

@@ -1,21 +1,25 @@
 """What a learner is given to fit: a set's stored targets in the units of its loss.
 
 A distilled set stores targets of one kind; a learner's loss wants targets of one kind.
-Where the two differ, these rules translate (c classes, class 1 of two is positive):
+Where the two differ, both go through *indicators* t, `(m, c)`, in whose units a hard
+label is one-hot (c classes, class 1 of two is positive):
 
-====================  ================  ===================  ==========================
-stored                binary margins    one-vs-rest margins  probabilities
-====================  ================  ===================  ==========================
-`margin` (m,)         y                 refused              (1 - p, p), p = (1 + y)/2
-                                                             clipped to [0, 1]
-`margin` (m, c)       (y_1 - y_0)/2     y                    (1 + y)/2 projected
-`scores` (m, c)       s_1 - s_0         2 (s + 1/c) - 1      s + 1/c projected
-`probabilities`       p_1 - p_0         2 p - 1              p
-====================  ================  ===================  ==========================
+=======================  ======================================================
+stored                   indicators
+=======================  ======================================================
+`margin` y (m,)          ((1 - y)/2, (1 + y)/2)
+`margin` y (m, c)        (1 + y)/2
+`scores` s, centred      s + 1/c
+`scores` s, signs        (1 + s)/2
+`probabilities` p        p
+=======================  ======================================================
 
-"Projected" is the Euclidean projection of each row onto the simplex. Every rule takes
-the target of a hard label to the target of the same hard label: centred one-hot scores
-to ±1 and to one-hot.
+Scores are centred (one-hot - 1/c, KIP's) or signs (+1 for the class, else -1,
+one-vs-rest), whichever coding of their own largest columns they are closer to.
+
+A margin loss gets `t_1 - t_0` for two classes, so that a stored binary margin comes
+back as it was, and one-vs-rest `2 t - 1` for more. A multiclass loss gets the Euclidean
+projection of each row of t onto the simplex. A regression loss gets what is stored.
 """
 
 import jax.numpy as jnp
@@ -26,7 +30,14 @@ from ddjax.kernels import losses
 from ddjax.synthetic import targets as synthetic_targets
 from ddjax.synthetic.distilled import DistilledSet
 
-__all__ = ["as_stored", "hard_targets", "margins", "natural_targets", "probabilities"]
+__all__ = [
+    "as_stored",
+    "hard_targets",
+    "margins",
+    "natural_targets",
+    "probabilities",
+    "scores_are_signs",
+]
 
 _CLASS_KINDS = ("scores", "margin", "probabilities")
 
@@ -37,15 +48,10 @@ def margins(distilled: DistilledSet, classes: int) -> Float[Array, "m *c"]:
     Raises:
       ValueError: targets from which no margins follow.
     """
-    targets, kind = _class_targets(distilled, classes)
-    if kind == "margin":
-        if targets.ndim == 1:
-            return targets
-        return 0.5 * (targets[:, 1] - targets[:, 0]) if classes == 2 else targets
+    indicators = _indicators(distilled, classes)
     if classes == 2:
-        return targets[:, 1] - targets[:, 0]
-    centred = targets + 1.0 / classes if kind == "scores" else targets
-    return 2.0 * centred - 1.0
+        return indicators[:, 1] - indicators[:, 0]
+    return 2.0 * indicators - 1.0
 
 
 def probabilities(distilled: DistilledSet, classes: int) -> Float[Array, "m c"]:
@@ -55,20 +61,17 @@ def probabilities(distilled: DistilledSet, classes: int) -> Float[Array, "m c"]:
       ValueError: targets from which no probabilities follow, or stored probabilities
         that are none.
     """
-    targets, kind = _class_targets(distilled, classes)
-    if kind == "probabilities":
-        off = float(jnp.max(jnp.abs(targets.sum(axis=1) - 1.0)))
-        if float(targets.min()) < -1e-4 or off > 1e-3:
+    indicators = _indicators(distilled, classes)
+    if distilled.targets_kind == "probabilities":
+        low = float(indicators.min())
+        off = float(jnp.max(jnp.abs(indicators.sum(axis=1) - 1.0)))
+        if low < -1e-4 or off > 1e-3:
             raise ValueError(
-                "the set's targets are called probabilities, but they reach down to "
-                f"{float(targets.min()):g} and their rows sum to 1 only within {off:g}"
+                f"the set's targets are called probabilities, but reach down to "
+                f"{low:g} and their rows miss the sum 1 by up to {off:g}"
             )
-        return _project(targets)
-    if targets.ndim == 1:
-        positive = jnp.clip(0.5 * (1.0 + targets), 0.0, 1.0)
-        return jnp.stack([1.0 - positive, positive], axis=1)
-    one_hot = targets + 1.0 / classes if kind == "scores" else 0.5 * (1.0 + targets)
-    return _project(one_hot)
+    # The dual domain of the softmax at a zero target is the simplex itself.
+    return losses.softmax().feasible(jnp.zeros_like(indicators), indicators)
 
 
 def as_stored(distilled: DistilledSet) -> Float[Array, "m *c"]:
@@ -90,14 +93,14 @@ def hard_targets(
 ) -> Float[Array, "n *c"]:
     """Hard labels in the units of a loss: signs, one-vs-rest signs or one-hot.
 
-    A regression loss gets centred one-hot targets.
+    A regression loss gets signs for two classes and centred one-hot rows for more.
     """
     if loss.kind == "multiclass":
         return synthetic_targets.one_hot(labels, classes)
-    if loss.kind == "regression":
-        return synthetic_targets.centred_one_hot(labels, classes)
     if classes == 2:
         return synthetic_targets.signs(labels)
+    if loss.kind == "regression":
+        return synthetic_targets.centred_one_hot(labels, classes)
     return synthetic_targets.one_vs_rest(labels, classes)
 
 
@@ -105,19 +108,18 @@ def natural_targets(
     labels: Int[Array | ndarray, " n"], distilled: DistilledSet, classes: int
 ) -> Float[Array, "n *c"]:
     """What the real labels would be in the units of the set's stored targets."""
-    kind, columns = distilled.targets_kind, jnp.ndim(distilled.targets)
-    if kind == "scores":
-        return synthetic_targets.centred_one_hot(labels, classes)
+    kind, targets = distilled.targets_kind, jnp.asarray(distilled.targets)
     if kind == "probabilities":
         return synthetic_targets.one_hot(labels, classes)
-    if columns == 2 and jnp.shape(distilled.targets)[1] > 1:
+    if targets.ndim == 1 or targets.shape[1] == 1:
+        return synthetic_targets.signs(labels, classes).reshape(-1, *targets.shape[1:])
+    if kind == "margin" or scores_are_signs(targets):
         return synthetic_targets.one_vs_rest(labels, classes)
-    signs = synthetic_targets.signs(labels, classes)
-    return signs.reshape(-1, *(1,) * (columns - 1))
+    return synthetic_targets.centred_one_hot(labels, classes)
 
 
-def _class_targets(distilled: DistilledSet, classes: int) -> tuple[Array, str]:
-    """The targets of a classification set, binary margins as a vector."""
+def _indicators(distilled: DistilledSet, classes: int) -> Float[Array, "m c"]:
+    """Stored targets in the units in which hard labels are one-hot."""
     kind = distilled.targets_kind
     if kind not in _CLASS_KINDS:
         raise ValueError(
@@ -128,18 +130,27 @@ def _class_targets(distilled: DistilledSet, classes: int) -> tuple[Array, str]:
     if kind == "margin" and targets.shape[1:] in ((), (1,)):
         if classes != 2:
             raise ValueError(
-                f"the set stores one margin a sample, which tells 2 classes apart, but "
-                f"the problem has {classes} classes"
+                "the set stores one margin a sample, which tells 2 classes apart, but "
+                f"the problem has {classes}"
             )
-        return targets.reshape(-1), kind
-    if targets.ndim != 2 or targets.shape[1] != classes:
+        positive = 0.5 * (1.0 + targets.reshape(-1))
+        return jnp.stack([1.0 - positive, positive], axis=1)
+    if targets.ndim != 2 or targets.shape[1] != classes or classes < 2:
         raise ValueError(
             f"{kind} targets have shape {targets.shape}; the problem's {classes} "
             f"classes need (m, {classes})"
         )
-    return targets, kind
+    if kind == "probabilities":
+        return targets
+    if kind == "margin" or scores_are_signs(targets):
+        return 0.5 * (1.0 + targets)
+    return targets + 1.0 / classes
 
 
-def _project(points: Float[Array, "m c"]) -> Float[Array, "m c"]:
-    # The dual domain of the softmax at a zero target is the simplex itself.
-    return losses.softmax().feasible(jnp.zeros_like(points), points)
+def scores_are_signs(scores: Float[Array, "m c"]) -> bool:
+    """Whether scores are closer to signs than to centred one-hot rows (see above)."""
+    labels, classes = jnp.argmax(scores, axis=1), scores.shape[1]
+    signs = synthetic_targets.one_vs_rest(labels, classes)
+    centred = synthetic_targets.centred_one_hot(labels, classes)
+    from_signs = jnp.sum(jnp.square(scores - signs))
+    return bool(from_signs < jnp.sum(jnp.square(scores - centred)))

@@ -1,0 +1,204 @@
+"""Finite networks: the protocol's steps, one compilation, and learning digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.evaluation import network, network_training
+from ddjax.evaluation.network_training import PROTOCOLS, Protocol
+from ddjax.models.networks import fully_connected
+from tests.evaluation.problems import class_means, digits, regression, some_real
+
+KEY = jax.random.key(0)
+
+
+def data(samples: int = 7):
+    inputs = jax.random.normal(jax.random.key(1), (samples, 3))
+    return inputs, jax.nn.one_hot(jnp.arange(samples) % 2, 2)
+
+
+def by_hand(variables, inputs, targets, student, rules):
+    """Full-batch momentum SGD as the protocol words it."""
+    loss = network_training.LOSSES["cross_entropy"]
+
+    def objective(variables):
+        return jnp.mean(loss(targets, student.apply(variables, inputs)))
+
+    velocity = jax.tree.map(jnp.zeros_like, variables)
+    for epoch in range(rules.epochs):
+        rate = rules.learning_rate
+        if epoch >= rules.drop_after * rules.epochs:
+            rate = rate * rules.drop_factor
+        velocity = jax.tree.map(
+            lambda v, g, p: rules.momentum * v + g + rules.weight_decay * p,
+            velocity,
+            jax.grad(objective)(variables),
+            variables,
+        )
+        variables = jax.tree.map(lambda p, v, r=rate: p - r * v, variables, velocity)
+    return variables
+
+
+def test_training_follows_the_protocol_step_by_step():
+    inputs, targets = data()
+    student = fully_connected(outputs=2, depth=2, width=4)
+    rules = Protocol(epochs=6, learning_rate=0.1, weight_decay=0.01)
+    keys = jax.random.split(KEY, 2)
+    trained = network_training.train(
+        keys, inputs, targets, network=student, protocol=rules, loss="cross_entropy"
+    )
+    start = student.init(jax.random.split(keys[1])[0], inputs[:1])
+    expected = by_hand(start, inputs, targets, student, rules)
+    for mine, other in zip(
+        jax.tree.leaves(trained), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(mine[1], other, rtol=1e-4, atol=1e-6)
+
+
+def test_every_sample_is_seen_once_an_epoch():
+    rows, weights = network_training._epoch_rows(KEY, 10, 4)
+    assert rows.shape == weights.shape == (3, 4)
+    seen = np.asarray(rows)[np.asarray(weights) > 0]
+    assert sorted(seen.tolist()) == list(range(10))
+
+
+def test_one_compilation_and_the_same_result_side_by_side():
+    inputs, targets = data()
+    settings = {
+        "network": fully_connected(outputs=2, depth=2, width=5),
+        "protocol": Protocol(epochs=3, batch=4),
+        "loss": "squared",
+    }
+    before = network_training.train._cache_size()
+    keys = jax.random.split(KEY, 3)
+    first = network_training.train(keys, inputs, targets, **settings)
+    other_keys = jax.random.split(jax.random.key(9), 3)
+    network_training.train(other_keys, inputs + 1, targets, **settings)
+    assert network_training.train._cache_size() == before + 1
+    together = network_training.train(keys, inputs, targets, **settings, at_once=3)
+    for one, other in zip(
+        jax.tree.leaves(first), jax.tree.leaves(together), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_convnet_learns_digits_and_repeats_itself():
+    problem = digits()
+    evaluation = network(
+        settings={"depth": 2, "width": 16},
+        epochs=100,
+        networks=2,
+        loss="cross_entropy",
+    )
+    scores = [
+        evaluation.evaluate(KEY, class_means(problem), problem, "validation")
+        for _ in range(2)
+    ]
+    assert evaluation.name == "network_convnet"
+    assert scores[0] == scores[1]
+    found = scores[0]["network_convnet/accuracy"]
+    assert found.draws == 2
+    assert 0.7 < found.mean <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [("scores", "auto"), ("probabilities", "auto"), ("margin", "soft_cross_entropy")],
+)
+def test_targets_of_every_kind_train_a_network(kind, loss):
+    problem = digits((0, 1))
+    evaluation = network(
+        architecture="fully_connected",
+        settings={"depth": 2, "width": 16},
+        epochs=60,
+        networks=2,
+        loss=loss,
+        label=kind,
+    )
+    distilled = some_real(problem, 10, kind=kind)
+    scores = evaluation.evaluate(KEY, distilled, problem, "test")
+    assert scores[f"network_fully_connected_{kind}/accuracy"].mean > 0.9
+
+
+def test_regression_targets_give_an_error_and_no_accuracy():
+    problem = regression()
+    distilled = class_means(digits((0, 1)))._replace(
+        stored={"inputs": problem.train.inputs},
+        targets=problem.train.targets,
+        targets_kind="regression",
+        preprocessing=problem.preprocessing,
+        class_names=None,
+    )
+    evaluation = network(
+        architecture="fully_connected",
+        settings={"depth": 1},
+        epochs=300,
+        networks=1,
+        learning_rate=0.05,
+    )
+    scores = evaluation.evaluate(KEY, distilled, problem, "test")
+    assert set(scores) == {"network_fully_connected/mse"}
+    assert scores["network_fully_connected/mse"].mean < 0.01
+
+
+def test_augmentation_is_applied_to_the_training_batches():
+    inputs, targets = data()
+    settings = {
+        "network": fully_connected(outputs=2, depth=1),
+        "protocol": Protocol(epochs=2),
+        "loss": "squared",
+    }
+    keys = jax.random.split(KEY, 1)
+    erased = network_training.train(
+        keys, inputs, targets, **settings, augment=lambda key, rows: 0.0 * rows
+    )
+    plain = network_training.train(keys, 0.0 * inputs, targets, **settings)
+    for one, other in zip(jax.tree.leaves(erased), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_siamese_augmentation_by_name():
+    problem = digits((0, 1))
+    evaluation = network(
+        settings={"depth": 1, "width": 2}, epochs=2, networks=1, augment="dsa"
+    )
+    scores = evaluation.evaluate(KEY, class_means(problem), problem, "test")
+    assert 0.0 <= scores["network_convnet/accuracy"].mean <= 1.0
+
+
+def test_published_protocols():
+    assert PROTOCOLS["dc"] == Protocol(
+        epochs=300,
+        batch=256,
+        learning_rate=0.01,
+        drop_after=0.5,
+        drop_factor=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+    )
+    assert PROTOCOLS["dc_long"] == PROTOCOLS["dc"]._replace(epochs=1000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "resnet"}, "unknown network 'resnet'; known: convnet"),
+        ({"protocol": "mtt"}, "unknown protocol 'mtt'; known: dc"),
+        ({"loss": "hinge"}, "unknown loss 'hinge' for a network; known: auto"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: dsa"),
+        ({"epochs": 0}, "epochs must be positive, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),
+        ({"block": 0}, "block must be at least 1, got 0"),
+    ],
+)
+def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        network(**settings)
+
+
+def test_unknown_sizes_are_named():
+    problem = digits((0, 1))
+    evaluation = network(settings={"widht": 3})
+    with pytest.raises(ValueError, match="'convnet': .*widht"):
+        evaluation.evaluate(KEY, class_means(problem), problem, "test")
