@@ -44,7 +44,7 @@ def read_cifar10(folder: Path) -> Source:
     )
     test_path = binary / "test_batch.bin"
     test = rows_of_array(*_read_file(test_path, records, 1, 10), str(test_path))
-    return _source(train, test, _CIFAR10_NAMES, binary)
+    return _source(train, test, _CIFAR10_NAMES)
 
 
 def read_cifar100(folder: Path) -> Source:
@@ -65,12 +65,11 @@ def read_cifar100(folder: Path) -> Source:
     for part in ("train", "test"):
         path, records = binary / f"{part}.bin", BATCH_RECORDS[f"cifar100_{part}"]
         parts.append(rows_of_array(*_read_file(path, records, 2, 100), str(path)))
-    return _source(parts[0], parts[1], names, binary)
+    return _source(parts[0], parts[1], names)
 
 
-def _source(train: Rows, test: Rows, names: tuple[str, ...], folder: Path) -> Source:
-    origin = {"reader": "cifar", "folder": str(folder)}
-    return Source(train, None, test, names, 255.0, origin)
+def _source(train: Rows, test: Rows, names: tuple[str, ...]) -> Source:
+    return Source(train, None, test, names, 255.0, {"reader": "cifar"})
 
 
 def _binary_folder(folder: Path, number: str, name: str) -> Path:

@@ -123,7 +123,7 @@ def _read(folder: Path, class_names: tuple[str, ...], where: str) -> Source:
         test=_read_part(folder, "t10k", where),
         class_names=class_names,
         unit=255.0,
-        origin={"reader": "idx", "folder": str(folder)},
+        origin={"reader": "idx"},
     )
 
 

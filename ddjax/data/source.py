@@ -33,7 +33,8 @@ class Source(NamedTuple):
       test: the official test data; None: there is none, `load` cuts it out of `train`.
       class_names: one name per label, None for data without classes.
       unit: natural inputs are raw inputs divided by this (255 for bytes).
-      origin: where it came from (JSON-able).
+      origin: where it came from (JSON-able; no paths of this machine, since it is
+        stored with results).
     """
 
     train: Rows

@@ -77,7 +77,8 @@ def read(
         unit=_unit(train, keys),
         origin={
             "reader": "tfds",
-            "folder": str(path),
+            "name": name,
+            "version": path.name,
             "image_size": image_size,
             "inputs": keys.inputs,
             "targets": keys.targets,

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from ddjax.data.augment import DSA_OPERATIONS, dsa, sample_bilinear
 
-IMAGES = jax.random.normal(jax.random.key(0), (6, 8, 10, 3))
+IMAGES = jax.random.normal(jax.random.key(0), (6, 8, 10, 3), jnp.float32)
 
 STATIC = ("siamese", "strategy", "flip", "scale", "rotate", "crop", "cutout")
 augment = jax.jit(dsa, static_argnames=STATIC)
@@ -87,7 +87,7 @@ def test_bilinear_sampling_agrees_with_scipy():
 
 @pytest.mark.parametrize("size", [7, 8])
 def test_a_quarter_turn_is_exact(size):
-    square = jax.random.normal(jax.random.key(5), (1, size, size, 2))
+    square = jax.random.normal(jax.random.key(5), (1, size, size, 2), jnp.float32)
     middle = (size - 1) / 2
     i = jnp.arange(size, dtype=jnp.float32) - middle
     rows = jnp.broadcast_to(i[None, None, :] + middle, (1, size, size))
