@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ddjax.kernels import (
+        blocks,
+        convolution,
         duality,
         erm,
         infinite_width,
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "blocks",
+    "convolution",
     "duality",
     "erm",
     "infinite_width",

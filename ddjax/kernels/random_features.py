@@ -11,6 +11,7 @@ inputs' features is an average over networks and units, and therefore tends, as
 1/sqrt(N width), to the analytic kernel of the last hidden activation (`features`).
 """
 
+import functools
 import itertools
 import math
 from typing import Any, Literal, NamedTuple
@@ -19,15 +20,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.kernels.blocks import (
+    feature_gram_in_blocks,
+    gram_in_blocks,
+    map_in_blocks,
+)
 from ddjax.kernels.convolution import convolve
 
 __all__ = [
     "Architecture",
     "convolutional",
+    "feature_gram_in_blocks",
     "feature_size",
     "features",
     "fully_connected",
+    "gram_in_blocks",
     "init_networks",
+    "map_in_blocks",
 ]
 
 Params = list[dict[str, Array]]
@@ -229,10 +238,19 @@ def init_networks(
 
 
 def _average_pool(h: Array) -> Array:
+    """Mean of each 2 x 2 square; as four strided slices, which XLA fuses on CPU."""
     n, height, width, channels = h.shape
-    h = h[:, : height // 2 * 2, : width // 2 * 2]
-    h = h.reshape(n, height // 2, 2, width // 2, 2, channels)
-    return h.mean(axis=(2, 4))
+    height, width = height // 2 * 2, width // 2 * 2
+    corners = (
+        jax.lax.slice(
+            h,
+            (0, row, column, 0),
+            (n, row + height - 1, column + width - 1, channels),
+            (1, 2, 2, 1),
+        )
+        for row, column in itertools.product((0, 1), repeat=2)
+    )
+    return 0.25 * functools.reduce(jnp.add, corners)
 
 
 def _one_network(params: Params, inputs: Array, architecture: Architecture) -> Array:
@@ -241,17 +259,37 @@ def _one_network(params: Params, inputs: Array, architecture: Architecture) -> A
     if architecture.kind == "fully_connected":
         h = h.reshape(h.shape[0], -1)
     for layer in params:
-        w = layer["w"]
-        w = w * (architecture.w_std / math.sqrt(math.prod(w.shape[:-1])))
-        h = h @ w if architecture.kind == "fully_connected" else convolve(h, w)
-        bias = architecture.b_std * layer["b"]
-        h = jax.nn.relu(h + bias.reshape((1,) * (h.ndim - 1) + bias.shape))
+        w, b = layer["w"], layer["b"]
+        z = h @ w if architecture.kind == "fully_connected" else convolve(h, w)
+        # The scale goes to the activations: a scaled copy of the weights, kept for the
+        # backward pass, would cost more than the product when the batch is small.
+        scale = architecture.w_std / math.sqrt(math.prod(w.shape[:-1]))
+        bias = architecture.b_std * b.reshape((1,) * (z.ndim - 1) + b.shape)
+        h = jax.nn.relu(scale * z + bias)
         if architecture.pooling == "average":
             h = _average_pool(h)
     if architecture.kind == "convolutional" and architecture.readout != "flatten":
         h = h.mean(axis=(1, 2))
     h = h.reshape(h.shape[0], -1)
     return h / math.sqrt(h.shape[1])
+
+
+def _check_inputs(params: Params, inputs: Array, architecture: Architecture) -> None:
+    if len(params) != architecture.depth:
+        raise ValueError(
+            f"{len(params)} layers of parameters, but the depth is {architecture.depth}"
+        )
+    shape, first = inputs.shape[1:], params[0]["w"].shape[1:]
+    if architecture.kind == "fully_connected":
+        expected = (math.prod(shape), architecture.width)
+    else:
+        _final_shape(architecture, shape)
+        expected = (3, 3, shape[-1], architecture.width)
+    if first != expected:
+        raise ValueError(
+            f"inputs of shape {shape} to a {architecture.kind} network of width "
+            f"{architecture.width} need first weights of shape {expected}, not {first}"
+        )
 
 
 def features(
@@ -280,8 +318,10 @@ def features(
       params: from `init_networks`; every leaf has a leading axis of N networks.
       inputs: inputs of the shape the networks were drawn for.
       architecture: the network.
-      chunk: how many networks are evaluated at once (the rest wait their turn in a
-        `lax.map`): bounds the memory. Does not change the result.
+      chunk: how many networks are evaluated at once, the others waiting their turn in a
+        `lax.map`; bounds the memory and does not change the result. By default 1 on
+        CPU, where that is also fastest, and elsewhere all of them when fully connected,
+        1 when convolutional.
 
     Returns:
       Features, p = N q, network by network.
@@ -289,16 +329,18 @@ def features(
     Raises:
       ValueError: `chunk` below 1, or inputs that do not fit the parameters.
     """
+    _check_inputs(params, inputs, architecture)
     networks = params[0]["b"].shape[0]
     if chunk is None:
-        chunk = 1 if architecture.kind == "convolutional" else networks
+        one_by_one = architecture.kind == "convolutional"
+        chunk = 1 if one_by_one or jax.default_backend() == "cpu" else networks
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}, but at least 1 network runs at once")
 
     def one(params_one: Params) -> Array:
         return _one_network(params_one, inputs, architecture)
 
-    if chunk >= networks:
+    if chunk >= networks > 1:
         rows = jax.vmap(one)(params)
     else:
         rows = jax.lax.map(one, params, batch_size=chunk if chunk > 1 else None)

@@ -155,7 +155,7 @@ def _working_dtype(dtype: Any, factor_dtype: Any) -> Any:
         return dtype
     if jax.dtypes.canonicalize_dtype(factor_dtype) != jnp.dtype(factor_dtype):
         raise ValueError(
-            f"factor_dtype is {jnp.dtype(factor_dtype)}, but 64-bit numbers are off: set "
+            f"factor_dtype is {jnp.dtype(factor_dtype)}, but x64 is off: set "
             "JAX_ENABLE_X64=1 or call within `with jax.enable_x64(True):`"
         )
     return jnp.dtype(factor_dtype)
