@@ -149,10 +149,11 @@ def rates(sizes: Sizes, *, seed: int, repeats: int) -> dict[str, dict[str, float
 def peaks(sizes: Sizes) -> list[dict[str, Any]]:
     """Peak memory of a fresh process for every n, in blocks and in one piece."""
     entries = []
-    for blocks, counts in ((True, sizes.rows), (False, sizes.in_one_piece)):
+    for form in blocked_gram.FORMS:
+        counts = sizes.in_one_piece if form == "in_one_piece" else sizes.rows
         for n in counts:
-            command = [sys.executable, "-m", blocked_gram.__name__, f"--rows={n}"]
-            command += [] if blocks else ["--in-one-piece"]
+            command = [sys.executable, "-m", blocked_gram.__name__]
+            command += [f"--rows={n}", f"--form={form}"]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             entries.append(json.loads(done.stdout.splitlines()[-1]))
     return entries
@@ -170,9 +171,15 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     memory = peaks(sizes)
     print(
         common.table(
-            ["rows n", "in blocks of", "peak MiB", "of which before"],
+            ["form", "rows n", "in blocks of", "peak MiB", "of which before"],
             [
-                (e["rows"], e["block"] or "-", e["peak_mib"], e["before_mib"])
+                (
+                    e["form"],
+                    e["rows"],
+                    e["block"] or "-",
+                    e["peak_mib"],
+                    e["before_mib"],
+                )
                 for e in memory
             ],
         )
@@ -183,14 +190,18 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         for name, f in found.items()
     ]
     print(common.table(["case", "ms", "GFLOP/s", "fraction"], rows))
-    blocked = [e["peak_mib"] for e in memory if e["block"]]
+    growth = {
+        form: memory_of[-1] / memory_of[0]
+        for form in blocked_gram.FORMS
+        if (memory_of := [e["peak_mib"] for e in memory if e["form"] == form])
+    }
     path = records.write_record(
         "benchmarks/gram",
         {"seed": options.seed, "repeats": options.repeats, "sizes": sizes},
         {
             "rates": found,
             "memory": memory,
-            "blocked_peak_ratio": max(blocked) / min(blocked),
+            "peak_of_largest_n_over_smallest": growth,
         },
         scale=f"n to {max(sizes.rows)}, products of {sizes.product}, float32",
         reduced="toy shapes" if options.toy else None,
