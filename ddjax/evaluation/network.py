@@ -1,6 +1,6 @@
 """Finite networks trained on a distilled set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +13,6 @@ from ddjax.data.problem import Problem
 from ddjax.evaluation import learning_targets, network_training
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.blocks import in_blocks
 from ddjax.evaluation.checks import check_match, chosen_split
 from ddjax.evaluation.network_training import (
     AUGMENTATIONS,
@@ -21,6 +20,7 @@ from ddjax.evaluation.network_training import (
     Augmentation,
     Protocol,
 )
+from ddjax.kernels.blocks import map_in_blocks
 from ddjax.models.networks import NETWORKS
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 
@@ -113,7 +113,12 @@ def network(
             augment=augment,
             at_once=min(at_once, rules.networks),
         )
-        outputs = in_blocks(_predictor(variables, student), data.inputs, block=block)
+        outputs = map_in_blocks(
+            network_training.predictor(student),
+            data.inputs,
+            block=block,
+            arguments=(variables,),
+        )
         return _scores(name, outputs, data.targets, problem.classes)
 
     return Evaluation(name, evaluate)
@@ -165,10 +170,6 @@ def _student(
         return NETWORKS[architecture](outputs=targets.shape[1], **sizes)
     except TypeError as error:
         raise ValueError(f"network {architecture!r}: {error}") from error
-
-
-def _predictor(variables: Any, student: nn.Module) -> Callable[[Array], Array]:
-    return lambda inputs: network_training.predict(variables, inputs, network=student)
 
 
 def _scores(

@@ -23,7 +23,7 @@ __all__ = [
     "PROTOCOLS",
     "Augmentation",
     "Protocol",
-    "predict",
+    "predictor",
     "train",
 ]
 
@@ -186,10 +186,12 @@ def train(
     return jax.lax.map(train_one, keys, batch_size=at_once if at_once > 1 else None)
 
 
-@functools.partial(jax.jit, static_argnames=("network",))
-def predict(
-    variables: Any, inputs: Float[Array, "n *shape"], *, network: nn.Module
-) -> Float[Array, "n networks k"]:
-    """Outputs of every trained network, one network after the other."""
-    outputs = jax.lax.map(lambda one: network.apply(one, inputs), variables)
-    return jnp.swapaxes(outputs, 0, 1)
+@functools.lru_cache(maxsize=32)
+def predictor(network: nn.Module) -> Callable[[Any, Array], Array]:
+    """The compiled `(variables, inputs) -> (n, networks, k)` of trained networks."""
+
+    def predict(variables: Any, inputs: Float[Array, "n *shape"]) -> Array:
+        outputs = jax.lax.map(lambda one: network.apply(one, inputs), variables)
+        return jnp.swapaxes(outputs, 0, 1)
+
+    return jax.jit(predict)

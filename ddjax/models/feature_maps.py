@@ -102,6 +102,8 @@ def random(
 def exact(kind: str, architecture: Architecture) -> FeatureMap:
     """The exact infinite-width kernel `nngp` or `ntk` of an architecture.
 
+    The dense head is counted, as by random features with `readout`.
+
     Raises:
       ValueError: another kind.
     """
@@ -259,12 +261,7 @@ def application(feature_map: FeatureMap, *, chunk: int | None = None) -> Feature
         raise ValueError(
             f"feature map {feature_map.kind!r} has no features; use kernel() instead"
         )
-    return functools.partial(
-        _random_features,
-        architecture=feature_map.architecture,
-        readout=feature_map.readout,
-        chunk=chunk,
-    )
+    return _random_features(feature_map.architecture, feature_map.readout, chunk)
 
 
 def kernel(feature_map: FeatureMap) -> Kernel:
@@ -282,25 +279,25 @@ def kernel(feature_map: FeatureMap) -> Kernel:
     return infinite_width.kernel_fn(feature_map.architecture, kind=feature_map.kind)
 
 
+@jax.jit
 def _flatten(params: Any, inputs: Array) -> Float[Array, "n d"]:
     del params
     return inputs.reshape(inputs.shape[0], -1)
 
 
-# Compiled here once per architecture, so that rebuilding a map costs no compilation.
-@functools.partial(jax.jit, static_argnames=("architecture", "readout", "chunk"))
+# The same function for the same architecture, so that it is compiled once.
+@functools.lru_cache(maxsize=32)
 def _random_features(
-    params: Any,
-    inputs: Float[Array, "n *shape"],
-    *,
-    architecture: Architecture,
-    readout: bool,
-    chunk: int | None,
-) -> Float[Array, "n q"]:
-    features = random_features.features(
-        params, inputs, architecture=architecture, chunk=chunk
-    )
-    if not readout:
-        return features
-    constant = jnp.full_like(features[:, :1], architecture.b_std)
-    return jnp.concatenate([architecture.w_std * features, constant], axis=1)
+    architecture: Architecture, readout: bool, chunk: int | None
+) -> Features:
+    @jax.jit
+    def apply(params: Any, inputs: Float[Array, "n *shape"]) -> Float[Array, "n q"]:
+        features = random_features.features(
+            params, inputs, architecture=architecture, chunk=chunk
+        )
+        if not readout:
+            return features
+        constant = jnp.full_like(features[:, :1], architecture.b_std)
+        return jnp.concatenate([architecture.w_std * features, constant], axis=1)
+
+    return apply

@@ -1,0 +1,149 @@
+"""Kernel regression: scikit-learn's numbers, features kept and not, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+
+from ddjax.evaluation import convex, kernel_regression
+from ddjax.models import feature_maps
+from tests.evaluation.problems import blobs, class_means, digits, regression, some_real
+
+KEY = jax.random.key(0)
+SMALL = {"kind": "fully_connected", "depth": 2, "width": 32}
+
+
+def features_of(problem, feature_map, inputs):
+    params, apply = feature_maps.build(feature_map, problem.train.inputs.shape[1:])
+    return np.asarray(apply(params, jnp.asarray(inputs)), np.float64)
+
+
+@pytest.mark.parametrize("label", ["", "small"])
+def test_agrees_with_scikit_learn(label):
+    problem = digits()
+    distilled = some_real(problem, 40)
+    evaluation = kernel_regression(
+        architecture=SMALL, networks=2, draws=2, ridge=1e-3, label=label
+    )
+    scores = evaluation.evaluate(KEY, distilled, problem, "test")
+    accuracies, errors = [], []
+    for draw in range(2):
+        key = jax.random.fold_in(KEY, draw)
+        seen = feature_maps.from_settings(key, {"architecture": SMALL, "networks": 2})
+        train = features_of(problem, seen, distilled.stored["inputs"])
+        test = features_of(problem, seen, problem.test.inputs)
+        gram = train @ train.T
+        oracle = KernelRidge(alpha=1e-3 * np.trace(gram) / 40, kernel="precomputed")
+        oracle.fit(gram, np.asarray(distilled.targets))
+        predictions = oracle.predict(test @ train.T)
+        labels = np.asarray(problem.test.targets)
+        accuracies.append(np.mean(predictions.argmax(axis=1) == labels))
+        errors.append(np.mean((predictions - np.eye(10)[labels] + 0.1) ** 2))
+    name = "kernel_regression" + (f"_{label}" if label else "")
+    assert scores[f"{name}/accuracy"].mean == pytest.approx(np.mean(accuracies))
+    assert scores[f"{name}/mse"].mean == pytest.approx(np.mean(errors), rel=1e-3)
+    assert scores[f"{name}/mse"].std == pytest.approx(np.std(errors, ddof=1), rel=0.01)
+
+
+def test_class_means_are_worth_what_a_nearest_mean_is_worth():
+    problem = digits()
+    evaluation = kernel_regression(kernel="inputs")
+    score = evaluation.evaluate(KEY, class_means(problem), problem, "test")
+    found = score["kernel_regression/accuracy"]
+    assert found.draws == 1 and found.std == 0.0
+    assert 0.75 < found.mean < 0.95
+
+
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+def test_exact_kernels(kind):
+    problem = blobs(gap=6.0)
+    evaluation = kernel_regression(kernel=kind, architecture=SMALL, block=16)
+    scores = evaluation.evaluate(KEY, class_means(problem), problem, "test")
+    assert scores["kernel_regression/accuracy"].mean > 0.9
+
+
+def test_the_features_of_the_distillation_are_rebuilt():
+    problem = digits((0, 1))
+    key = jax.random.key(5)
+    seen = feature_maps.from_settings(key, {"architecture": SMALL, "networks": 2})
+    recipe = {"features": feature_maps.to_recipe(seen)}
+    distilled = class_means(problem, kind="margin", provenance=recipe)
+    evaluation = kernel_regression(kernel="distillation", ridge=1e-3)
+    scores = evaluation.evaluate(KEY, distilled, problem, "test")
+    train = features_of(problem, seen, distilled.stored["inputs"])
+    test = features_of(problem, seen, problem.test.inputs)
+    gram = train @ train.T
+    oracle = KernelRidge(alpha=1e-3 * np.trace(gram) / 2, kernel="precomputed")
+    predictions = oracle.fit(gram, [-1.0, 1.0]).predict(test @ train.T)
+    signs = np.where(np.asarray(problem.test.targets) == 1, 1.0, -1.0)
+    expected = np.mean((predictions - signs) ** 2)
+    assert scores["kernel_regression/mse"].mean == pytest.approx(expected, rel=1e-3)
+    # Other features may be tried on it, and the key then decides.
+    with pytest.raises(ValueError, match="does not say which features"):
+        evaluation.evaluate(KEY, class_means(problem), problem, "test")
+
+
+def test_regression_targets_give_an_error_and_no_accuracy():
+    problem = regression()
+    distilled = some_real(digits((0, 1)), 30)._replace(
+        stored={"inputs": jnp.asarray(problem.train.inputs)},
+        targets=problem.train.targets,
+        targets_kind="regression",
+        preprocessing=problem.preprocessing,
+        class_names=None,
+    )
+    evaluation = kernel_regression(kernel="inputs", ridge=1e-9)
+    scores = evaluation.evaluate(KEY, distilled, problem, "validation")
+    assert set(scores) == {"kernel_regression/mse"}
+    assert scores["kernel_regression/mse"].mean < 1e-6
+
+
+def test_kept_and_streamed_features_predict_alike(monkeypatch):
+    problem = blobs()
+    settings = {"architecture": SMALL, "networks": 1, "draws": 2, "block": 16}
+    kept = kernel_regression(**settings)
+    first = kept.evaluate(KEY, class_means(problem), problem, "test")
+    again = kept.evaluate(KEY, some_real(problem, 6), problem, "test")
+    monkeypatch.setattr(convex.FeatureStore, "allows", lambda self, size: False)
+    streamed = kernel_regression(**settings)
+    for distilled, scores in (
+        (class_means(problem), first),
+        (some_real(problem, 6), again),
+    ):
+        other = streamed.evaluate(KEY, distilled, problem, "test")
+        for name, score in scores.items():
+            assert other[name].mean == pytest.approx(score.mean, rel=1e-4)
+
+
+def test_features_of_other_inputs_are_not_mistaken_for_these():
+    store = convex.FeatureStore(limit=100)
+    inputs, others = np.zeros(3), np.zeros(3)
+    seen = feature_maps.inputs()
+    assert store.find(seen, inputs) is None
+    store.keep(seen, inputs, np.zeros(10))
+    assert store.find(seen, inputs) is not None
+    assert store.find(seen, others) is None
+    assert store.allows(100) and not store.allows(101)
+    other_map = feature_maps.from_settings(KEY, {"architecture": SMALL})
+    store.keep(other_map, inputs, np.zeros(10))
+    assert store.find(seen, inputs) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kernel": "rbf"}, "unknown features 'rbf'; known: distillation, inputs"),
+        ({"convention": "mean"}, "unknown convention 'mean'; known: absolute"),
+        ({"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
+        ({"draws": 0}, "draws must be at least 1, got 0"),
+        ({"kernel": "ntk", "networks": 3}, r"'ntk' does not take .*\['networks'\]"),
+        (
+            {"kernel": "distillation", "networks": 3},
+            r"\['networks'\] cannot be chosen for them",
+        ),
+    ],
+)
+def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        kernel_regression(**settings)
