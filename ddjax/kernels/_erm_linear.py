@@ -1,0 +1,127 @@
+r"""The linear system of a Newton step in sample space, :math:`(I + W K/\lambda) x = b`.
+
+W is the second derivative of the losses, K the Gram matrix. Written with
+:math:`B = I + W^{1/2} K W^{1/2}/\lambda`, which is well conditioned where the
+regulariser is weak only in directions that matter, and defined for a singular K and for
+zeros in W:
+
+.. math::
+    (I + W K/\lambda)^{-1} = I - W^{1/2} B^{-1} W^{1/2} K/\lambda .
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["Solver", "separate_solver", "simplex_solver"]
+
+_ROUNDS = 5
+
+Solver = Callable[[np.ndarray], np.ndarray]
+
+
+def _factor(matrix: np.ndarray):
+    """Cholesky factor, with as much jitter as rounding calls for."""
+    from scipy.linalg import LinAlgError, cho_factor
+
+    step = 1e-15 * float(np.mean(np.diag(matrix)))
+    while True:
+        try:
+            return cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            matrix.flat[:: len(matrix) + 1] += step
+            step *= 10.0
+
+
+def _refined(solve: Solver, curve: Solver, gram: np.ndarray, ridge: float) -> Solver:
+    """Iterative refinement while it helps: the first solution cancels badly."""
+
+    def remainder(right: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return right - x - curve(gram @ x / ridge)
+
+    def refined(right: np.ndarray) -> np.ndarray:
+        x = solve(right)
+        left = remainder(right, x)
+        for _ in range(_ROUNDS):
+            better = x + solve(left)
+            after = remainder(right, better)
+            if not np.linalg.norm(after) < 0.5 * np.linalg.norm(left):
+                break
+            x, left = better, after
+        return x
+
+    return refined
+
+
+def separate_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
+    """Solver for a diagonal W: every output is a problem of its own.
+
+    Args:
+      gram: `(n, n)`.
+      curvature: the diagonal of W for each output, `(n, c)`, >= 0.
+      ridge: lambda > 0.
+
+    Returns:
+      A function from `(n, c)` to `(n, c)`.
+    """
+    from scipy.linalg import cho_solve
+
+    factors = []
+    for weights in curvature.T:
+        active = np.flatnonzero(weights > 0)
+        root = np.sqrt(weights[active])
+        inner = gram if active.size == len(gram) else gram[np.ix_(active, active)]
+        inner = root[:, None] * inner * (root / ridge)
+        inner.flat[:: active.size + 1] += 1.0
+        factors.append((active, root, _factor(inner) if active.size else None))
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        x = right.copy()
+        pull = gram @ right / ridge
+        for column, (active, root, factor) in enumerate(factors):
+            if factor is not None:
+                solved = cho_solve(factor, root * pull[active, column])
+                x[active, column] -= root * solved
+        return x
+
+    return _refined(solve, lambda v: curvature * v, gram, ridge)
+
+
+def simplex_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
+    """Solver for W = `diag(w) - w w' / sum(w)` over the outputs of each sample.
+
+    Args:
+      gram: `(n, n)`.
+      curvature: w, `(n, c)`, >= 0.
+      ridge: lambda > 0.
+
+    Returns:
+      A function from `(n, c)` to `(n, c)`.
+    """
+    from scipy.linalg import cho_solve
+
+    count, classes = curvature.shape
+    total = np.maximum(curvature.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    # (K + W^-1)^-1 = E - E R (R'ER)^-1 R'E, with E block diagonal over classes and
+    # R'ER the sum of its blocks.
+    blocks = np.empty((classes, count, count))
+    for k in range(classes):
+        root = np.sqrt(curvature[:, k])
+        inner = root[:, None] * gram * (root / ridge)
+        inner.flat[:: count + 1] += 1.0
+        blocks[k] = root[:, None] * cho_solve(_factor(inner), np.diag(root))
+    common = _factor(blocks.sum(axis=0))
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        return np.stack([block @ v[:, k] for k, block in enumerate(blocks)], axis=1)
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        pushed = apply(gram @ right / ridge)
+        shared = cho_solve(common, pushed.sum(axis=1))
+        return right - pushed + apply(np.tile(shared[:, None], classes))
+
+    def curve(v: np.ndarray) -> np.ndarray:
+        mean = np.sum(curvature * v, axis=1, keepdims=True) / total
+        return curvature * (v - mean)
+
+    return _refined(solve, curve, gram, ridge)

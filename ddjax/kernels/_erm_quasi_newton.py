@@ -1,0 +1,212 @@
+r"""Preconditioned L-BFGS in feature space: the solver for many samples.
+
+Every iteration costs one product with the features and one with their transpose: the
+line search moves the predictions, which are linear in the weights. The preconditioner
+is a subsampled Hessian: of :math:`\Phi^\top W\Phi + \lambda I`, rows are drawn with
+probability :math:`\propto W_i\|\phi_i\|^2` (all of them when few have
+:math:`W_i > 0`), and the eigenvectors of the small Gram matrix give
+
+.. math::
+    H^{-1} \approx \tfrac{1}{\mu} I + U\,\mathrm{diag}\Big(\frac{1}{s + \mu}
+    - \frac{1}{\mu}\Big) U^\top .
+
+It is rebuilt now and then at the current weights. Losses with kinks are smoothed over a
+width that shrinks from stage to stage, the gap being that of the loss itself.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ddjax.kernels._erm_features import Features
+from ddjax.kernels._erm_losses import Local, evaluate, slope_along
+from ddjax.kernels._erm_newton import Found, line_search, small_enough
+from ddjax.kernels.losses import Loss
+
+__all__ = ["quasi_newton"]
+
+_ROWS = 400
+_PAIRS = 12
+_STAGE = 40
+_SHRINK = 0.2
+_SMALLEST_WIDTH = 1e-9
+
+_Map = Callable[[np.ndarray], np.ndarray]
+
+
+class _Point(NamedTuple):
+    """Weights and what follows from them."""
+
+    weights: np.ndarray
+    predictions: np.ndarray
+    local: Local
+    gradient: np.ndarray
+
+
+def _preconditioner(
+    features: Features,
+    curvature: np.ndarray,
+    norms: np.ndarray,
+    ridge: float,
+    draw: int,
+) -> _Map:
+    """Approximate inverse Hessian from a sample of rows."""
+    from scipy.linalg import eigh
+
+    weights = curvature.mean(axis=1)
+    energy = weights * norms
+    active = np.flatnonzero(energy > 1e-12 * ridge)
+    if active.size == 0:
+        return lambda v: v / ridge
+    chosen, scale, tail = active, np.sqrt(weights[active]), 0.0
+    if active.size > _ROWS:
+        chance = energy[active] / energy[active].sum()
+        rng = np.random.default_rng(draw)
+        picks = rng.choice(active.size, size=_ROWS, replace=False, p=chance)
+        chosen = active[picks]
+        scale = np.sqrt(weights[chosen] / (_ROWS * chance[picks]))
+    rows = features.rows(chosen) * scale[:, None].astype(features.dtype)
+    values, vectors = eigh((rows @ rows.T).astype(np.float64))
+    keep = values > 1e-7 * values[-1]
+    values, vectors = values[keep], vectors[:, keep]
+    basis = rows.T @ (vectors / np.sqrt(values)).astype(features.dtype)
+    if active.size > _ROWS:
+        tail = values[0]
+    floor = ridge + tail
+    factor = (1.0 / (values + floor) - 1.0 / floor)[:, None]
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        inner = (basis.T @ v.astype(features.dtype)).astype(np.float64)
+        return v / floor + basis @ (factor * inner).astype(features.dtype)
+
+    return apply
+
+
+def _direction(gradient: np.ndarray, pairs: list, precondition: _Map) -> np.ndarray:
+    """Two-loop recursion of L-BFGS."""
+    q, coefficients = gradient.copy(), []
+    for s, y, rho in reversed(pairs):
+        coefficients.append(rho * float(np.vdot(s, q)))
+        q -= coefficients[-1] * y
+    q = precondition(q)
+    if pairs:
+        s, y, rho = pairs[-1]
+        q /= rho * float(np.vdot(y, precondition(y)))
+    for (s, y, rho), coefficient in zip(pairs, reversed(coefficients), strict=True):
+        q += (coefficient - rho * float(np.vdot(y, q))) * s
+    return -q
+
+
+def _at(
+    features: Features,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    predictions: np.ndarray,
+    loss: Loss,
+    ridge: float,
+    width: float,
+) -> _Point:
+    local = evaluate(targets, predictions, loss=loss, width=width)
+    gradient = ridge * weights - features.adjoint(local.duals)
+    return _Point(weights, predictions, local, gradient)
+
+
+def _advance(
+    features: Features,
+    targets: np.ndarray,
+    point: _Point,
+    direction: np.ndarray,
+    loss: Loss,
+    ridge: float,
+    width: float,
+) -> _Point:
+    """Moves along a direction to where the slope has fallen enough."""
+    change = features.forward(direction)
+    linear = ridge * float(np.vdot(point.weights, direction))
+    quadratic = ridge * float(np.vdot(direction, direction))
+
+    def slope(size: np.ndarray) -> np.ndarray:
+        columns = np.broadcast_to(size, (1, targets.shape[1]))
+        moved = slope_along(
+            targets, point.predictions, change, columns, loss=loss, width=width
+        )
+        return np.array([moved.sum() + linear + size[0, 0] * quadratic])
+
+    step = float(line_search(slope, 1)[0, 0])
+    weights = point.weights + step * direction
+    predictions = point.predictions + step * change
+    return _at(features, targets, weights, predictions, loss, ridge, width)
+
+
+def _measure(point: _Point, ridge: float, iterations: int) -> Found:
+    """The gap and the primal objective at a point."""
+    gap = float(np.vdot(point.gradient, point.gradient)) / (2.0 * ridge)
+    primal = point.local.loss + 0.5 * ridge * float(
+        np.vdot(point.weights, point.weights)
+    )
+    return Found(
+        point.weights, point.local.duals, gap + point.local.slack, primal, iterations
+    )
+
+
+def quasi_newton(
+    features: Features,
+    targets: np.ndarray,
+    *,
+    loss: Loss,
+    ridge: float,
+    tolerance: float,
+    max_iterations: int,
+    start: np.ndarray | None = None,
+) -> Found:
+    """Minimises the regularised risk over feature-space weights.
+
+    Args:
+      features: the feature matrix.
+      targets: `(n, c)` float64.
+      loss: the loss.
+      ridge: lambda > 0.
+      tolerance: on the gap relative to the primal objective.
+      max_iterations: of quasi-Newton steps in all.
+      start: weights to begin from, `(p, c)`; zeros by default.
+
+    Returns:
+      The point with the smallest gap, as the precision of the features shows it;
+      coefficients are the weights `(p, c)`.
+    """
+    shape = (features.size, targets.shape[1])
+    weights = np.zeros(shape) if start is None else start
+    norms = features.squared_norms()
+    width, steps, best, draw = 1.0, 0, None, 0
+    while True:
+        before = np.inf if best is None else best.gap
+        predictions = features.forward(weights)
+        point = _at(features, targets, weights, predictions, loss, ridge, width)
+        precondition = _preconditioner(
+            features, point.local.curvature, norms, ridge, draw
+        )
+        pairs, narrow = [], False
+        for _ in range(_STAGE):
+            found = _measure(point, ridge, steps)
+            if best is None or found.gap < best.gap:
+                best = found
+            done = small_enough(best.gap, best.primal, 0.5 * tolerance)
+            if done or steps >= max_iterations:
+                return best._replace(iterations=steps)
+            narrow = not loss.smooth and found.gap <= 1.3 * point.local.slack
+            if narrow:
+                break
+            direction = _direction(point.gradient, pairs, precondition)
+            new = _advance(features, targets, point, direction, loss, ridge, width)
+            s, y = new.weights - point.weights, new.gradient - point.gradient
+            inner = float(np.vdot(s, y))
+            if inner > 0:
+                pairs = [*pairs, (s, y, 1.0 / inner)][-_PAIRS:]
+            point, steps = new, steps + 1
+        assert best is not None
+        if narrow and width > _SMALLEST_WIDTH:
+            width *= _SHRINK
+        elif not best.gap < 0.9 * before:
+            return best._replace(iterations=steps)
+        weights, draw = point.weights, draw + 1

@@ -1,0 +1,108 @@
+"""Working sets: losses with kinks on many samples, solved on those that matter.
+
+Samples whose dual variable is zero (outside the margin, inside the tube) do not enter
+the solution. Solve on a subset, look at all samples, add those that the solution gets
+wrong, repeat. The subset problems are small and solved by `_erm_interior`; the gap of
+the full problem is the subset's plus the losses of the samples left out, so the answer
+carries its own certificate.
+"""
+
+import numpy as np
+
+from ddjax.kernels._erm_features import Features
+from ddjax.kernels._erm_interior import interior_point
+from ddjax.kernels._erm_losses import slack
+from ddjax.kernels._erm_newton import Found, small_enough
+from ddjax.kernels.losses import Loss
+
+__all__ = ["working_set"]
+
+_FIRST = 400
+_ROUNDS = 40
+
+
+def working_set(
+    features: Features,
+    targets: np.ndarray,
+    *,
+    loss: Loss,
+    ridge: float,
+    tolerance: float,
+    limit: int,
+) -> Found | None:
+    """Minimises the regularised risk when few samples support the solution.
+
+    Args:
+      features: the feature matrix.
+      targets: `(n, 1)` float64, or `(n, c)` for the multiclass hinge.
+      loss: hinge, epsilon_insensitive or multiclass_hinge.
+      ridge: lambda > 0.
+      tolerance: on the gap relative to the primal objective.
+      limit: largest subset.
+
+    Returns:
+      The solution, coefficients being the weights `(p, c)`; None when more than
+      `limit` samples support it.
+    """
+    count = features.count
+    chosen = np.random.default_rng(0).permutation(count)[: min(_FIRST, limit)]
+    gram = np.zeros((0, 0))
+    rows = np.zeros((0, features.size), features.dtype)
+    best, steps = None, 0
+    for _ in range(_ROUNDS):
+        rows, gram = _extended(rows, gram, features.rows(chosen[len(rows) :]))
+        part = interior_point(
+            gram,
+            targets[chosen],
+            loss=loss,
+            ridge=ridge,
+            tolerance=0.1 * tolerance,
+            max_iterations=100,
+        )
+        steps += part.iterations
+        weights = _combined(rows, part.coefficients) / ridge
+        duals = np.zeros_like(targets)
+        excess = slack(targets, features.forward(weights), duals, loss=loss)
+        excess[chosen] = 0.0
+        outside = float(excess.sum())
+        duals[chosen] = part.duals
+        found = Found(weights, duals, part.gap + outside, part.primal + outside, steps)
+        if best is None or found.gap < best.gap:
+            best = found
+        wrong = np.argsort(-excess)[: max(_FIRST // 2, len(chosen) // 2)]
+        wrong = wrong[excess[wrong] > 0]
+        if small_enough(best.gap, best.primal, 0.5 * tolerance) or wrong.size == 0:
+            return best
+        if len(chosen) + len(wrong) > limit:
+            support = np.abs(part.duals).max(axis=1) > 1e-9 * np.abs(part.duals).max()
+            chosen, rows = chosen[support], rows[support]
+            gram = gram[np.ix_(support, support)]
+            wrong = wrong[: limit - len(chosen)]
+            if len(wrong) < _FIRST // 4:
+                return None
+        chosen = np.concatenate([chosen, wrong])
+    return best
+
+
+def _extended(
+    rows: np.ndarray, gram: np.ndarray, new: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds rows to a set and to its float64 Gram matrix."""
+    both = np.concatenate([rows, new])
+    old = len(rows)
+    larger = np.zeros((len(both), len(both)))
+    larger[:old, :old] = gram
+    for start in range(0, both.shape[1], 2048):
+        block = both[:, start : start + 2048].astype(np.float64)
+        larger[old:] += block[old:] @ block.T
+    larger[:old, old:] = larger[old:, :old].T
+    return both, larger
+
+
+def _combined(rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """`rows.T @ coefficients` in float64."""
+    parts = [
+        rows[:, start : start + 2048].astype(np.float64).T @ coefficients
+        for start in range(0, rows.shape[1], 2048)
+    ]
+    return np.concatenate(parts)

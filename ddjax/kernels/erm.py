@@ -1,0 +1,364 @@
+r"""Regularised empirical risk minimisation, stopped and certified by the duality gap.
+
+.. math::
+    \min_\theta \; P(\theta) = \sum_i \ell(y_i, \phi_i^\top\theta)
+    + \tfrac{\lambda}{2}\|\theta\|^2
+
+for every loss of `ddjax.kernels.losses`. Losses are summed, not averaged; the
+`LogisticRegression` and `LinearSVC` of scikit-learn, without intercept, solve the same
+problem with `C = 1/ridge`.
+
+A solution carries feasible dual variables and the gap between the two, evaluated in
+float64; by strong convexity the weights lie within
+:math:`\sqrt{2\,\mathrm{gap}/\lambda}` of the optimum. Which algorithm runs depends on
+the sizes only:
+
+- up to 3000 samples (1200 for the multiclass losses), in sample space in float64:
+  Newton for smooth losses, an interior-point method for losses with kinks;
+- more samples: L-BFGS with a subsampled Hessian as preconditioner, with float32
+  products when the features are float32; for losses with kinks a growing working set
+  of support vectors first.
+
+The solvers run on the host (SciPy); they are not jittable and not differentiable.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+from numpy import ndarray
+
+from ddjax.kernels._erm_features import Features
+from ddjax.kernels._erm_interior import interior_point
+from ddjax.kernels._erm_losses import evaluate, slack
+from ddjax.kernels._erm_newton import Found, newton, small_enough
+from ddjax.kernels._erm_quasi_newton import quasi_newton
+from ddjax.kernels._erm_working_set import working_set
+from ddjax.kernels.losses import Loss
+
+__all__ = ["KernelSolution", "Solution", "solve", "solve_kernel"]
+
+_DENSE = 3000
+_DENSE_MULTICLASS = 1200
+_WORKING_SET = 4000
+
+_Real = Array | ndarray
+
+
+class Solution(NamedTuple):
+    r"""Weights with their certificate.
+
+    Attributes:
+      weights: :math:`\theta`, `(p,)` or `(p, c)`, float64 on the host.
+      duals: feasible dual variables, like the targets, float64.
+      gap: primal minus dual objective of the two, >= 0, evaluated in float64.
+      primal: primal objective.
+      iterations: Newton, interior-point or quasi-Newton steps.
+      converged: whether the gap is within tolerance.
+    """
+
+    weights: Float[ndarray, "p *c"]
+    duals: Float[ndarray, "n *c"]
+    gap: float
+    primal: float
+    iterations: int
+    converged: bool
+
+
+class KernelSolution(NamedTuple):
+    r"""A solution in the span of the samples, for kernels.
+
+    Attributes:
+      coefficients: b in :math:`f(x) = \sum_i k(x, x_i) b_i`, `(n,)` or `(n, c)`,
+        float64. At the exact optimum they are `duals / ridge`.
+      duals: feasible dual variables, like the targets.
+      squared_norm: :math:`\|\theta\|^2 = b^\top K b`.
+      gap: primal minus dual objective of the two, >= 0, evaluated in float64.
+      primal: primal objective.
+      iterations: as in `Solution`.
+      converged: whether the gap is within tolerance.
+    """
+
+    coefficients: Float[ndarray, "n *c"]
+    duals: Float[ndarray, "n *c"]
+    squared_norm: float
+    gap: float
+    primal: float
+    iterations: int
+    converged: bool
+
+
+def _check(
+    targets: _Real, count: int, loss: Loss, ridge: float, tolerance: float
+) -> ndarray:
+    """Targets as a finite float64 matrix; refuses bad settings."""
+    if not (math.isfinite(ridge) and ridge > 0):
+        raise ValueError(f"ridge must be finite and > 0, got {ridge}")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be > 0, got {tolerance}")
+    if count == 0:
+        raise ValueError("there are no samples")
+    values = np.asarray(targets).astype(np.float64)
+    if values.ndim not in (1, 2) or values.shape[0] != count:
+        raise ValueError(
+            f"targets have shape {values.shape}; {count} samples call for "
+            f"({count},) or ({count}, c)"
+        )
+    if loss.kind == "multiclass" and values.ndim != 2:
+        raise ValueError(
+            f"loss {loss.name!r} wants targets of shape ({count}, c), one-hot or "
+            f"probabilities; got {values.shape}"
+        )
+    bad = int(np.sum(~np.isfinite(values)))
+    if bad:
+        raise ValueError(f"targets hold {bad} values that are not finite")
+    return values if values.ndim == 2 else values[:, None]
+
+
+def _dense(
+    gram: ndarray,
+    targets: ndarray,
+    *,
+    loss: Loss,
+    ridge: float,
+    tolerance: float,
+    max_iterations: int,
+) -> Found:
+    solver = newton if loss.smooth else interior_point
+    return solver(
+        gram,
+        targets,
+        loss=loss,
+        ridge=ridge,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+    )
+
+
+def _fits(count: int, loss: Loss) -> bool:
+    limit = _DENSE_MULTICLASS if loss.kind == "multiclass" else _DENSE
+    return count <= limit
+
+
+def _certified(
+    features: Features,
+    targets: ndarray,
+    found: Found,
+    loss: Loss,
+    ridge: float,
+) -> Found:
+    """The same point with its gap and primal objective evaluated in float64."""
+    weights, duals = found.coefficients, found.duals
+    predictions = features.exact_forward(weights)
+    local = evaluate(targets, predictions, loss=loss)
+    if loss.smooth:
+        duals, total = local.duals, 0.0
+    else:
+        total = float(slack(targets, predictions, duals, loss=loss).sum())
+    residual = ridge * weights - features.exact_adjoint(duals)
+    gap = total + float(np.vdot(residual, residual)) / (2.0 * ridge)
+    primal = local.loss + 0.5 * ridge * float(np.vdot(weights, weights))
+    return Found(weights, duals, gap, primal, found.iterations)
+
+
+def _support_vectors(
+    features: Features,
+    targets: ndarray,
+    loss: Loss,
+    ridge: float,
+    tolerance: float,
+) -> Found | None:
+    """Working sets, output by output where the outputs are separate."""
+    if loss.kind == "multiclass":
+        parts = [targets]
+    else:
+        parts = [targets[:, [k]] for k in range(targets.shape[1])]
+    found = []
+    for part in parts:
+        solved = working_set(
+            features,
+            part,
+            loss=loss,
+            ridge=ridge,
+            tolerance=tolerance,
+            limit=_DENSE_MULTICLASS if loss.kind == "multiclass" else _WORKING_SET,
+        )
+        if solved is None:
+            return None
+        found.append(solved)
+    return Found(
+        np.concatenate([f.coefficients for f in found], axis=1),
+        np.concatenate([f.duals for f in found], axis=1),
+        sum(f.gap for f in found),
+        sum(f.primal for f in found),
+        sum(f.iterations for f in found),
+    )
+
+
+def solve(
+    features: Float[_Real, "n p"],
+    targets: Float[_Real, "n *c"],
+    *,
+    loss: Loss,
+    ridge: float,
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+    initial: Float[_Real, "p *c"] | None = None,
+) -> Solution:
+    """Solves the regularised problem from features.
+
+    Args:
+      features: rows phi_i; float32 or float64, on the host or on an accelerator. Large
+        matrices are not copied as a whole.
+      targets: as the loss wants them, `(n,)` or `(n, c)`.
+      loss: the loss.
+      ridge: lambda > 0, absolute. The DGKIP paper uses 1e-6 n.
+      tolerance: on the gap relative to the primal objective.
+      max_iterations: of the solver's own steps.
+      initial: weights to begin from; used only for more than 3000 samples.
+
+    Returns:
+      The solution; `converged` is False, with the gap reached, when the tolerance was
+      not.
+
+    Raises:
+      ValueError: shapes do not fit, values are not finite, `ridge` or `tolerance` is
+        not positive.
+    """
+    if features.ndim != 2:
+        raise ValueError(f"features must be (n, p), got shape {features.shape}")
+    matrix = Features(features)
+    wanted = _check(targets, matrix.count, loss, ridge, tolerance)
+    if not matrix.finite():
+        raise ValueError("features hold values that are not finite")
+    settings = {
+        "loss": loss,
+        "ridge": float(ridge),
+        "tolerance": float(tolerance),
+        "max_iterations": max_iterations,
+    }
+    if _fits(matrix.count, loss):
+        found = _dense(matrix.gram(), wanted, **settings)
+        weights = matrix.exact_adjoint(found.coefficients) / ridge
+        found = found._replace(coefficients=weights)
+    else:
+        found = _large(matrix, wanted, initial, settings)
+    return _solution(found, np.ndim(targets), tolerance)
+
+
+def _large(
+    features: Features, targets: ndarray, initial: _Real | None, settings: dict
+) -> Found:
+    """Many samples: working sets where they apply, else preconditioned L-BFGS."""
+    loss, ridge = settings["loss"], settings["ridge"]
+    if not loss.smooth:
+        found = _support_vectors(features, targets, loss, ridge, settings["tolerance"])
+        if found is not None:
+            return _certified(features, targets, found, loss, ridge)
+    start = None
+    if initial is not None:
+        shape = (features.size, targets.shape[1])
+        start = np.asarray(initial).astype(np.float64)
+        if start.size != shape[0] * shape[1]:
+            raise ValueError(f"initial weights have shape {start.shape}, not {shape}")
+        start = start.reshape(shape)
+    found = quasi_newton(features, targets, start=start, **settings)
+    return _certified(features, targets, found, loss, ridge)
+
+
+def _solution(found: Found, dimensions: int, tolerance: float) -> Solution:
+    squeeze = (lambda v: v[:, 0]) if dimensions == 1 else (lambda v: v)
+    return Solution(
+        weights=squeeze(found.coefficients),
+        duals=squeeze(found.duals),
+        gap=found.gap,
+        primal=found.primal,
+        iterations=found.iterations,
+        converged=small_enough(found.gap, found.primal, tolerance),
+    )
+
+
+def solve_kernel(
+    gram: Float[_Real, "n n"],
+    targets: Float[_Real, "n *c"],
+    *,
+    loss: Loss,
+    ridge: float,
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+) -> KernelSolution:
+    """Solves the regularised problem from a kernel matrix.
+
+    Args:
+      gram: `k(x_i, x_j)`, positive semi-definite; symmetrised here.
+      targets: as in `solve`.
+      loss: the loss.
+      ridge: lambda > 0, absolute.
+      tolerance: on the gap relative to the primal objective.
+      max_iterations: of the solver's own steps.
+
+    Returns:
+      The solution in the span of the samples. Predictions at other points are
+      `k(x, x_i) @ coefficients`.
+
+    Raises:
+      ValueError: as for `solve`; `gram` is not square.
+    """
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+        raise ValueError(f"gram must be (n, n), got shape {gram.shape}")
+    wanted = _check(targets, gram.shape[0], loss, ridge, tolerance)
+    matrix = np.asarray(gram).astype(np.float64)
+    if not np.isfinite(matrix).all():
+        raise ValueError("gram holds values that are not finite")
+    matrix += matrix.T
+    matrix *= 0.5
+    settings = {
+        "loss": loss,
+        "ridge": float(ridge),
+        "tolerance": float(tolerance),
+        "max_iterations": max_iterations,
+    }
+    if _fits(len(matrix), loss):
+        found = _dense(matrix, wanted, **settings)
+    else:
+        found = _large_kernel(matrix, wanted, settings)
+    squeeze = (lambda v: v[:, 0]) if np.ndim(targets) == 1 else (lambda v: v)
+    coefficients = found.coefficients / ridge
+    return KernelSolution(
+        coefficients=squeeze(coefficients),
+        duals=squeeze(found.duals),
+        squared_norm=float(np.vdot(coefficients, matrix @ coefficients)),
+        gap=found.gap,
+        primal=found.primal,
+        iterations=found.iterations,
+        converged=small_enough(found.gap, found.primal, tolerance),
+    )
+
+
+def _large_kernel(gram: ndarray, targets: ndarray, settings: dict) -> Found:
+    """Many samples: the rows of a Cholesky factor serve as features.
+
+    The factor is that of a slightly larger matrix; the gap is evaluated on the kernel
+    itself.
+    """
+    from scipy.linalg import LinAlgError, cholesky, solve_triangular
+
+    loss, ridge = settings["loss"], settings["ridge"]
+    jitter, factor = 1e-14 * float(np.trace(gram)), None
+    while factor is None:
+        try:
+            lifted = gram + jitter * np.eye(len(gram))
+            factor = cholesky(lifted, lower=True, overwrite_a=True)
+        except LinAlgError:
+            jitter *= 10.0
+    found = _large(Features(factor), targets, None, settings)
+    beta = ridge * solve_triangular(factor, found.coefficients, lower=True, trans=1)
+    predictions = gram @ beta / ridge
+    local = evaluate(targets, predictions, loss=loss)
+    duals = local.duals if loss.smooth else found.duals
+    residual = beta - duals
+    gap = float(np.sum(residual * (gram @ residual))) / (2.0 * ridge)
+    gap = max(gap, 0.0) + float(slack(targets, predictions, duals, loss=loss).sum())
+    primal = local.loss + 0.5 * float(np.vdot(beta, predictions))
+    return Found(beta, duals, gap, primal, found.iterations)
