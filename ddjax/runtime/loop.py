@@ -352,7 +352,9 @@ class _Loop:
         self.position = self.position._replace(
             step=step, seconds=time.perf_counter() - self.clock, row=held
         )
-        self.progress.update(step, {"loss": float(metrics["loss"][length - 1])})
+        self.progress.update(
+            step, float(metrics["loss"][length - 1]), self.step_seconds
+        )
 
     def _length(self) -> int:
         step, settings = self.position.step, self.settings

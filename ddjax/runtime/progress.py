@@ -1,69 +1,71 @@
 """How a run looks while it runs: a moving line, or a plain line now and then."""
 
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = ["Progress", "duration", "table"]
 
 _PLAIN_INTERVAL = 15.0
+_BAR = 20
+# To the first column, and everything on the line away.
+_CLEAR = "\r\x1b[2K"
 
 
 class Progress:
     """Shows the step, the loss, steps a second and the time that is left.
 
-    On a terminal it is one moving line (tqdm). Elsewhere (a file, a pipe) it is a plain
-    line at the first chunk, then every 15 seconds, and at the end.
+    On a terminal it is one moving line. Elsewhere (a file, a pipe) it is a plain line
+    after the first chunk, then every 15 seconds, and at the end.
     """
 
     def __init__(self, *, steps: int, start: int, enabled: bool = True):
         """Shows a run that goes from `start` to `steps`."""
-        self._steps, self._start, self._enabled = steps, start, enabled
-        self._began = self._shown = time.perf_counter()
-        self._bar = None
-        if enabled and sys.stdout.isatty():
-            from tqdm import tqdm
+        self._steps, self._enabled = steps, enabled
+        self._moving = enabled and sys.stdout.isatty()
+        self._line = ""
+        # Where and when the first chunk ended; what came before it is no measure.
+        self._first: tuple[int, float] | None = None
+        self._shown = 0.0
 
-            self._bar = tqdm(
-                total=steps,
-                initial=start,
-                unit="step",
-                dynamic_ncols=True,
-                file=sys.stdout,
-                desc="distilling",
-            )
-
-    def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The run is at `step`."""
-        if self._bar is not None:
-            self._bar.set_postfix({"loss": f"{metrics['loss']:.4g}"}, refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif self._enabled and self._due(step):
-            self._shown = time.perf_counter()
-            elapsed = self._shown - self._began
-            rate = (step - self._start) / max(elapsed, 1e-9)
-            left = duration((self._steps - step) / rate)
-            self.say(
-                f"step {step}/{self._steps}  loss {metrics['loss']:.4g}  "
-                f"{rate:.3g} steps/s  {left} left"
-            )
+    def update(self, step: int, loss: float, step_seconds: float) -> None:
+        """The run is at `step`; its last chunk took so long for each step."""
+        if not self._enabled:
+            return
+        now = time.perf_counter()
+        each = step_seconds
+        if self._first is None:
+            self._first = (step, now)
+        else:
+            # Evaluations and checkpoints are in what is left as in what is past.
+            each = (now - self._first[1]) / (step - self._first[0])
+        left = duration((self._steps - step) * each)
+        self._line = (
+            f"step {step}/{self._steps}  loss {loss:.4g}  "
+            f"{1 / max(step_seconds, 1e-9):.3g} steps/s  {left} left"
+        )
+        if self._moving:
+            self._redraw(step)
+        elif now - self._shown > _PLAIN_INTERVAL or step == self._steps:
+            self._shown = now
+            print(self._line, flush=True)
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the moving one."""
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stdout)
-        elif self._enabled:
-            print(line, flush=True)
+        if self._enabled:
+            print(f"{_CLEAR}{line}" if self._moving else line, flush=True)
 
     def close(self) -> None:
         """Leaves the last state of the line standing."""
-        if self._bar is not None:
-            self._bar.close()
+        if self._moving and self._line:
+            print(flush=True)
 
-    def _due(self, step: int) -> bool:
-        first = self._shown == self._began
-        waited = time.perf_counter() - self._shown > _PLAIN_INTERVAL
-        return first or waited or step == self._steps
+    def _redraw(self, step: int) -> None:
+        done = round(_BAR * step / max(self._steps, 1))
+        text = f"[{'#' * done}{'.' * (_BAR - done)}] {self._line}"
+        width = shutil.get_terminal_size().columns
+        print(f"{_CLEAR}{text[: width - 1]}", end="", flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,51 @@
+"""What configurations share."""
+
+import difflib
+
+from ml_collections import ConfigDict
+
+__all__ = ["parse_arg"]
+
+
+def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> ConfigDict:
+    """Reads what follows the colon in `--config=file.py:runlocal,ipc=10`.
+
+    Names are separated by commas and take the type of their default; a bare name is
+    True. Every configuration knows `runlocal`, which shrinks it to seconds.
+
+    Args:
+      arg: the text, empty or None for the defaults.
+      **defaults: names that are allowed, with their defaults.
+
+    Raises:
+      ValueError: an unknown name or a value of another type, with what is allowed.
+
+    Example:
+      >>> parse_arg("runlocal,ipc=10", ipc=1, loss="logistic").to_dict()
+      {'runlocal': True, 'ipc': 10, 'loss': 'logistic'}
+    """
+    values = {"runlocal": False, **defaults}
+    for item in filter(None, (arg or "").split(",")):
+        name, equals, text = item.partition("=")
+        if name not in values:
+            near = difflib.get_close_matches(name, values, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(values)
+            raise ValueError(f"unknown config argument {name!r}.{hint} Known: {known}")
+        values[name] = _typed(name, text if equals else "true", values[name])
+    return ConfigDict(values)
+
+
+def _typed(name: str, text: str, default: bool | int | float | str):
+    if isinstance(default, bool):
+        known = {"true": True, "false": False, "1": True, "0": False}
+        if text.lower() not in known:
+            raise ValueError(f"config argument {name} is true or false, got {text!r}")
+        return known[text.lower()]
+    try:
+        return type(default)(text)
+    except ValueError:
+        kind = type(default).__name__
+        raise ValueError(
+            f"config argument {name} takes a value of type {kind}, got {text!r}"
+        ) from None

@@ -1,0 +1,55 @@
+"""DGKIP on scikit-learn's digits: ten 8 x 8 images that stand for 1294.
+
+  python -m experiments.launch --config=configs/dgkip/digits.py --workdir=runs/digits
+
+Arguments: `ipc` (samples a class), `loss` (a name in `ddjax.kernels.losses`), and
+`runlocal`, a run of seconds.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from configs.common import parse_arg
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    given = parse_arg(arg, ipc=1, loss="softmax")
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "data": {
+                "name": "digits",
+                "directory": placeholder(str),
+                "validation": 0.1,
+                "preprocessing": "standardize",
+            },
+            "method": {
+                "name": "dgkip",
+                "loss": given.loss,
+                "per_class": given.ipc,
+                "features": {
+                    "kind": "random_features",
+                    "architecture": {"kind": "fully_connected", "width": 256},
+                    "networks": 4,
+                },
+                "learning_rate": 1e-2,
+            },
+            "train": {
+                "steps": 500,
+                "chunk": 100,
+                "log_every": 10,
+                "evaluate_every": 100,
+                "checkpoint_every": 100,
+                "keep": 2,
+            },
+            "evaluate": {"probe": {"loss": given.loss, "draws": 1}},
+        }
+    )
+    if given.runlocal:
+        config.update(
+            {
+                "method": {"features": {"networks": 1}},
+                "train": {"steps": 20, "evaluate_every": 10, "checkpoint_every": 10},
+            }
+        )
+    return config

@@ -1,0 +1,176 @@
+"""The report of a run: one content, written as Markdown and as one HTML file."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ddjax.evaluation.base import Score
+from ddjax.runtime.figures import curves_png
+from ddjax.runtime.progress import duration
+from ddjax.runtime.render import (
+    Block,
+    Cards,
+    Code,
+    Heading,
+    Picture,
+    Table,
+    Text,
+    to_html,
+    to_markdown,
+)
+from ddjax.synthetic import atomic
+from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.synthetic.grid import to_png
+
+__all__ = ["Report", "score_rows", "write_report"]
+
+_DESCRIPTIONS = {
+    "samples": "Distilled samples in natural pixels, one row a class",
+    "curves": "Metrics against the step",
+}
+
+
+class Report(NamedTuple):
+    """Everything a report says.
+
+    Attributes:
+      title: what was run.
+      distilled: the result.
+      step: the step it is from.
+      steps: how many the run had.
+      chosen_by: how the step was chosen.
+      validation: scalar -> Score.
+      test: scalar -> Score.
+      seconds: time of distillation.
+      real_samples: how many real training samples were distilled.
+      config: the whole configuration.
+      metrics: rows of the log.
+      run: further facts about the run (hardware, versions ...), name -> text.
+      command: how to run it again.
+    """
+
+    title: str
+    distilled: DistilledSet
+    step: int
+    steps: int
+    chosen_by: str
+    validation: Mapping[str, Score]
+    test: Mapping[str, Score]
+    seconds: float
+    real_samples: int
+    config: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    run: Mapping[str, str]
+    command: str
+
+
+def write_report(workdir: str | os.PathLike[str], report: Report) -> None:
+    """Writes `report.md`, `report.html` and `figures/` into the run's folder.
+
+    The HTML file holds its pictures and styles, and needs nothing from elsewhere.
+    """
+    folder = Path(workdir)
+    pictures = _write_pictures(folder / "figures", report)
+    blocks = _blocks(report, pictures)
+    markdown = to_markdown(report.title, blocks, folder)
+    atomic.replace_file(folder / "report.md", markdown.encode())
+    atomic.replace_file(folder / "report.html", to_html(report.title, blocks).encode())
+
+
+def score_rows(
+    validation: Mapping[str, Score], test: Mapping[str, Score]
+) -> list[tuple[str, str, str]]:
+    """Rows (scalar, validation, test) for a table; accuracies in per cent."""
+    names = list(dict.fromkeys([*validation, *test]))
+    return [
+        (name, _shown(name, validation.get(name)), _shown(name, test.get(name)))
+        for name in names
+    ]
+
+
+def _shown(name: str, score: Score | None) -> str:
+    if score is None:
+        return "-"
+    if name.endswith("accuracy"):
+        mean, std, unit = f"{100 * score.mean:.2f}", f"{100 * score.std:.2f}", " %"
+    else:
+        mean, std, unit = f"{score.mean:.4g}", f"{score.std:.2g}", ""
+    return f"{mean} ± {std}{unit}" if score.draws > 1 else f"{mean}{unit}"
+
+
+def _write_pictures(folder: Path, report: Report) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
+    pictures = {}
+    shape = decoded_inputs(report.distilled).shape
+    if len(shape) == 4 and shape[-1] in (1, 3):
+        pictures["samples"] = to_png(
+            folder / "samples.png", report.distilled, annotate=True
+        )
+    curves = curves_png(list(map(dict, report.metrics)))
+    if curves is not None:
+        pictures["curves"] = folder / "curves.png"
+        atomic.replace_file(pictures["curves"], curves)
+    return pictures
+
+
+def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
+    blocks: list[Block] = [
+        Cards(_cards(report)),
+        Table(
+            ("measured", "validation", "test"),
+            [*score_rows(report.validation, report.test)],
+        ),
+        Text(
+            f"The distilled set is from step {report.step} of {report.steps}, "
+            f"{report.chosen_by}. The test split was read once, after that choice. "
+            "± is the standard deviation over the evaluation's own random draws, not "
+            "over seeds."
+        ),
+    ]
+    for name in ("samples", "curves"):
+        if name in pictures:
+            blocks.append(Heading(_DESCRIPTIONS[name]))
+            blocks.append(Picture(pictures[name], _DESCRIPTIONS[name]))
+    if report.distilled.certificate:
+        flat = [(k, _value(v)) for k, v in report.distilled.certificate.items()]
+        blocks += [Heading("Certificate"), Table(("quantity", "value"), flat)]
+    blocks += [
+        Heading("How it was run"),
+        Code(report.command, "sh"),
+        Table(("", ""), list(report.run.items())),
+        Code(json.dumps(report.config, indent=2), "json", "Configuration"),
+        Heading("Use it"),
+        Code(_USE, "python"),
+    ]
+    return blocks
+
+
+def _cards(report: Report) -> list[tuple[str, str]]:
+    cards = []
+    best = [name for name in report.test if name.endswith("accuracy")]
+    if best:
+        cards.append((_shown(best[0], report.test[best[0]]), f"test {best[0]}"))
+    samples = int(np.shape(report.distilled.targets)[0])
+    cards.append((f"{samples}", "distilled samples"))
+    share = 100 * samples / report.real_samples
+    cards.append((f"{share:.2g} %", f"of {report.real_samples} real samples"))
+    cards.append((duration(report.seconds), "to distil"))
+    return cards
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+_USE = """\
+from ddjax import synthetic
+
+distilled = synthetic.load("distilled")  # a folder beside this report
+inputs = synthetic.decoded_inputs(distilled)  # preprocessed, ready for a learner
+targets = distilled.targets"""

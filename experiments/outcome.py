@@ -1,0 +1,173 @@
+"""What a finished run leaves in its folder, and how it is read back."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from ddjax import runtime, synthetic
+from ddjax.data.problem import Problem
+from ddjax.evaluation.base import Score
+from ddjax.runtime import devices, metrics, report, workdir
+from ddjax.runtime.progress import duration, table
+from ddjax.synthetic.distilled import DistilledSet
+from experiments.settings import Run, one_line
+
+__all__ = ["Outcome", "finish", "finished", "sizes", "summary"]
+
+_RESULTS = "results.json"
+
+
+class Outcome(NamedTuple):
+    """What a finished run has.
+
+    Attributes:
+      workdir: its folder.
+      distilled: the distilled set, as saved.
+      validation: scalar -> Score.
+      test: scalar -> Score.
+      results: the content of `results.json`.
+    """
+
+    workdir: Path
+    distilled: DistilledSet
+    validation: dict[str, Score]
+    test: dict[str, Score]
+    results: dict[str, Any]
+
+
+def finish(
+    run: Run,
+    problem: Problem,
+    trained: runtime.TrainResult,
+    path: Path,
+    command: str | None,
+) -> Outcome:
+    """Completes and saves the distilled set, reads the test split, reports."""
+    distilled = _with_provenance(trained.distilled, run, problem)
+    synthetic.save(path / "distilled", distilled)
+    exports = path / "exports"
+    synthetic.to_npz(exports / "distilled.npz", distilled)
+    synthetic.to_torch_safetensors(exports / "distilled.safetensors", distilled)
+    test: dict[str, Score] = {}
+    keys = runtime.run_keys(run.seed)
+    for i, (label, each) in enumerate(run.evaluations.items()):
+        print(f"test split: {label}", flush=True)
+        key = jax.random.fold_in(keys.test, i)
+        test |= each.evaluate(key, distilled, problem, "test")
+    if trained.monitor is None:
+        chosen_by = "the last one"
+    else:
+        chosen_by = f"the best by validation {trained.monitor}"
+    facts = _facts(problem)
+    results = {
+        "step": trained.step,
+        "steps": trained.steps,
+        "chosen_by": chosen_by,
+        "seconds": round(trained.seconds, 3),
+        "validation": {k: s._asdict() for k, s in trained.validation.items()},
+        "test": {k: s._asdict() for k, s in test.items()},
+        "digest": synthetic.digest(distilled),
+        "run": facts,
+    }
+    report.write_report(
+        path,
+        report.Report(
+            title=f"{run.config['method']['name']} on {problem.name}",
+            distilled=distilled,
+            step=trained.step,
+            steps=trained.steps,
+            chosen_by=chosen_by,
+            validation=trained.validation,
+            test=test,
+            seconds=trained.seconds,
+            real_samples=len(problem.train.inputs),
+            config=run.config,
+            metrics=metrics.read(path / metrics.METRICS_FILE),
+            run=facts,
+            command=command or "train_and_evaluate(config, workdir)",
+        ),
+    )
+    # Written last: it is what makes the run a finished one.
+    workdir.write_json(path / _RESULTS, results)
+    return Outcome(path, distilled, trained.validation, test, results)
+
+
+def _with_provenance(
+    distilled: DistilledSet, run: Run, problem: Problem
+) -> DistilledSet:
+    """What the method recorded, and what the run was; equal runs give equal sets."""
+    config = json.loads(json.dumps(run.config))
+    config["data"].pop("directory", None)
+    seeds = {"run": run.seed, "data": problem.source.get("seed", 0)}
+    name = config["method"]["name"]
+    of_run = synthetic.provenance(problem, method=name, config=config, seeds=seeds)
+    return distilled._replace(provenance={**distilled.provenance, **of_run})
+
+
+def _facts(problem: Problem) -> dict[str, str]:
+    """What the report says of the data, the machine and the software."""
+    machine, (commit, modified) = devices.hardware(), devices.commit(".")
+    device_peak = devices.device_peak_memory_mib()
+    memory = f"{devices.peak_memory_mib():.0f} MiB"
+    facts = {
+        "data": f"{problem.name}: {sizes(problem)}",
+        "data fingerprint": problem.fingerprint,
+        "processor": f"{machine['processor']}, {machine['cores']} cores",
+        "devices": f"{machine['backend']}: {', '.join(machine['devices'])}",
+        "peak memory": memory
+        + (f", {device_peak:.0f} MiB on the device" if device_peak else ""),
+        "versions": ", ".join(f"{k} {v}" for k, v in devices.versions().items()),
+    }
+    if commit:
+        facts["commit"] = commit + (" with changes" if modified else "")
+    return facts
+
+
+def finished(path: Path, steps: int) -> Outcome | None:
+    """The outcome of a run that has all its steps behind it, or None."""
+    try:
+        results = json.loads((path / _RESULTS).read_text(encoding="utf-8"))
+        if results["steps"] != steps:
+            return None
+        scores = {
+            split: {name: Score(**score) for name, score in results[split].items()}
+            for split in ("validation", "test")
+        }
+        distilled = synthetic.load(path / "distilled")
+        if synthetic.digest(distilled) != results["digest"]:
+            raise ValueError(f"{path / 'distilled'} is not what {_RESULTS} speaks of")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        warnings.warn(
+            f"{path / _RESULTS}: {one_line(error)}; finishing again", stacklevel=2
+        )
+        return None
+    return Outcome(path, distilled, results=results, **scores)
+
+
+def sizes(problem: Problem) -> str:
+    """`1294 train, 143 validation, 360 test`."""
+    return ", ".join(
+        f"{len(getattr(problem, split).inputs)} {split}"
+        for split in ("train", "validation", "test")
+    )
+
+
+def summary(outcome: Outcome) -> str:
+    """The table at the end, and where things are."""
+    rows = report.score_rows(outcome.validation, outcome.test)
+    results = outcome.results
+    return "\n".join(
+        [
+            table(("measured", "validation", "test"), rows),
+            "",
+            f"step {results['step']} of {results['steps']}, {results['chosen_by']}; "
+            f"{duration(results['seconds'])} of distillation",
+            f"distilled set: {outcome.workdir / 'distilled'}",
+            f"report:        {outcome.workdir / 'report.html'}",
+        ]
+    )

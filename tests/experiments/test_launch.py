@@ -1,0 +1,271 @@
+"""The launcher: one command, one folder, and mistakes told in one line."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import ConfigDict
+
+from configs.common import parse_arg
+from configs.dgkip import digits
+from ddjax import synthetic
+from ddjax.runtime import WorkdirInUse, exclusive, metrics
+from experiments import launch
+from experiments.launch import ConfigError, train_and_evaluate
+
+
+def _config(**changes) -> ConfigDict:
+    """Selection from digits 0 and 1: a run without anything to wait for."""
+    config = {
+        "seed": 0,
+        "data": {"name": "digits", "classes": (0, 1), "limit": 100},
+        "method": {"name": "selection", "per_class": 2},
+        "train": {"steps": 4, "evaluate_every": 2},
+        "evaluate": {
+            "kernel_regression": {"kernel": "inputs", "ridge": 1e-3},
+            "other": {"name": "kernel_regression", "kernel": "inputs", "label": "b"},
+        },
+    }
+    made = ConfigDict(config)
+    made.update_from_flattened_dict(changes)
+    return made
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, train_and_evaluate(_config(), folder, command="python -m x --y=z")
+
+
+def test_everything_is_in_the_folder(done):
+    folder, outcome = done
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "config.json",
+        "data.json",
+        "distilled",
+        "exports",
+        "figures",
+        "metrics.jsonl",
+        "report.html",
+        "report.md",
+        "results.json",
+        "tensorboard",
+    }
+    loaded = synthetic.load(folder / "distilled")
+    assert synthetic.digest(loaded) == synthetic.digest(outcome.distilled)
+    assert loaded.provenance["method"] == "selection"
+    assert loaded.provenance["config"]["data"]["limit"] == 100
+    assert loaded.provenance["seeds"] == {"run": 0, "data": 0}
+    results = json.loads((folder / "results.json").read_text())
+    assert results["steps"] == 4 and results["test"].keys() == {
+        "kernel_regression/accuracy",
+        "kernel_regression/mse",
+        "kernel_regression_b/accuracy",
+        "kernel_regression_b/mse",
+    }
+    assert results["validation"].keys() == results["test"].keys()
+    with np.load(folder / "exports" / "distilled.npz") as archive:
+        assert archive["inputs"].shape == (4, 8, 8, 1)
+    assert [r["step"] for r in metrics.read(folder / "metrics.jsonl")] == [0, 1, 2, 4]
+
+
+def test_report_is_whole_and_self_contained(done):
+    folder, outcome = done
+    page = (folder / "report.html").read_text()
+    text = (folder / "report.md").read_text()
+    accuracy = 100 * outcome.test["kernel_regression/accuracy"].mean
+    for content in (page, text):
+        assert f"{accuracy:.2f} %" in content
+        assert "selection on digits" in content and "python -m x --y=z" in content
+        assert outcome.results["run"]["data fingerprint"] in content
+        assert "evaluate_every" in content
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page and 'src="figures' not in page
+    for name in ("samples", "curves"):
+        assert f"(figures/{name}.png)" in text
+        picture = (folder / "figures" / f"{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+
+
+def test_finished_run_says_so_and_does_nothing(done, capsys, monkeypatch):
+    folder, outcome = done
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    monkeypatch.setattr(launch, "finish", None)
+    again = train_and_evaluate(_config(), folder)
+    shown = capsys.readouterr().out
+    assert "has been finished" in shown and "kernel_regression/accuracy" in shown
+    assert again.test == outcome.test
+    after = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    del before[folder / ".lock"], after[folder / ".lock"]
+    assert before == after
+
+
+def test_damaged_results_are_made_again(done, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    (folder / "results.json").write_text('{"steps": 4, "valid')
+    shutil.rmtree(folder / "distilled")
+    with pytest.warns(UserWarning, match="results.json.*finishing again"):
+        outcome = train_and_evaluate(_config(), folder)
+    assert outcome.test == done[1].test
+    assert json.loads((folder / "results.json").read_text())["steps"] == 4
+
+
+def test_folder_of_another_run(done, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    with pytest.raises(ConfigError, match="seed is 0 there, 1 here") as caught:
+        train_and_evaluate(_config(seed=1), folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="method.how is 'nothing' there, 'kmeans'"):
+        changed = _config()
+        changed.method.how = "kmeans"
+        train_and_evaluate(changed, folder)
+    with pytest.raises(ConfigError, match="train.steps is 4 there, 2 here"):
+        train_and_evaluate(_config(**{"train.steps": 2}), folder)
+    # More steps are allowed, and remembered; so are data in another place.
+    longer = _config(**{"train.steps": 6})
+    longer.data.directory = str(tmp_path)
+    assert train_and_evaluate(longer, folder).results["steps"] == 6
+    with pytest.raises(ConfigError, match="train.steps is 6 there, 4 here"):
+        train_and_evaluate(_config(), folder)
+    record = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps(record | {"fingerprint": "other"}))
+    with pytest.raises(ConfigError, match="fingerprint is 'other' there"):
+        train_and_evaluate(_config(**{"train.steps": 7}), folder)
+
+
+def test_folder_of_something_else(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ConfigError, match="not empty and holds no run .*thesis.tex"):
+        train_and_evaluate(_config(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ConfigError, match="thesis.tex is a file"):
+        train_and_evaluate(_config(), tmp_path / "thesis.tex")
+
+
+def test_second_process_is_refused(tmp_path):
+    with exclusive(tmp_path), pytest.raises(WorkdirInUse, match="in use by process"):
+        train_and_evaluate(_config(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "section,key,value,message",
+    [
+        ("method", "name", "selektion", "unknown method 'selektion'; known: .*kip"),
+        ("method", "per_clas", 1, "takes no 'per_clas'; did you mean 'per_class'"),
+        ("method", "per_class", 900, "per_class=900"),
+        ("data", "name", "digitz", "digitz"),
+        ("data", "limits", 5, "data has no 'limits'. Did you mean 'limit'?"),
+        ("data", "classes", (0, 11), "no class 11"),
+        ("train", "step", 5, "train has no 'step'. Did you mean 'steps'?"),
+        ("train", "validate", ("probe",), "train.validate has no 'probe'"),
+        ("train", "chunk", 0, "chunk must be at least 1, got 0"),
+        ("evaluate", "probes", {}, "unknown evaluation 'probes' in evaluate.probes"),
+        ("evaluate", "kernel_regression", {"rigde": 1.0}, "Did you mean 'ridge'"),
+        (None, "sed", 1, "config has no 'sed'. Did you mean 'seed'?"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, section, key, value, message):
+    config = _config()
+    (config if section is None else config[section])[key] = value
+    with pytest.raises(ConfigError, match=message) as caught:
+        train_and_evaluate(config, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data_name_the_place(tmp_path):
+    config = _config(**{"data.name": "mnist"})
+    config.data.directory = str(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="nowhere") as caught:
+        train_and_evaluate(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def parse(monkeypatch, capsys):
+    """Parses a command line as a fresh process does: (config or None, stderr)."""
+
+    def clean():
+        sys.modules.pop("config_config", None)
+        flags.FLAGS.unparse_flags()
+        for name in list(flags.FLAGS):
+            if name.startswith("config."):
+                delattr(flags.FLAGS, name)
+        for name in ("config", "workdir"):
+            flags.FLAGS[name].unparse()
+
+    def parsed(*arguments):
+        clean()
+        monkeypatch.setattr(sys, "argv", ["launch", *arguments])
+        try:
+            launch._parse(sys.argv)
+        except SystemExit as end:
+            assert end.code == 2
+            return None, capsys.readouterr().err
+        return launch._CONFIG.value, capsys.readouterr().err
+
+    yield parsed
+    clean()
+
+
+_DIGITS = f"--config={digits.__file__}"
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ([_DIGITS], "--workdir is missing"),
+        (["--workdir=x"], "--config is missing"),
+        ([_DIGITS, "--workdr=x"], "Unknown command line flag 'workdr'. Did you mean"),
+        ([_DIGITS, "--workdir=x", "left"], "unknown argument 'left'"),
+        (["--config=none.py", "--workdir=x"], "No such file or directory: 'none.py'"),
+        (["--config=none.py", "--config.seed=1", "--workdir=x"], "'none.py'"),
+        ([f"{_DIGITS}:ipcs=1", "--workdir=x"], "'ipcs'. Did you mean 'ipc'? Known:"),
+        ([f"{_DIGITS}:ipc=a", "--workdir=x"], "ipc takes a value of type int, got 'a'"),
+        ([_DIGITS, "--config.trian.steps=1", "--workdir=x"], 'Did you mean "train"'),
+        ([_DIGITS, "--config.train.stepz=1", "--workdir=x"], 'Did you mean "steps"'),
+        ([_DIGITS, "--config.train.steps=a", "--workdir=x"], "invalid literal"),
+    ],
+)
+def test_command_line_mistakes_are_one_line(parse, arguments, message):
+    config, error = parse(*arguments)
+    assert config is None
+    assert error.startswith("error: ") and message in error
+    assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_command_line_sets_the_configuration(parse):
+    config, error = parse(
+        f"{_DIGITS}:runlocal,ipc=2", "--config.train.steps=7", "--workdir=x"
+    )
+    assert error == ""
+    assert config.train.steps == 7 and config.method.per_class == 2
+
+
+def test_broken_config_files(parse, tmp_path):
+    for text, message in (
+        ("def get_config(:", "invalid syntax"),
+        ("x = 1", "no attribute 'get_config'"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+    ):
+        path = tmp_path / f"broken{len(text)}.py"
+        path.write_text(text)
+        config, error = parse(f"--config={path}", "--workdir=x")
+        assert config is None and message in error and error.count("\n") == 1
+
+
+def test_parse_arg():
+    assert parse_arg("runlocal,a=2,b=x", a=1, b="", c=0.5).to_dict() == {
+        "runlocal": True,
+        "a": 2,
+        "b": "x",
+        "c": 0.5,
+    }
+    assert parse_arg("runlocal=false").runlocal is False
+    with pytest.raises(ValueError, match="true or false, got 'maybe'"):
+        parse_arg("runlocal=maybe")
