@@ -1,6 +1,6 @@
 """Where real data comes from: loading, splitting, preprocessing, batches."""
 
-from ddjax.data import preprocess
+from ddjax.data import augment, preprocess
 from ddjax.data.batches import HostBatch, gather, host_batch_indices
 from ddjax.data.errors import DataError, MissingDataError
 from ddjax.data.load import from_arrays, load
@@ -20,6 +20,7 @@ __all__ = [
     "Preprocessing",
     "Problem",
     "Split",
+    "augment",
     "from_arrays",
     "gather",
     "host_batch_indices",

@@ -1,14 +1,15 @@
 """Data sets that TensorFlow Datasets has prepared on this machine."""
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source
+from ddjax.data.source import Rows, Source, rows_of_array
 
 __all__ = ["read"]
 
@@ -54,11 +55,14 @@ def read(
         raise DataError(
             f"reading {name!r} needs tensorflow-datasets: pip install 'ddjax[tfds]'"
         ) from error
-    builder = tensorflow_datasets.builder_from_directory(path)
+    with _naming(str(path)):
+        builder = tensorflow_datasets.builder_from_directory(path)
     keys = _keys(builder.info, path)
     available = {str(part): info for part, info in builder.info.splits.items()}
-    if "train" not in available:
-        raise DataError(f"{path}: no split 'train'; it has {', '.join(available)}")
+    if "train" not in available or not available["train"].num_examples:
+        raise DataError(
+            f"{path}: no samples in split 'train'; it has {', '.join(available)}"
+        )
     parts = {
         part: _rows(builder, part, keys, image_size, f"{path}: split {part}")
         for part in ("train", "validation", "test")
@@ -101,16 +105,20 @@ def _prepared(name: str, directory: Path | None) -> Path:
     if version:
         found = {key: found[key] for key in found if key == _version(version)}
     if not found:
-        configs = sorted({str(p.parent.parent.relative_to(root)) for p in
-                          folder.glob("*/*/dataset_info.json")})  # fmt: skip
-        hint = f" It has configurations: {', '.join(configs)}." if configs else ""
-        raise MissingDataError(
-            f"{folder}: no prepared TFDS data set{f' {version}' if version else ''}."
-            f"{hint} Prepare it with TensorFlow Datasets, for example "
-            f"tensorflow_datasets.builder({stem!r}, data_dir={str(root)!r}, "
-            "file_format='array_record').download_and_prepare()"
-        )
+        raise MissingDataError(_not_prepared(root, stem, version))
     return found[max(found)]
+
+
+def _not_prepared(root: Path, stem: str, version: str) -> str:
+    described = (root / stem).glob("*/*/dataset_info.json")
+    configs = sorted({str(p.parent.parent.relative_to(root)) for p in described})
+    hint = f" It has configurations: {', '.join(configs)}." if configs else ""
+    return (
+        f"{root / stem}: no prepared TFDS data set{f' {version}' if version else ''}."
+        f"{hint} Prepare it with TensorFlow Datasets, for example "
+        f"tensorflow_datasets.builder({stem!r}, data_dir={str(root)!r}, "
+        "file_format='array_record').download_and_prepare()"
+    )
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -150,15 +158,27 @@ def _rows(builder: Any, part: str, keys: _Keys, image_size: Any, where: str) -> 
         source = builder.as_data_source(split=part)
     except NotImplementedError:
         return _rows_through_tensorflow(builder, part, keys, arranged, where)
-    decoders = _skip_decoding(keys)
-    light = builder.as_data_source(split=part, decoders=decoders)
-    targets = [light[i][keys.targets] for i in range(len(light))]
+    light = builder.as_data_source(split=part, decoders=_skip_decoding(keys))
+    with _naming(where):
+        targets = [light[i][keys.targets] for i in range(len(light))]
 
     def read_inputs(indices: np.ndarray) -> np.ndarray:
-        samples = (source[int(i)][keys.inputs] for i in indices)
-        return np.stack([arranged(sample) for sample in samples])
+        with _naming(where):
+            samples = (source[int(i)][keys.inputs] for i in indices)
+            return np.stack([arranged(sample) for sample in samples])
 
     return Rows(len(source), _as_targets(targets, keys), read_inputs, where)
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Names the part in what TFDS raises at broken files, whatever that is."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{where}: broken or truncated files: {error}") from error
 
 
 def _skip_decoding(keys: _Keys) -> Any:
@@ -179,6 +199,7 @@ def _rows_through_tensorflow(
 ) -> Rows:
     import tensorflow_datasets
 
+    inputs, targets = [], []
     try:
         # One file after the other: the order of samples is part of the splits.
         data = builder.as_dataset(
@@ -186,16 +207,17 @@ def _rows_through_tensorflow(
             shuffle_files=False,
             read_config=tensorflow_datasets.ReadConfig(interleave_cycle_length=1),
         )
-        samples = list(tensorflow_datasets.as_numpy(data))
+        with _naming(where):
+            for sample in tensorflow_datasets.as_numpy(data):
+                inputs.append(arranged(sample[keys.inputs]))
+                targets.append(sample[keys.targets])
     except ImportError as error:
         raise DataError(
             f"{where}: its files are not ArrayRecord, so reading them needs "
             "TensorFlow: pip install tensorflow, or prepare the data set with "
             "file_format='array_record'"
         ) from error
-    inputs = np.stack([arranged(sample[keys.inputs]) for sample in samples])
-    targets = _as_targets([sample[keys.targets] for sample in samples], keys)
-    return Rows(len(inputs), targets, lambda indices: inputs[indices], where)
+    return rows_of_array(np.stack(inputs), _as_targets(targets, keys), where)
 
 
 def _arranger(
@@ -210,7 +232,8 @@ def _arranger(
         image = np.asarray(sample)
         if image_size is not None:
             return _resized(image, image_size, where)
-        seen.append(image.shape) if not seen else None
+        if not seen:
+            seen.append(image.shape)
         if image.shape != seen[0]:
             raise DataError(
                 f"{where}: images of shapes {seen[0]} and {image.shape}; pass "

@@ -127,6 +127,24 @@ def test_what_is_not_prepared_is_not_downloaded(toy):
         load("tfds:toy:2.0.0", directory=toy)
 
 
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_broken_files_are_named(file_format, prepared):
+    directory = prepared(file_format)
+    (path,) = directory.glob(f"toy/1.0.0/*train.{file_format}*")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : -len(content) // 3] = b""
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="1.0.0: split train: broken or truncated"):
+        load("tfds:toy", directory=directory)
+
+
+def test_a_broken_description_is_named(prepared):
+    directory = prepared()
+    (directory / "toy" / "1.0.0" / "features.json").write_text("{")
+    with pytest.raises(DataError, match="toy/1.0.0: broken or truncated"):
+        load("tfds:toy", directory=directory)
+
+
 def test_configurations_are_listed(tmp_path):
     version = tmp_path / "resized" / "64x64" / "3.1.0"
     version.mkdir(parents=True)
