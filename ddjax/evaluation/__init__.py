@@ -3,20 +3,26 @@
 from collections.abc import Callable
 
 from ddjax.evaluation.base import Evaluation, Score, score
+from ddjax.evaluation.full_data import full_data
 from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.network import network
+from ddjax.evaluation.probe import probe
 
 __all__ = [
     "EVALUATIONS",
     "Evaluation",
     "Score",
+    "full_data",
     "kernel_regression",
     "network",
+    "probe",
     "score",
 ]
 
 EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
+    "full_data": full_data,
     "kernel_regression": kernel_regression,
     "network": network,
+    "probe": probe,
 }
 """Evaluations by name; each factory takes keyword-only settings."""

@@ -91,7 +91,7 @@ def kernel_regression(
             )
             errors.append(mean_squared_error(predictions, wanted))
             if problem.classes:
-                accuracies.append(accuracy(predictions, data.targets))
+                accuracies.append(accuracy(predictions, np.asarray(data.targets)))
         scores = {f"{name}/mse": score(errors)}
         if accuracies:
             scores[f"{name}/accuracy"] = score(accuracies)

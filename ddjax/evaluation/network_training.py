@@ -103,7 +103,7 @@ def _optimizer(protocol: Protocol, steps_per_epoch: int) -> Any:
     first = round(protocol.drop_after * protocol.epochs) * steps_per_epoch
     dropped = protocol.learning_rate * protocol.drop_factor
 
-    def rate(count: Array) -> Array:
+    def rate(count: Any) -> Any:
         return jnp.where(count < first, protocol.learning_rate, dropped)
 
     return optax.chain(
@@ -161,7 +161,8 @@ def train(
         chosen = inputs[rows]
         if augment is not None:
             chosen = augment(key, chosen)
-        each = LOSSES[loss](targets[rows], network.apply(variables, chosen))
+        outputs = jnp.asarray(network.apply(variables, chosen))
+        each = LOSSES[loss](targets[rows], outputs)
         return jnp.sum(weights * each) / jnp.sum(weights)
 
     def step(carry, batch_of):
