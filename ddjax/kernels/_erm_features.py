@@ -96,6 +96,11 @@ class Features:
             total += block @ block.T
         return total
 
+    def exact_norms(self) -> np.ndarray:
+        """Norm of each row in float64."""
+        norms = [np.linalg.norm(block, axis=1) for _, block in self._blocks(0)]
+        return np.concatenate(norms)
+
     def squared_norms(self) -> np.ndarray:
         """Squared norm of each row."""
         if not self._on_host:

@@ -1,6 +1,7 @@
 """Losses as the solvers of `ddjax.kernels.erm` see them: smooth, in float64, on CPU."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from ddjax.kernels.losses import Loss
 
-__all__ = ["Local", "evaluate", "slack", "slope_along"]
+__all__ = ["Local", "evaluate", "in_float64", "slack", "slope_along"]
 
 
 class Local(NamedTuple):
@@ -44,6 +45,12 @@ class _Float64OnCpu:
     def __exit__(self, *error):
         self._device.__exit__(*error)
         self._x64.__exit__(*error)
+
+
+def in_float64(function: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
+    """A function of float64 arrays, evaluated in float64 on the host."""
+    with _Float64OnCpu():
+        return np.array(function(*arrays))
 
 
 def _smoothed_hinge(targets, predictions, width, _):
