@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ddjax.evaluation.base import Evaluation, Score, score
+from ddjax.evaluation.certificate import certificate
 from ddjax.evaluation.full_data import full_data
 from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.network import network
@@ -12,6 +13,7 @@ __all__ = [
     "EVALUATIONS",
     "Evaluation",
     "Score",
+    "certificate",
     "full_data",
     "kernel_regression",
     "network",
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
+    "certificate": certificate,
     "full_data": full_data,
     "kernel_regression": kernel_regression,
     "network": network,

@@ -19,7 +19,15 @@ from ddjax.kernels.blocks import gram_in_blocks, map_in_blocks
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
 
-__all__ = ["KEPT_BYTES", "FeatureStore", "Fitted", "Learner", "fit_and_predict"]
+__all__ = [
+    "KEPT_BYTES",
+    "FeatureStore",
+    "Fitted",
+    "Learner",
+    "compiled_kernel",
+    "fit_and_predict",
+    "refuse_larger",
+]
 
 KEPT_BYTES = 2**28
 """Features of real data are kept up to this many bytes."""
@@ -82,7 +90,8 @@ def _linear(apply: feature_maps.Features) -> Callable[..., Array]:
 
 
 @functools.lru_cache(maxsize=32)
-def _kernel(feature_map: FeatureMap) -> feature_maps.Kernel:
+def compiled_kernel(feature_map: FeatureMap) -> feature_maps.Kernel:
+    """The exact kernel's function, compiled once for the same kernel."""
     return jax.jit(feature_maps.kernel(feature_map))
 
 
@@ -121,8 +130,8 @@ def fit_and_predict(
       ValueError: the training set needs more than `largest` bytes.
     """
     if feature_map.kind in ("nngp", "ntk"):
-        _refuse_larger(4 * len(training) ** 2, largest, "kernel")
-        gram = gram_in_blocks(_kernel(feature_map), training, block=block)
+        refuse_larger(4 * len(training) ** 2, largest, "kernel")
+        gram = gram_in_blocks(compiled_kernel(feature_map), training, block=block)
         fitted = learner.from_gram(gram)
         arguments = jnp.asarray(training), jnp.asarray(fitted.weights, jnp.float32)
         expansion = _kernel_expansion(feature_map)
@@ -132,7 +141,7 @@ def fit_and_predict(
         )
     params, apply = feature_maps.build(feature_map, training.shape[1:])
     one = jax.eval_shape(apply, params, jnp.zeros((1, *training.shape[1:])))
-    _refuse_larger(4 * len(training) * one.size, largest, "features")
+    refuse_larger(4 * len(training) * one.size, largest, "features")
     features = map_in_blocks(apply, training, block=block, arguments=(params,))
     fitted = learner.from_features(features)
     weights = jnp.asarray(fitted.weights, jnp.float32)
@@ -150,7 +159,12 @@ def fit_and_predict(
     )
 
 
-def _refuse_larger(size: int, largest: int | None, what: str) -> None:
+def refuse_larger(size: int, largest: int | None, what: str) -> None:
+    """Refuses features or kernels of more bytes than allowed.
+
+    Raises:
+      ValueError: `size` above `largest`.
+    """
     if largest is not None and size > largest:
         raise ValueError(
             f"the {what} of the training set would take {size / 2**30:.1f} GiB, more "

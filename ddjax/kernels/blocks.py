@@ -17,6 +17,7 @@ from jaxtyping import Array, Shaped
 __all__ = ["feature_gram_in_blocks", "gram_in_blocks", "map_in_blocks"]
 
 Rows = Shaped[Array, "n ..."] | Shaped[np.ndarray, "n ..."]
+Columns = Shaped[Array, "m ..."] | Shaped[np.ndarray, "m ..."]
 
 
 def _check(block: int, **inputs: Any) -> None:
@@ -126,7 +127,7 @@ def _write_rows(out: Any, place: slice, result: Array) -> None:
 def gram_in_blocks(
     kernel: Callable[..., Array],
     x1: Rows,
-    x2: Rows | None = None,
+    x2: Columns | None = None,
     *,
     block: int,
     arguments: Sequence[Any] = (),
@@ -161,7 +162,7 @@ def gram_in_blocks(
 def feature_gram_in_blocks(
     features: Callable[..., Array],
     x1: Rows,
-    x2: Rows | None = None,
+    x2: Columns | None = None,
     *,
     block: int,
     arguments: Sequence[Any] = (),

@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 _Elementwise = Callable[[Array], Array]
+_Real = Array | ndarray
 
 
 class Loss(NamedTuple):
@@ -454,12 +455,12 @@ def _project_to_simplex(points: Array) -> Array:
     return projected / jnp.sum(projected, axis=1, keepdims=True)
 
 
-def _simplex_feasible(targets: Array, slopes: Array) -> Array:
+def _simplex_feasible(targets: _Real, slopes: _Real) -> Array:
     targets, slopes = _rows(targets, slopes)
     return _project_to_simplex(slopes + targets) - targets
 
 
-def _softmax_value(targets: Array, predictions: Array) -> Array:
+def _softmax_value(targets: _Real, predictions: _Real) -> Array:
     targets, predictions = _rows(targets, predictions)
     top = jax.lax.stop_gradient(jnp.max(predictions, axis=1, keepdims=True))
     shifted = predictions - top
@@ -469,12 +470,12 @@ def _softmax_value(targets: Array, predictions: Array) -> Array:
     return jax.nn.logsumexp(shifted, axis=1) - jnp.sum(targets * shifted, axis=1) + rest
 
 
-def _softmax_gradient(targets: Array, predictions: Array) -> Array:
+def _softmax_gradient(targets: _Real, predictions: _Real) -> Array:
     targets, predictions = _rows(targets, predictions)
     return jax.nn.softmax(predictions, axis=1) - targets
 
 
-def _softmax_conjugate(targets: Array, slopes: Array) -> Array:
+def _softmax_conjugate(targets: _Real, slopes: _Real) -> Array:
     targets, slopes = _rows(targets, slopes)
     points = slopes + targets
     entropy = jnp.sum(_entropy_term(jnp.maximum(points, 0.0)), axis=1)
@@ -505,26 +506,26 @@ def softmax() -> Loss:
     )
 
 
-def _crammer_singer_value(targets: Array, predictions: Array) -> Array:
+def _crammer_singer_value(targets: _Real, predictions: _Real) -> Array:
     targets, predictions = _rows(targets, predictions)
     top = jnp.max(predictions + 1.0 - targets, axis=1)
     return top - jnp.sum(targets * predictions, axis=1)
 
 
-def _crammer_singer_gradient(targets: Array, predictions: Array) -> Array:
+def _crammer_singer_gradient(targets: _Real, predictions: _Real) -> Array:
     targets, predictions = _rows(targets, predictions)
     winner = jnp.argmax(predictions + 1.0 - targets, axis=1)
     return jax.nn.one_hot(winner, targets.shape[1], dtype=targets.dtype) - targets
 
 
-def _crammer_singer_conjugate(targets: Array, slopes: Array) -> Array:
+def _crammer_singer_conjugate(targets: _Real, slopes: _Real) -> Array:
     targets, slopes = _rows(targets, slopes)
     points = slopes + targets
     finite = jnp.sum(points * (targets - 1.0), axis=1)
     return jnp.where(_on_simplex(points), finite, jnp.inf)
 
 
-def _crammer_singer_surrogate(targets: Array, predictions: Array) -> Array:
+def _crammer_singer_surrogate(targets: _Real, predictions: _Real) -> Array:
     targets, predictions = _rows(targets, predictions)
     return targets - jax.nn.softmax(predictions + 1.0 - targets, axis=1)
 

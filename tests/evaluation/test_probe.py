@@ -162,7 +162,7 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
         "full_data": "full_data_",
         "certificate": "certificate",
     }
-    assert set(names) <= set(prefixes)
+    assert set(names) == set(prefixes)
     for name in names:
         prefix = prefixes[name]
         assert names[name].startswith(prefix)
