@@ -78,7 +78,7 @@ def _in_one_piece(inputs: _Drawn, features: Callable[[Array], Array]) -> float:
 def _kernel(inputs: _Drawn, features: Callable[[Array], Array]) -> float:
     out: Any = _Summed((inputs.shape[0], COLUMNS))
     rows: Any = inputs
-    columns = inputs[:COLUMNS]
+    columns = _Drawn(COLUMNS)[:]
     random_features.feature_gram_in_blocks(
         features, rows, columns, block=BLOCK, out=out
     )

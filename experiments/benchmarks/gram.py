@@ -67,7 +67,7 @@ TOY = Sizes(
     width=16,
     networks=2,
     channels=4,
-    rows=(600, 1200),
+    rows=(600,),
     in_one_piece=(600,),
 )
 

@@ -73,13 +73,11 @@ def test_gram_leaves_a_record(tmp_path, capsys):
     memory = record["results"]["memory"]
     assert [(e["form"], e["rows"]) for e in memory] == [
         ("statistics", 600),
-        ("statistics", 1200),
         ("kernel", 600),
-        ("kernel", 1200),
         ("in_one_piece", 600),
     ]
     assert all(e["peak_mib"] >= e["before_mib"] > 0 for e in memory)
-    assert memory[0]["checksum"] == pytest.approx(memory[4]["checksum"], rel=1e-5)
+    assert memory[0]["checksum"] == pytest.approx(memory[2]["checksum"], rel=1e-5)
     assert "peak MiB" in capsys.readouterr().out
 
 
