@@ -50,7 +50,7 @@ class Found(NamedTuple):
 
 def small_enough(gap: float, primal: float, tolerance: float) -> bool:
     """Whether the gap is within tolerance of the primal objective."""
-    return gap <= tolerance * abs(primal) + np.finfo(np.float64).tiny
+    return bool(gap <= tolerance * abs(primal) + np.finfo(np.float64).tiny)
 
 
 def line_search(slope: Callable[[np.ndarray], np.ndarray], columns: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
 from ddjax.methods.dgkip import dgkip
 from ddjax.methods.kip import kip
 from ddjax.methods.rfad import rfad
@@ -11,6 +11,7 @@ from ddjax.methods.selection import selection
 
 __all__ = [
     "METHODS",
+    "HostRows",
     "Method",
     "Remember",
     "dgkip",

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, PRNGKeyArray
+from numpy import ndarray
 
 from ddjax.data.problem import Problem, Split
 from ddjax.synthetic.distilled import DistilledSet
 
-__all__ = ["HostRows", "Method", "Remember", "remember_nothing"]
+__all__ = ["Arrays", "HostRows", "Method", "Remember", "remember_nothing"]
+
+
+Arrays = dict[str, Array | ndarray]
+"""Named results, on device or host."""
 
 
 @runtime_checkable
@@ -19,16 +24,15 @@ class Remember(Protocol):
     pay for them again (and works with the very same numbers).
     """
 
-    def __call__(
-        self, name: str, compute: Callable[[], dict[str, Array]]
-    ) -> dict[str, Array]:
-        """Returns the stored arrays of `name`, computing them when there are none."""
+    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Returns the stored arrays of `name`, computing them when there are none.
+
+        It may decline to store what is too large for it.
+        """
         ...
 
 
-def remember_nothing(
-    name: str, compute: Callable[[], dict[str, Array]]
-) -> dict[str, Array]:
+def remember_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
     """A `Remember` that always computes."""
     del name
     return compute()

@@ -37,7 +37,7 @@ from ddjax.data.problem import Problem
 from ddjax.kernels import duality, erm, losses, random_features
 from ddjax.kernels.losses import Loss
 from ddjax.methods import optimization
-from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.base import Arrays, Method, Remember, remember_nothing
 from ddjax.methods.optimization import State
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
@@ -56,7 +56,8 @@ class Reference(NamedTuple):
         coefficients `(n_support, *c)` of its support inputs.
       support: real inputs that carry a non-zero coefficient; None with features.
       squared_norm: squared Hilbert norm of the solution.
-      gap: duality gap at which the real problem was left.
+      gap: duality gap at which the real problem was left, enlarged to cover the
+        rounding of the weights to float32.
       ridge: its absolute regularisation, lambda_O.
       params: parameters of the random networks ({} for the inputs themselves).
       key_data: words of the key they were drawn from.
@@ -96,7 +97,9 @@ def dgkip(
     r"""Builds DGKIP as a `Method`.
 
     Args:
-      loss: a name in `ddjax.kernels.losses.LOSSES`. Margin losses (`logistic`, `hinge`,
+      loss: a name in `ddjax.kernels.losses.LOSSES`. Where the loss is flat (squared
+        hinges beyond the margin) the samples get no gradient: start from noise. Margin
+        losses (`logistic`, `hinge`,
         `smoothed_hinge`, `squared_hinge`) treat two classes as one problem and more as
         one-vs-rest; `softmax` and `multiclass_hinge` treat any number jointly.
       loss_settings: the loss's own parameters.
@@ -312,7 +315,7 @@ def solve_reference(
         ({}, None) if exact else feature_maps.build(feature_map, inputs.shape[1:])
     )
 
-    def compute() -> dict[str, Array]:
+    def compute() -> Arrays:
         settings = {
             "loss": loss,
             "ridge": ridge,
@@ -330,11 +333,13 @@ def solve_reference(
             },
         )["features"]
         solution = erm.solve(rows, targets, **settings)
-        weights = np.asarray(solution.weights, np.float64)
+        exact_weights = np.asarray(solution.weights, np.float64)
+        weights = exact_weights.astype(np.float32)
+        rounding = float(np.linalg.norm(exact_weights - weights))
         return {
-            "weights": np.asarray(weights, np.float32),
-            "squared_norm": np.float32(np.sum(weights**2)),
-            "gap": np.float32(solution.gap),
+            "weights": weights,
+            "squared_norm": _rounded(np.sum(exact_weights**2)),
+            "gap": _rounded(_gap_after_rounding(solution.gap, ridge, rounding)),
         }
 
     found = remember("reference", compute)
@@ -349,22 +354,39 @@ def solve_reference(
     )
 
 
-def _solve_in_kernel(feature_map, inputs, targets, block, settings):
+def _solve_in_kernel(
+    feature_map: FeatureMap,
+    inputs: Array | np.ndarray,
+    targets: Array,
+    block: int,
+    settings: dict[str, Any],
+) -> Arrays:
     """The reference solution of an exact kernel, by its non-zero coefficients."""
     kernel = feature_maps.kernel(feature_map)
     gram = random_features.gram_in_blocks(kernel, inputs, inputs, block=block)
     solution = erm.solve_kernel(gram, targets, **settings)
-    coefficients = np.asarray(solution.duals, np.float64) / settings["ridge"]
+    coefficients = np.asarray(solution.coefficients, np.float64)
     rows = coefficients.reshape(len(coefficients), -1)
     used = np.flatnonzero(np.abs(rows).max(axis=1) > 0)
     squared_norm = np.sum(rows * (np.asarray(gram, np.float64) @ rows))
     return {
         "weights": np.asarray(coefficients[used], np.float32),
         "support": np.asarray(inputs)[used],
-        "squared_norm": np.float32(squared_norm),
-        "gap": np.float32(solution.gap),
+        "squared_norm": _rounded(squared_norm),
+        "gap": _rounded(solution.gap),
     }
 
 
+def _rounded(value: Any) -> np.ndarray:
+    return np.asarray(value, np.float32)
+
+
+def _gap_after_rounding(gap: float, ridge: float, rounding: float) -> float:
+    """A gap whose radius `sqrt(2 gap / ridge)` covers the weights' rounding as well."""
+    return 0.5 * ridge * (np.sqrt(2.0 * gap / ridge) + rounding) ** 2
+
+
 def _project_rows(targets: Array) -> Array:
-    return jax.vmap(optax.projections.projection_simplex)(targets)
+    # optax divides floats by integer ranks.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.vmap(optax.projections.projection_simplex)(targets)

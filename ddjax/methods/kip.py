@@ -14,46 +14,20 @@ real samples a step, float64 (here: the precision jax runs in).
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt
+from jaxtyping import PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.kernels import ridge as ridge_regression
-from ddjax.methods import optimization
+from ddjax.methods import optimization, ridge_objective
 from ddjax.methods.base import Method, Remember, remember_nothing
 from ddjax.methods.optimization import State
 from ddjax.models import feature_maps
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.targets import centred_one_hot
 
-__all__ = ["Batch", "RealData", "kip", "ridge_loss"]
-
-
-class RealData(NamedTuple):
-    """What steps draw from.
-
-    Attributes:
-      inputs: real inputs.
-      targets: their centred one-hot targets.
-      params: parameters of random networks ({} for an exact kernel).
-      key_data: words of the key they were drawn from.
-    """
-
-    inputs: Float[Array, "n *shape"]
-    targets: Float[Array, "n c"]
-    params: Any
-    key_data: UInt[Array, " words"]
-
-
-class Batch(NamedTuple):
-    """The real samples of one step, and the networks they are seen through."""
-
-    inputs: Float[Array, "b *shape"]
-    targets: Float[Array, "b c"]
-    params: Any
+__all__ = ["kip"]
 
 
 def kip(
@@ -98,7 +72,7 @@ def kip(
         )
     if settings.get("kind", "random_features") == "random_features":
         settings.setdefault("readout", True)
-    check_batch_size(batch_size)
+    ridge_objective.check_batch_size(batch_size)
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
         return feature_maps.from_settings(key, settings)
@@ -117,11 +91,15 @@ def kip(
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> RealData:
+    ) -> ridge_objective.RealData:
         del remember
-        return real_data(problem, feature_map(key))
+        return ridge_objective.real_data(
+            problem, feature_map(key), batch_size=batch_size
+        )
 
-    def init(key: PRNGKeyArray, problem: Problem, data: RealData) -> State:
+    def init(
+        key: PRNGKeyArray, problem: Problem, data: ridge_objective.RealData
+    ) -> State:
         del data
         return parts.start(
             key, problem, lambda labels: centred_one_hot(labels, problem.classes)
@@ -135,13 +113,17 @@ def kip(
         kernel = feature_maps.kernel(seen)
         return kernel(inputs, inputs), kernel(real, inputs)
 
-    def step(state: State, batch: Batch, key: PRNGKeyArray):
+    def step(state: State, batch: ridge_objective.Batch, key: PRNGKeyArray):
         del key
 
+        real_targets = centred_one_hot(
+            batch.real.targets, state.learned["targets"].shape[1]
+        )
+
         def objective(learned):
-            gram, cross = grams(batch.params, parts.inputs(learned), batch.inputs)
-            value, jitter = ridge_loss(
-                gram, cross, learned["targets"], batch.targets, ridge=ridge
+            gram, cross = grams(batch.params, parts.inputs(learned), batch.real.inputs)
+            value, jitter = ridge_objective.ridge_loss(
+                gram, cross, learned["targets"], real_targets, ridge=ridge
             )
             return value, jitter
 
@@ -150,7 +132,9 @@ def kip(
         )
         return parts.update(state, gradients), {"loss": value, "jitter": jitter}
 
-    def distilled(state: State, problem: Problem, data: RealData) -> DistilledSet:
+    def distilled(
+        state: State, problem: Problem, data: ridge_objective.RealData
+    ) -> DistilledSet:
         drawn = feature_map(jax.random.wrap_key_data(data.key_data))
         return optimization.distilled_set(
             state,
@@ -160,72 +144,9 @@ def kip(
             provenance={"features": feature_maps.to_recipe(drawn), "ridge": ridge},
         )
 
-    def sample(key: PRNGKeyArray, data: RealData) -> Batch:
-        inputs, targets = draw(key, data.inputs, data.targets, batch_size)
-        return Batch(inputs, targets, data.params)
+    def sample(
+        key: PRNGKeyArray, data: ridge_objective.RealData
+    ) -> ridge_objective.Batch:
+        return ridge_objective.draw(key, data, batch_size)
 
     return Method(prepare, init, sample, step, distilled)
-
-
-def ridge_loss(
-    gram: Float[Array, "m m"],
-    cross: Float[Array, "n m"],
-    targets: Float[Array, "m c"],
-    real_targets: Float[Array, "n c"],
-    *,
-    ridge: float,
-    loss: Any = None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""Loss on real data of kernel ridge regression on the samples.
-
-    Args:
-      gram: :math:`K_{ss}`.
-      cross: :math:`K_{ts}`.
-      targets: :math:`Y_s`.
-      real_targets: :math:`Y_t`.
-      ridge: relative regularisation, with gradient through the trace.
-      loss: `(real_targets, predictions) -> scalar`; None is half the mean squared
-        error over samples and classes.
-
-    Returns:
-      The loss, and the jitter that the factorisation needed.
-    """
-    solution = ridge_regression.kernel_solve(
-        gram, targets, ridge=ridge, convention="relative"
-    )
-    predictions = ridge_regression.kernel_predict(solution, cross)
-    if loss is None:
-        value = 0.5 * jnp.mean(jnp.square(real_targets - predictions))
-    else:
-        value = loss(real_targets, predictions)
-    return value, solution.jitter
-
-
-def real_data(problem: Problem, feature_map: feature_maps.FeatureMap) -> RealData:
-    """The training split with centred one-hot targets, and the networks of the map."""
-    labels = optimization.class_labels(problem.train)
-    params: Any = {}
-    if feature_map.kind == "random_features":
-        params, _ = feature_maps.build(feature_map, problem.train.inputs.shape[1:])
-    return RealData(
-        inputs=jnp.asarray(problem.train.inputs),
-        targets=centred_one_hot(labels, problem.classes),
-        params=params,
-        key_data=jnp.asarray(feature_map.key_data or (0, 0), jnp.uint32),
-    )
-
-
-def draw(
-    key: PRNGKeyArray, inputs: Array, targets: Array, batch_size: int
-) -> tuple[Array, Array]:
-    """Different real samples, uniformly; all of them where there are fewer."""
-    if batch_size >= inputs.shape[0]:
-        return inputs, targets
-    rows = jax.random.choice(key, inputs.shape[0], (batch_size,), replace=False)
-    return inputs[rows], targets[rows]
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Refuses a batch without samples."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -140,7 +140,11 @@ def learner(
         return State(learned, transform.init(learned), labels)
 
     def update(state: State, gradients) -> State:
-        changes, moments = transform.update(gradients, state.optimizer, state.learned)
+        # optax raises floats to the power of its integer step count.
+        with jax.numpy_dtype_promotion("standard"):
+            changes, moments = transform.update(
+                gradients, state.optimizer, state.learned
+            )
         learned = optax.apply_updates(state.learned, changes)
         assert isinstance(learned, dict)
         if learn_targets and project_targets is not None:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.kernels import random_features
-from ddjax.methods import kip, optimization
+from ddjax.methods import optimization, ridge_objective
 from ddjax.methods.base import Method, Remember, remember_nothing
 from ddjax.methods.optimization import State
 from ddjax.models import feature_maps
@@ -77,7 +77,7 @@ def rfad(
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-    kip.check_batch_size(batch_size)
+    ridge_objective.check_batch_size(batch_size)
     hidden = feature_maps.as_architecture(architecture)
     apply = feature_maps.application(
         feature_maps.random(jax.random.key(0), hidden, networks=networks, readout=True)
@@ -96,11 +96,15 @@ def rfad(
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> kip.RealData:
+    ) -> ridge_objective.RealData:
         del key, remember
-        return kip.real_data(problem, feature_maps.inputs())
+        return ridge_objective.real_data(
+            problem, feature_maps.inputs(), batch_size=batch_size
+        )
 
-    def init(key: PRNGKeyArray, problem: Problem, data: kip.RealData) -> State:
+    def init(
+        key: PRNGKeyArray, problem: Problem, data: ridge_objective.RealData
+    ) -> State:
         del data
         return parts.start(
             key,
@@ -109,21 +113,25 @@ def rfad(
             {"temperature": jnp.zeros(())},
         )
 
-    def step(state: State, batch: kip.Batch, key: PRNGKeyArray):
+    def step(state: State, batch: ridge_objective.Batch, key: PRNGKeyArray):
         params = random_features.init_networks(
             key,
             hidden,
-            input_shape=batch.inputs.shape[1:],
+            input_shape=batch.real.inputs.shape[1:],
             networks=networks,
+        )
+
+        real_targets = centred_one_hot(
+            batch.real.targets, state.learned["targets"].shape[1]
         )
 
         def objective(learned):
             rows = apply(params, parts.inputs(learned))
-            return kip.ridge_loss(
+            return ridge_objective.ridge_loss(
                 rows @ rows.T,
-                apply(params, batch.inputs) @ rows.T,
+                apply(params, batch.real.inputs) @ rows.T,
                 learned["targets"],
-                batch.targets,
+                real_targets,
                 ridge=ridge,
                 loss=_platt(learned["temperature"]) if loss == "platt" else None,
             )
@@ -133,7 +141,9 @@ def rfad(
         )
         return parts.update(state, gradients), {"loss": value, "jitter": jitter}
 
-    def distilled(state: State, problem: Problem, data: kip.RealData) -> DistilledSet:
+    def distilled(
+        state: State, problem: Problem, data: ridge_objective.RealData
+    ) -> DistilledSet:
         del data
         return optimization.distilled_set(
             state,
@@ -149,9 +159,10 @@ def rfad(
             },
         )
 
-    def sample(key: PRNGKeyArray, data: kip.RealData) -> kip.Batch:
-        inputs, targets = kip.draw(key, data.inputs, data.targets, batch_size)
-        return kip.Batch(inputs, targets, data.params)
+    def sample(
+        key: PRNGKeyArray, data: ridge_objective.RealData
+    ) -> ridge_objective.Batch:
+        return ridge_objective.draw(key, data, batch_size)
 
     return Method(prepare, init, sample, step, distilled)
 

@@ -8,18 +8,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from ddjax.methods.base import Remember
+from ddjax.methods.base import Arrays, Remember
 from ddjax.runtime.checksum import checksum
 from ddjax.synthetic import atomic
 
-__all__ = ["on_disk"]
+__all__ = ["LIMIT", "on_disk"]
+
+LIMIT = 64 * 2**20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]*")
 
 
-def on_disk(directory: str | Path) -> Remember:
+def on_disk(directory: str | Path, *, limit: int = LIMIT) -> Remember:
     """A `Remember` that keeps each name's arrays in `directory/name.safetensors`.
 
     A file is written in one step, so that a killed run leaves a whole file or none. It
@@ -28,12 +29,12 @@ def on_disk(directory: str | Path) -> Remember:
 
     Args:
       directory: made when the first result is stored.
+      limit: bytes; a larger result is computed each time (features of a whole data
+        set, say, which only serve to solve what is itself kept).
     """
     folder = Path(directory)
 
-    def remember(
-        name: str, compute: Callable[[], dict[str, Array]]
-    ) -> dict[str, Array]:
+    def remember(name: str, compute: Callable[[], Arrays]) -> Arrays:
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"name {name!r} of a prepared result is not made of [A-Za-z0-9_.=-]"
@@ -45,6 +46,8 @@ def on_disk(directory: str | Path) -> Remember:
             except ValueError as error:
                 warnings.warn(f"{error}; computing it anew", stacklevel=2)
         arrays = compute()
+        if sum(np.asarray(each).nbytes for each in arrays.values()) > limit:
+            return arrays
         _save(path, {k: np.asarray(jax.device_get(v)) for k, v in arrays.items()})
         return arrays
 

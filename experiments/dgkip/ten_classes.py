@@ -1,0 +1,202 @@
+"""All ten classes: DGKIP (softmax, one-vs-rest) beside selection, KIP and RFAD.
+
+    python -m experiments.dgkip.ten_classes --data_dir=DIR
+
+Beyond the paper, which stops at two classes. Every set is worth three numbers, in
+columns that are never mixed: the convex softmax model on the same random features,
+kernel ridge regression on the exact NTK, and fully connected networks trained from
+scratch. One record a data set and seed.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+from ddjax import evaluation, methods
+from ddjax.data.problem import Problem
+from ddjax.methods.base import Method
+from ddjax.models import feature_maps
+from ddjax.runtime.loop import run_keys
+from experiments import records
+from experiments.dgkip import common
+
+__all__ = ["contenders", "run_seed"]
+
+_PER_CLASS = flags.DEFINE_list("per_class", ["1", "10"], "Images per class.")
+_STEPS = flags.DEFINE_integer("steps", 1000, "Steps of every learned method.")
+_NETWORKS = flags.DEFINE_integer("networks", 4, "Random networks of 3 x width.")
+_WIDTH = flags.DEFINE_integer("width", 1024, "Units a layer.")
+_LIMIT = flags.DEFINE_integer("limit", None, "The most real training images.")
+_BATCH = flags.DEFINE_integer("batch_size", 1000, "Real images a step, KIP and RFAD.")
+_REAL_RIDGE = flags.DEFINE_float("real_ridge", 1e-4, "lambda_O per real sample.")
+_RIDGE = flags.DEFINE_float("distilled_ridge", 1e-5, "lambda_S per sample.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["validation", "test"], "validation while settings are chosen."
+)
+_NAME = flags.DEFINE_string("name", "dgkip/ten_classes", "Folder of the records.")
+_ONLY = flags.DEFINE_list("only", [], "Only these methods, by name; default: all.")
+_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
+
+
+def contenders(
+    *,
+    per_class: int,
+    steps: int,
+    features: dict,
+    batch_size: int,
+    real_ridge: float,
+    distilled_ridge: float,
+) -> dict[str, tuple[Method, int]]:
+    """The methods that are compared, name -> (method, steps)."""
+    architecture = features["architecture"]
+    dgkip: dict[str, Any] = {
+        "per_class": per_class,
+        "features": features,
+        "real_ridge": real_ridge,
+        "distilled_ridge": distilled_ridge,
+        "learning_rate": 0.1,
+        "decay_steps": steps,
+        "solver_tolerance": 1e-3,
+    }
+    learned = {"per_class": per_class, "batch_size": batch_size, "decay_steps": steps}
+    return {
+        "random real": (methods.selection(how="real", per_class=per_class), 1),
+        "k-means": (methods.selection(how="kmeans_centres", per_class=per_class), 1),
+        "KIP": (
+            methods.kip(
+                features={"kind": "ntk", "architecture": architecture}, **learned
+            ),
+            steps,
+        ),
+        "RFAD": (
+            methods.rfad(
+                architecture=architecture,
+                networks=2,
+                learning_rate=1e-2,
+                **learned,
+            ),
+            steps,
+        ),
+        "DGKIP, softmax": (methods.dgkip(loss="softmax", **dgkip), steps),
+        "DGKIP, one-vs-rest": (methods.dgkip(loss="logistic", **dgkip), steps),
+    }
+
+
+def run_seed(
+    problem: Problem,
+    *,
+    seed: int,
+    make: Callable[[int], dict[str, tuple[Method, int]]],
+    per_class: Sequence[int],
+    features: dict,
+    distilled_ridge: float,
+    split: str,
+) -> list[dict]:
+    """One row a method and number of images: what each set is worth.
+
+    Args:
+      problem: ten classes.
+      seed: of everything random.
+      make: images per class -> methods by name.
+      per_class: images per class.
+      features: of the convex probe, see `ddjax.models.feature_maps.from_settings`.
+      distilled_ridge: lambda_S per sample of the convex probe.
+      split: `validation` or `test`.
+    """
+    keys = run_keys(seed)
+    recipe = feature_maps.to_recipe(feature_maps.from_settings(keys.prepare, features))
+    measures = (
+        evaluation.probe(loss="softmax", ridge_per_sample=distilled_ridge),
+        evaluation.kernel_regression(
+            kernel="ntk", architecture=features["architecture"]
+        ),
+        evaluation.network(architecture="fully_connected", networks=3),
+    )
+    shared, rows = common.shelf(), []
+    for count in per_class:
+        for name, (method, steps) in make(count).items():
+
+            def remember(what, compute, name=name):
+                return shared(
+                    what if what == "real_features" else f"{name} {what}", compute
+                )
+
+            run = common.distil(
+                method, problem, seed=seed, steps=steps, remember=remember
+            )
+            distilled = method.distilled(run.state, problem, run.data)
+            # Every set is probed through the same networks, whatever it was made with.
+            distilled = distilled._replace(
+                provenance={**distilled.provenance, "features": recipe}
+            )
+            row = {
+                "method": name,
+                "per_class": count,
+                "seconds_per_step": run.seconds_per_step,
+            }
+            for measure in measures:
+                for scalar, score in measure.evaluate(
+                    keys.test, distilled, problem, split
+                ).items():
+                    row[scalar] = score.mean
+            logging.info("seed %d: %s", seed, row)
+            rows.append(row)
+    return rows
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs what is not on record yet."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    features = {
+        "architecture": {"kind": "fully_connected", "depth": 3, "width": _WIDTH.value},
+        "networks": _NETWORKS.value,
+    }
+    settings = {
+        "steps": _STEPS.value,
+        "features": features,
+        "batch_size": _BATCH.value,
+        "real_ridge": _REAL_RIDGE.value,
+        "distilled_ridge": _RIDGE.value,
+    }
+
+    def make(count: int) -> dict[str, tuple[Method, int]]:
+        found = contenders(per_class=count, **settings)
+        return {k: v for k, v in found.items() if not _ONLY.value or k in _ONLY.value}
+
+    for dataset in flags.FLAGS.datasets:
+        for seed in map(int, flags.FLAGS.seeds):
+            name = f"{_NAME.value}/{dataset}_seed{seed}"
+            if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
+                logging.info("%s is on record", name)
+                continue
+            began = time.perf_counter()
+            problem = common.load(dataset, seed=seed, limit=_LIMIT.value)
+            rows = run_seed(
+                problem,
+                seed=seed,
+                make=make,
+                per_class=[int(each) for each in _PER_CLASS.value],
+                features=features,
+                distilled_ridge=_RIDGE.value,
+                split=_SPLIT.value,
+            )
+            count = len(problem.train.inputs)
+            path = records.write_record(
+                name,
+                {"dataset": dataset, "seed": seed, "split": _SPLIT.value, **settings},
+                {"rows": rows},
+                scale=f"ten classes, {count} real images, {_STEPS.value} steps",
+                reduced=f"{_NETWORKS.value} networks for the 30 of the two-class paper"
+                + (f"; {count} real images" if _LIMIT.value else ""),
+                wall_seconds=time.perf_counter() - began,
+            )
+            logging.info("wrote %s", path)
+
+
+if __name__ == "__main__":
+    common.define_data_flags(("mnist", "fashion_mnist"))
+    app.run(main)

@@ -1,0 +1,213 @@
+"""DGKIP on two classes: same-loss accuracies and the transfer between SVM and LR.
+
+    python -m experiments.dgkip.transfer --data_dir=DIR [--datasets=mnist,cifar10] ...
+
+For every data set and seed the networks are drawn and both convex problems are solved
+on the real training data once; then samples are distilled for each loss and number of
+images per class, and both convex models are trained on each set. Settings are chosen
+with `--splits=validation`; the tables' runs read the test split once. One record a data
+set, architecture and seed; what is on record is not run again (`--redo` does).
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from ddjax import methods
+from ddjax.kernels import losses
+from ddjax.methods.dgkip import solve_reference
+from ddjax.models import feature_maps
+from ddjax.runtime.loop import run_keys
+from experiments import records
+from experiments.dgkip import common
+
+__all__ = ["LOSSES", "PAPER_NETWORKS", "run_seed"]
+
+LOSSES = {"lr": "logistic", "svm": "hinge"}
+"""Short names of the paper's two models, and their losses."""
+
+PAPER_NETWORKS = {
+    "fully_connected": {"depth": 3, "width": 1024, "networks": 30},
+    "convolutional": {"depth": 3, "width": 256, "networks": 8},
+}
+
+_ARCHITECTURE = flags.DEFINE_enum(
+    "architecture", "convolutional", list(PAPER_NETWORKS), "Random networks."
+)
+_NETWORKS = flags.DEFINE_integer(
+    "networks", None, "How many; default: the paper's 30 or 8.", lower_bound=1
+)
+_WIDTH = flags.DEFINE_integer(
+    "width", None, "Units or channels a layer; default: the paper's.", lower_bound=1
+)
+_PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
+_STEPS = flags.DEFINE_integer("steps", 500, "Steps of distillation.", lower_bound=1)
+_RATE = flags.DEFINE_float("learning_rate", 0.1, "Learning rate, cosine to zero.")
+_NAME = flags.DEFINE_string("name", "dgkip/transfer", "Folder of the records.")
+_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
+_SPLITS = flags.DEFINE_list(
+    "splits", ["validation", "test"], "Splits to report; leave test out when choosing."
+)
+
+
+def run_seed(
+    dataset: str,
+    seed: int,
+    *,
+    features: dict,
+    per_class: Sequence[int],
+    steps: int,
+    learning_rate: float,
+    splits: Sequence[str] = ("validation", "test"),
+) -> list[dict]:
+    """All rows of one data set and seed.
+
+    Args:
+      dataset: name; classes 0 and 1 are used.
+      seed: of the split, the networks, and the starting samples.
+      features: see `ddjax.models.feature_maps.from_settings`.
+      per_class: images per class.
+      steps: of distillation.
+      learning_rate: of AdaBelief, falling to zero along a cosine.
+      splits: which to report.
+
+    Returns:
+      One dictionary a loss and number of images: gap, bound, seconds a step, and the
+      accuracies of both models on each split; and two rows for all the real data.
+    """
+    problem = common.load(dataset, seed=seed, classes=(0, 1))
+    keys = run_keys(seed)
+    feature_map = feature_maps.from_settings(keys.prepare, features)
+    shared = common.shelf()
+    rows, real_rows = [], None
+    for short, loss in LOSSES.items():
+        # The features are the same for both losses, the solutions are not.
+        def remember(name, compute, short=short):
+            return shared(
+                name if name == "real_features" else f"{short}_{name}", compute
+            )
+
+        began = time.perf_counter()
+        reference = solve_reference(
+            feature_map,
+            problem,
+            loss=losses.get(loss),
+            ridge_per_sample=1e-6,
+            remember=remember,
+        )
+        if real_rows is None:
+            real_rows = {
+                name: common.features_of(
+                    reference.params, feature_map, getattr(problem, name)
+                )
+                for name in splits
+            }
+        full = {
+            name: float(common.accuracy(part.features @ reference.weights, part.labels))
+            for name, part in real_rows.items()
+        }
+        rows.append(
+            {
+                "distilled_with": "all real data",
+                "evaluated_with": {short: full},
+                "relative_gap": float(reference.gap / reference.squared_norm),
+                "solver_seconds": time.perf_counter() - began,
+                "images": len(problem.train.targets),
+            }
+        )
+        logging.info("%s seed %d, %s on all data: %s", dataset, seed, short, full)
+        for count in per_class:
+            method = methods.dgkip(
+                loss=loss,
+                per_class=count,
+                features=features,
+                learning_rate=learning_rate,
+                decay_steps=steps,
+            )
+            run = common.distil(
+                method, problem, seed=seed, steps=steps, remember=remember
+            )
+            distilled = method.distilled(run.state, problem, run.data)
+            row = {
+                "distilled_with": short,
+                "per_class": count,
+                "gap": float(run.metrics["gap"][-1]),
+                "deviation_bound": float(run.metrics["deviation_bound"][-1]),
+                "seconds_per_step": run.seconds_per_step,
+                "evaluated_with": {
+                    other: common.probe(
+                        distilled,
+                        run.data.params,
+                        feature_map,
+                        loss=name,
+                        ridge_per_sample=1e-6,
+                        splits=real_rows,
+                    )
+                    for other, name in LOSSES.items()
+                },
+            }
+            logging.info("%s seed %d: %s", dataset, seed, row)
+            rows.append(row)
+    return rows
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs what is not on record yet."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    kind = _ARCHITECTURE.value
+    paper = PAPER_NETWORKS[kind]
+    networks = _NETWORKS.value or paper["networks"]
+    width = _WIDTH.value or paper["width"]
+    features = {
+        "architecture": {"kind": kind, "depth": paper["depth"], "width": width},
+        "networks": networks,
+    }
+    reduced = []
+    if (networks, width) != (paper["networks"], paper["width"]):
+        reduced.append(
+            f"{networks} networks of width {width} for the paper's "
+            f"{paper['networks']} of {paper['width']}"
+        )
+    for dataset in flags.FLAGS.datasets:
+        for seed in map(int, flags.FLAGS.seeds):
+            name = f"{_NAME.value}/{dataset}_{kind}_seed{seed}"
+            if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
+                logging.info("%s is on record", name)
+                continue
+            began = time.perf_counter()
+            config = {
+                "dataset": dataset,
+                "classes": [0, 1],
+                "seed": seed,
+                "features": features,
+                "per_class": [int(each) for each in _PER_CLASS.value],
+                "steps": _STEPS.value,
+                "learning_rate": _RATE.value,
+            }
+            rows = run_seed(
+                dataset,
+                seed,
+                features=features,
+                per_class=config["per_class"],
+                steps=_STEPS.value,
+                learning_rate=_RATE.value,
+                splits=_SPLITS.value,
+            )
+            path = records.write_record(
+                name,
+                config,
+                {"rows": rows},
+                scale=f"classes 0 and 1, {rows[0]['images']} real images, "
+                f"{_STEPS.value} steps",
+                reduced="; ".join(reduced) or None,
+                wall_seconds=time.perf_counter() - began,
+            )
+            logging.info("wrote %s", path)
+
+
+if __name__ == "__main__":
+    common.define_data_flags(("mnist", "fashion_mnist", "cifar10"))
+    app.run(main)

@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.kernels import losses
+from ddjax.methods import optimization
+
+KEYWORDS = dict(
+    per_class=1,
+    initialization="real",
+    parameterization="pixels",
+    optimizer="sgd",
+    learning_rate=0.5,
+    learn_targets=True,
+)
+
+
+def start(parts, problem, extra=None):
+    targets = optimization.class_targets_for(losses.get("logistic"), problem.classes)
+    return parts.start(jax.random.key(0), problem, targets, extra)
+
+
+def ones_like(learned):
+    return jax.tree.map(jnp.ones_like, learned)
+
+
+def test_every_group_has_its_own_rate(binary):
+    parts = optimization.learner(
+        **KEYWORDS, targets_learning_rate=0.25, extra_learning_rates={"scale": 2.0}
+    )
+    state = start(parts, binary, {"scale": jnp.zeros(())})
+    new = parts.update(state, ones_like(state.learned)).learned
+    np.testing.assert_allclose(
+        state.learned["stored"]["inputs"] - new["stored"]["inputs"], 0.5, rtol=1e-4
+    )
+    np.testing.assert_allclose(state.learned["targets"] - new["targets"], 0.25)
+    np.testing.assert_allclose(new["scale"], -2.0)
+
+
+def test_cosine_decay_ends_at_rest(binary):
+    parts = optimization.learner(**KEYWORDS, decay_steps=2)
+    state = start(parts, binary)
+    for _ in range(2):
+        state = parts.update(state, ones_like(state.learned))
+    after = parts.update(state, jax.tree.map(jnp.zeros_like, state.learned))
+    np.testing.assert_allclose(after.learned["targets"], state.learned["targets"])
+
+
+def test_projection(binary):
+    parts = optimization.learner(**KEYWORDS, project_targets=lambda t: t * 0.0)
+    state = start(parts, binary)
+    assert not parts.update(state, ones_like(state.learned)).learned["targets"].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "expected"),
+    [
+        ("logistic", 2, [-1.0, 1.0]),
+        ("softmax", 2, [[1.0, 0.0], [0.0, 1.0]]),
+        ("hinge", 3, [[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]]),
+        ("squared", 4, [[0.75, -0.25, -0.25, -0.25], [-0.25, 0.75, -0.25, -0.25]]),
+    ],
+)
+def test_class_targets(name, classes, expected):
+    targets = optimization.class_targets_for(losses.get(name), classes)
+    np.testing.assert_allclose(targets(jnp.array([0, 1])), expected)
+
+
+def test_class_targets_refuse_one_class():
+    with pytest.raises(ValueError, match="2 classes, got 1"):
+        optimization.class_targets_for(losses.get("logistic"), 1)

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from ddjax import methods
+from tests.methods.runs import run
+
+
+@pytest.mark.parametrize("how", ["real", "kmeans", "kmeans_centres"])
+def test_takes_samples_and_leaves_them(binary, how):
+    method = methods.selection(how=how, per_class=2, targets="margin")
+    data, start, state, _ = run(method, binary, steps=3)
+    np.testing.assert_array_equal(start.stored["inputs"], state.stored["inputs"])
+    distilled = method.distilled(state, binary, data)
+    np.testing.assert_array_equal(distilled.targets, [-1, -1, 1, 1])
+    if how != "kmeans_centres":
+        real = np.asarray(binary.train.inputs).reshape(len(binary.train.inputs), -1)
+        chosen = np.asarray(state.stored["inputs"]).reshape(4, -1)
+        assert all((real == row).all(axis=1).any() for row in chosen)
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="'soft'"):
+        methods.selection(targets="soft")
+    with pytest.raises(ValueError, match="'webp'"):
+        methods.selection(parameterization="webp")
