@@ -43,13 +43,13 @@ def by_hand(variables, inputs, targets, student, rules):
 def test_training_follows_the_protocol_step_by_step():
     inputs, targets = data()
     student = fully_connected(outputs=2, depth=2, width=4)
-    rules = Protocol(epochs=6, learning_rate=0.1, weight_decay=0.01)
+    rules = Protocol(epochs=4, learning_rate=0.1, weight_decay=0.01)
     keys = jax.random.split(KEY, 2)
     trained = network_training.train(
         keys, inputs, targets, network=student, protocol=rules, loss="cross_entropy"
     )
-    start = student.init(jax.random.split(keys[1])[0], inputs[:1])
-    expected = by_hand(start, inputs, targets, student, rules)
+    start = jax.jit(student.init)(jax.random.split(keys[1])[0], inputs[:1])
+    expected = jax.jit(lambda v: by_hand(v, inputs, targets, student, rules))(start)
     for mine, other in zip(
         jax.tree.leaves(trained), jax.tree.leaves(expected), strict=True
     ):
@@ -110,7 +110,7 @@ def test_targets_of_every_kind_train_a_network(kind, loss):
     problem = digits((0, 1))
     evaluation = network(
         architecture="fully_connected",
-        settings={"depth": 2, "width": 16},
+        settings={"depth": 1},
         epochs=60,
         networks=2,
         loss=loss,
@@ -159,12 +159,10 @@ def test_augmentation_is_applied_to_the_training_batches():
 
 
 def test_siamese_augmentation_by_name():
-    problem = digits((0, 1))
-    evaluation = network(
-        settings={"depth": 1, "width": 2}, epochs=2, networks=1, augment="dsa"
-    )
-    scores = evaluation.evaluate(KEY, class_means(problem), problem, "test")
-    assert 0.0 <= scores["network_convnet/accuracy"].mean <= 1.0
+    images = jax.ShapeDtypeStruct((3, 8, 8, 1), np.float32)
+    found = jax.eval_shape(network_training.AUGMENTATIONS["dsa"], KEY, images)
+    assert found.shape == images.shape
+    network(augment="dsa")
 
 
 def test_published_protocols():
