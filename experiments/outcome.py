@@ -47,16 +47,17 @@ def finish(
 ) -> Outcome:
     """Completes and saves the distilled set, reads the test split, reports."""
     distilled = _with_provenance(trained.distilled, run, problem)
-    synthetic.save(path / "distilled", distilled)
-    exports = path / "exports"
-    synthetic.to_npz(exports / "distilled.npz", distilled)
-    synthetic.to_torch_safetensors(exports / "distilled.safetensors", distilled)
     test: dict[str, Score] = {}
     keys = runtime.run_keys(run.seed)
     for i, (label, each) in enumerate(run.evaluations.items()):
         print(f"test split: {label}", flush=True)
         key = jax.random.fold_in(keys.test, i)
         test |= each.evaluate(key, distilled, problem, "test")
+    distilled = distilled._replace(certificate=_certificate(distilled, test))
+    synthetic.save(path / "distilled", distilled)
+    exports = path / "exports"
+    synthetic.to_npz(exports / "distilled.npz", distilled)
+    synthetic.to_torch_safetensors(exports / "distilled.safetensors", distilled)
     if trained.monitor is None:
         chosen_by = "the last one"
     else:
@@ -67,6 +68,7 @@ def finish(
         "steps": trained.steps,
         "chosen_by": chosen_by,
         "seconds": round(trained.seconds, 3),
+        "preparation_seconds": round(trained.preparation_seconds, 3),
         "validation": {k: s._asdict() for k, s in trained.validation.items()},
         "test": {k: s._asdict() for k, s in test.items()},
         "digest": synthetic.digest(distilled),
@@ -83,6 +85,7 @@ def finish(
             validation=trained.validation,
             test=test,
             seconds=trained.seconds,
+            preparation_seconds=trained.preparation_seconds,
             real_samples=len(problem.train.inputs),
             config=run.config,
             metrics=metrics.read(path / metrics.METRICS_FILE),
@@ -105,6 +108,22 @@ def _with_provenance(
     name = config["method"]["name"]
     of_run = synthetic.provenance(problem, method=name, config=config, seeds=seeds)
     return distilled._replace(provenance={**distilled.provenance, **of_run})
+
+
+def _certificate(
+    distilled: DistilledSet, test: dict[str, Score]
+) -> dict[str, Any] | None:
+    """What the certificate evaluations found, with what it holds for."""
+    found = {
+        name.removeprefix("certificate/"): score.mean
+        for name, score in test.items()
+        if name.startswith("certificate")
+    }
+    if not found:
+        return distilled.certificate
+    about = ("loss", "real_ridge", "distilled_ridge")
+    known = {k: distilled.provenance[k] for k in about if k in distilled.provenance}
+    return {**(distilled.certificate or {}), "split": "test", **known, **found}
 
 
 def _facts(problem: Problem) -> dict[str, str]:
@@ -166,6 +185,7 @@ def summary(outcome: Outcome) -> str:
             table(("measured", "validation", "test"), rows),
             "",
             f"step {results['step']} of {results['steps']}, {results['chosen_by']}; "
+            f"{duration(results['preparation_seconds'])} of preparation, "
             f"{duration(results['seconds'])} of distillation",
             f"distilled set: {outcome.workdir / 'distilled'}",
             f"report:        {outcome.workdir / 'report.html'}",

@@ -137,7 +137,9 @@ def users_mistakes(*, only_ours: bool = False) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """An error's message as one line."""
-    lines = str(error.args[0] if error.args else error).strip().splitlines()
+    # A KeyError prints its message in quotes, an OSError its number first.
+    first = error.args[0] if isinstance(error, KeyError) and error.args else error
+    lines = str(first).strip().splitlines()
     if any(line.startswith("Traceback") for line in lines):
         # ml_collections puts the traceback of a config file into its message.
         lines = lines[-1:]

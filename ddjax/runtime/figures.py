@@ -47,11 +47,8 @@ def curves_png(rows: Sequence[dict[str, Any]]) -> bytes | None:
     down = -(-len(panels) // across)
     figure = Figure(figsize=(4.6 * across, 2.9 * down), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(down, across, squeeze=False).flat
-    for axis, panel in zip(axes, panels, strict=False):
-        _draw(axis, panel)
-    for axis in list(axes)[len(panels) :]:
-        axis.remove()
+    for place, panel in enumerate(panels, start=1):
+        _draw(figure.add_subplot(down, across, place), panel)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -22,7 +22,7 @@ from ddjax.runtime.checkpoints import CheckpointStore
 from ddjax.runtime.chunk import Chunk, compile_chunk, own_buffers
 from ddjax.runtime.feed import Feed, feed_data, host_rows, rows_bytes
 from ddjax.runtime.metrics import MetricsLog
-from ddjax.runtime.progress import Progress
+from ddjax.runtime.progress import Progress, duration
 from ddjax.runtime.signals import Interrupted, StopRequest
 from ddjax.synthetic.distilled import DistilledSet
 
@@ -61,6 +61,8 @@ class TrainResult(NamedTuple):
         evaluations).
       monitor: the scalar that chose it, None if it is simply the last.
       seconds: time spent on steps and evaluations, over all resumptions.
+      preparation_seconds: time before the first step (the method's preparation and the
+        compilation), over all resumptions.
       resumed_from: the step this process went on from, None if from the start.
     """
 
@@ -70,6 +72,7 @@ class TrainResult(NamedTuple):
     validation: dict[str, Score]
     monitor: str | None
     seconds: float
+    preparation_seconds: float
     resumed_from: int | None
 
 
@@ -151,6 +154,7 @@ def train(
     _check(settings, chunk, keep)
     folder = Path(workdir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
     keys = run_keys(seed)
     data = method.prepare(keys.prepare, problem, prepared.on_disk(folder / "prepared"))
     state = own_buffers(method.init(keys.init, problem, data))
@@ -171,7 +175,7 @@ def train(
             last=last,
             best=best,
         )
-        loop.start(state, folder)
+        loop.start(state, folder, preparation=time.perf_counter() - began)
         closing.callback(loop.close)
         loop.go()
         return loop.result()
@@ -205,6 +209,7 @@ class _Position(NamedTuple):
     seed: int
     step: int = 0
     seconds: float = 0.0
+    preparation_seconds: float = 0.0
     # This step's row of the log, while the evaluation that belongs in it is to be done.
     row: dict[str, Any] | None = None
     scores: dict[str, list[float]] | None = None
@@ -234,7 +239,7 @@ class _Loop:
         self.saved: int | None = None
         self.step_seconds = math.inf
 
-    def start(self, state: Any, folder: Path) -> None:
+    def start(self, state: Any, folder: Path, preparation: float) -> None:
         """Takes up the newest checkpoint, or the initial state where there is none."""
         settings = self.settings
         found = self.last.restore({"state": state, "key": self.keys.steps})
@@ -256,6 +261,9 @@ class _Loop:
                 )
             self.state, self.key = found.tree["state"], found.tree["key"]
             self.resumed_from = self.saved = found.step
+        self.position = self.position._replace(
+            preparation_seconds=self.position.preparation_seconds + preparation
+        )
         step = self.position.step
         # A row still to be written replaces one that a killed process wrote.
         written = step if self.position.row is None else step - 1
@@ -263,6 +271,7 @@ class _Loop:
         self.progress = Progress(
             steps=settings.steps, start=step, enabled=settings.verbose
         )
+        self.progress.say(f"prepared and compiled in {duration(preparation)}")
         if found is not None:
             self.progress.say(f"going on from step {step} ({found.path})")
         self.clock = time.perf_counter() - self.position.seconds
@@ -315,6 +324,7 @@ class _Loop:
             },
             monitor=monitor,
             seconds=position.seconds,
+            preparation_seconds=position.preparation_seconds,
             resumed_from=self.resumed_from,
         )
 

@@ -25,7 +25,7 @@ class Progress:
         self._steps, self._enabled = steps, enabled
         self._moving = enabled and sys.stdout.isatty()
         self._line = ""
-        # Where and when the first chunk ended; what came before it is no measure.
+        # Where and when the first chunk ended.
         self._first: tuple[int, float] | None = None
         self._shown = 0.0
 
@@ -34,17 +34,15 @@ class Progress:
         if not self._enabled:
             return
         now = time.perf_counter()
-        each = step_seconds
+        self._line = f"step {step}/{self._steps}  loss {loss:.4g}"
         if self._first is None:
+            # The first chunk pays for things that the others do not: no measure.
             self._first = (step, now)
         else:
             # Evaluations and checkpoints are in what is left as in what is past.
             each = (now - self._first[1]) / (step - self._first[0])
-        left = duration((self._steps - step) * each)
-        self._line = (
-            f"step {step}/{self._steps}  loss {loss:.4g}  "
-            f"{1 / max(step_seconds, 1e-9):.3g} steps/s  {left} left"
-        )
+            left = duration((self._steps - step) * each)
+            self._line += f"  {_rate(1 / step_seconds)} steps/s  {left} left"
         if self._moving:
             self._redraw(step)
         elif now - self._shown > _PLAIN_INTERVAL or step == self._steps:
@@ -66,6 +64,10 @@ class Progress:
         text = f"[{'#' * done}{'.' * (_BAR - done)}] {self._line}"
         width = shutil.get_terminal_size().columns
         print(f"{_CLEAR}{text[: width - 1]}", end="", flush=True)
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
 
 
 def duration(seconds: float) -> str:

@@ -28,9 +28,15 @@ from ddjax.synthetic.grid import to_png
 
 __all__ = ["Report", "score_rows", "write_report"]
 
-_DESCRIPTIONS = {
-    "samples": "Distilled samples in natural pixels, one row a class",
-    "curves": "Metrics against the step",
+_PICTURES = {
+    "samples": (
+        "Distilled samples",
+        "In natural pixels, by class; under each sample its target.",
+    ),
+    "curves": (
+        "Course of the run",
+        "Shaded: the standard deviation over draws, where there are several.",
+    ),
 }
 
 
@@ -46,6 +52,7 @@ class Report(NamedTuple):
       validation: scalar -> Score.
       test: scalar -> Score.
       seconds: time of distillation.
+      preparation_seconds: time before its first step.
       real_samples: how many real training samples were distilled.
       config: the whole configuration.
       metrics: rows of the log.
@@ -61,6 +68,7 @@ class Report(NamedTuple):
     validation: Mapping[str, Score]
     test: Mapping[str, Score]
     seconds: float
+    preparation_seconds: float
     real_samples: int
     config: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
@@ -84,8 +92,11 @@ def write_report(workdir: str | os.PathLike[str], report: Report) -> None:
 def score_rows(
     validation: Mapping[str, Score], test: Mapping[str, Score]
 ) -> list[tuple[str, str, str]]:
-    """Rows (scalar, validation, test) for a table; accuracies in per cent."""
-    names = list(dict.fromkeys([*validation, *test]))
+    """Rows (scalar, validation, test) for a table; accuracies first, in per cent."""
+    names = sorted(
+        dict.fromkeys([*validation, *test]),
+        key=lambda name: not name.endswith("accuracy"),
+    )
     return [
         (name, _shown(name, validation.get(name)), _shown(name, test.get(name)))
         for name in names
@@ -122,7 +133,7 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
         Cards(_cards(report)),
         Table(
             ("measured", "validation", "test"),
-            [*score_rows(report.validation, report.test)],
+            score_rows(_measured(report.validation), _measured(report.test)),
         ),
         Text(
             f"The distilled set is from step {report.step} of {report.steps}, "
@@ -131,13 +142,20 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
             "over seeds."
         ),
     ]
-    for name in ("samples", "curves"):
+    for name, (heading, text) in _PICTURES.items():
         if name in pictures:
-            blocks.append(Heading(_DESCRIPTIONS[name]))
-            blocks.append(Picture(pictures[name], _DESCRIPTIONS[name]))
+            blocks += [Heading(heading), Picture(pictures[name], heading), Text(text)]
     if report.distilled.certificate:
         flat = [(k, _value(v)) for k, v in report.distilled.certificate.items()]
-        blocks += [Heading("Certificate"), Table(("quantity", "value"), flat)]
+        blocks += [
+            Heading("Certificate"),
+            Text(
+                "What the duality gap proves of the convex model trained on the "
+                "distilled set: how far it can be from the real data's model (radius), "
+                "and between which bounds its test error must lie."
+            ),
+            Table(("quantity", "value"), flat),
+        ]
     blocks += [
         Heading("How it was run"),
         Code(report.command, "sh"),
@@ -149,6 +167,11 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
     return blocks
 
 
+def _measured(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Scores without those of certificates, which have a section of their own."""
+    return {k: s for k, s in scores.items() if not k.startswith("certificate")}
+
+
 def _cards(report: Report) -> list[tuple[str, str]]:
     cards = []
     best = [name for name in report.test if name.endswith("accuracy")]
@@ -158,7 +181,8 @@ def _cards(report: Report) -> list[tuple[str, str]]:
     cards.append((f"{samples}", "distilled samples"))
     share = 100 * samples / report.real_samples
     cards.append((f"{share:.2g} %", f"of {report.real_samples} real samples"))
-    cards.append((duration(report.seconds), "to distil"))
+    prepared = f"to distil, after {duration(report.preparation_seconds)} of preparation"
+    cards.append((duration(report.seconds), prepared))
     return cards
 
 
