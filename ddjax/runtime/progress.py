@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 __all__ = ["Progress", "duration", "table"]
 
 _PLAIN_INTERVAL = 15.0
-_BAR = 20
+_MOVING_INTERVAL = 0.1
+_BAR = 12
 # To the first column, and everything on the line away.
 _CLEAR = "\r\x1b[2K"
 
@@ -25,6 +26,8 @@ class Progress:
         self._steps, self._enabled = steps, enabled
         self._moving = enabled and sys.stdout.isatty()
         self._line = ""
+        # Whether an unfinished line stands on the terminal.
+        self._standing = False
         # Where and when the first chunk ended.
         self._first: tuple[int, float] | None = None
         self._shown = 0.0
@@ -43,20 +46,23 @@ class Progress:
             each = (now - self._first[1]) / (step - self._first[0])
             left = duration((self._steps - step) * each)
             self._line += f"  {_rate(1 / step_seconds)} steps/s  {left} left"
-        if self._moving:
-            self._redraw(step)
-        elif now - self._shown > _PLAIN_INTERVAL or step == self._steps:
+        interval = _MOVING_INTERVAL if self._moving else _PLAIN_INTERVAL
+        if now - self._shown > interval or step == self._steps:
             self._shown = now
-            print(self._line, flush=True)
+            if self._moving:
+                self._redraw(step)
+            else:
+                print(self._line, flush=True)
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the moving one."""
         if self._enabled:
-            print(f"{_CLEAR}{line}" if self._moving else line, flush=True)
+            print(f"{_CLEAR}{line}" if self._standing else line, flush=True)
+            self._standing = False
 
     def close(self) -> None:
         """Leaves the last state of the line standing."""
-        if self._moving and self._line:
+        if self._standing:
             print(flush=True)
 
     def _redraw(self, step: int) -> None:
@@ -64,6 +70,7 @@ class Progress:
         text = f"[{'#' * done}{'.' * (_BAR - done)}] {self._line}"
         width = shutil.get_terminal_size().columns
         print(f"{_CLEAR}{text[: width - 1]}", end="", flush=True)
+        self._standing = True
 
 
 def _rate(rate: float) -> str:
