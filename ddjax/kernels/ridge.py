@@ -27,13 +27,30 @@ the arguments and results in float32.
 """
 
 import functools
-from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from ddjax.kernels._rows import as_matrix, check_rows
+from ddjax.kernels.factorization import (
+    cholesky,
+    factored,
+    inverse_diagonal,
+    log_determinant,
+    product,
+    trace_of_inverse,
+)
+from ddjax.kernels.statistics import (
+    SufficientStatistics,
+    add_statistics,
+    squared_loss_from_statistics,
+    streamed_statistics,
+    sufficient_statistics,
+    zero_statistics,
+)
 
 __all__ = [
     "CONVENTIONS",
@@ -60,13 +77,10 @@ __all__ = [
 
 Convention = Literal["absolute", "relative", "per_sample"]
 Side = Literal["auto", "sample", "feature"]
-Scalar = float | int | np.number | Float[Array, ""]
+Scalar = float | int | np.number | Float[Array | np.ndarray, ""]
 
 CONVENTIONS = ("absolute", "relative", "per_sample")
 _SIDES = ("auto", "sample", "feature")
-
-# Products that end in a factorisation must not be rounded to TF32 or bfloat16.
-_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class RidgeSolution(NamedTuple):
@@ -108,22 +122,6 @@ class KernelRidgeSolution(NamedTuple):
     border: Float[Array, " m"]
 
 
-class SufficientStatistics(NamedTuple):
-    """All that a squared loss over fixed features depends on.
-
-    Attributes:
-      gram: FᵀF.
-      cross: FᵀY.
-      targets_norm: ‖Y‖² (squared Frobenius norm).
-      count: the number of rows, or the sum of their weights.
-    """
-
-    gram: Float[Array, "p p"]
-    cross: Float[Array, "p *c"]
-    targets_norm: Float[Array, ""]
-    count: Float[Array, ""]
-
-
 # The door: what a user can get wrong.
 
 
@@ -134,20 +132,9 @@ def _check_ridge(ridge: Scalar, convention: str) -> None:
         raise ValueError(f"ridge is {ridge}, but must be finite and >= 0")
 
 
-def _check_rows(rows: Array, targets: Array, weights: Array | None, name: str) -> None:
-    for label, value in ((name, rows), ("targets", targets)):
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(f"{label} are {value.dtype}; floating numbers are needed")
-    if rows.ndim != 2 or rows.shape[0] < 1:
-        raise ValueError(f"{name} have shape {rows.shape}; at least one row is needed")
-    if targets.ndim < 1 or targets.shape[0] != rows.shape[0]:
-        raise ValueError(
-            f"{rows.shape[0]} rows of {name}, but targets of shape {targets.shape}"
-        )
-    if weights is not None and weights.shape != rows.shape[:1]:
-        raise ValueError(
-            f"{rows.shape[0]} rows of {name}, but weights of shape {weights.shape}"
-        )
+def _arrays(rows: Any, targets: Any, weights: Any) -> tuple[Array, Array, Array | None]:
+    weights = None if weights is None else jnp.asarray(weights)
+    return jnp.asarray(rows), jnp.asarray(targets), weights
 
 
 def _working_dtype(dtype: Any, factor_dtype: Any) -> Any:
@@ -189,138 +176,11 @@ def absolute_ridge(
       ValueError: an unknown convention, or a negative or non-finite number.
     """
     _check_ridge(ridge, convention)
-    strength = jnp.asarray(ridge).astype(trace.dtype)
+    strength = jnp.asarray(ridge, trace.dtype)
     if convention == "relative":
         trace = jax.lax.stop_gradient(trace) if detach_trace else trace
         return strength * trace / jnp.where(count > 0, count, jnp.ones_like(count))
     return strength * count if convention == "per_sample" else strength
-
-
-# Factorisation and solution.
-
-
-def _mean_diagonal(matrix: Array) -> Array:
-    mean = jnp.trace(matrix) / matrix.shape[0]
-    return jnp.where(mean > 0, mean, jnp.ones_like(mean))
-
-
-def _add_diagonal(matrix: Array, value: Array) -> Array:
-    return matrix + value * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-
-
-@jax.custom_jvp
-def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
-    """Factor of a symmetric positive definite matrix, with as little jitter as works.
-
-    The first try adds nothing. A try is accepted when the factor is finite and no pivot
-    is below eps times its diagonal entry (a smaller one is nothing but rounding).
-    Otherwise jitter times the mean diagonal is added, the jitter being 10 eps and then
-    ten times more at each try, to at most about 10. The derivatives of the factor take
-    no further factorisation; the jitter counts as a constant.
-
-    >>> import jax.numpy as jnp
-    >>> factor, jitter = cholesky(jnp.ones((2, 2)))  # singular
-    >>> float(jitter) > 0, bool(jnp.isfinite(factor).all())
-    (True, True)
-
-    Args:
-      matrix: symmetric and positive semi-definite up to rounding.
-
-    Returns:
-      The lower triangular factor and the jitter used, relative to the mean diagonal:
-      0 where none was needed, infinite where none helped (the factor is then NaN).
-    """
-    eps = float(jnp.finfo(matrix.dtype).eps)
-    tries = 2 + int(-np.log10(eps))
-    jitters = jnp.array([0.0] + [eps * 10.0**k for k in range(1, tries)], matrix.dtype)
-    scale = _mean_diagonal(matrix)
-    diagonal = jnp.diagonal(matrix)
-
-    def unfinished(state: tuple[Array, Array, Array]) -> Array:
-        attempt, _, good = state
-        return jnp.logical_and(jnp.logical_not(good), attempt < tries)
-
-    def attempt_one(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        attempt, _, _ = state
-        added = jitters[attempt] * scale
-        factor = jax.lax.linalg.cholesky(
-            _add_diagonal(matrix, added), symmetrize_input=False
-        )
-        pivots = jnp.square(jnp.diagonal(factor))
-        # Written so that a NaN is no success.
-        good = jnp.logical_and(
-            jnp.all(pivots >= eps * (diagonal + added)), jnp.isfinite(factor).all()
-        )
-        return attempt + 1, factor, good
-
-    start = (jnp.array(0), jnp.zeros_like(matrix), jnp.array(False))
-    attempts, factor, good = jax.lax.while_loop(unfinished, attempt_one, start)
-    jitter = jnp.where(good, jitters[attempts - 1], jnp.array(jnp.inf, matrix.dtype))
-    return factor, jitter
-
-
-def _half_lower(matrix: Array) -> Array:
-    """The lower triangle with half the diagonal."""
-    lower = jnp.tril(matrix)
-    return lower - 0.5 * jnp.diag(jnp.diagonal(matrix))
-
-
-@cholesky.defjvp
-def _cholesky_jvp(primals, tangents):
-    (matrix,), (tangent,) = primals, tangents
-    factor, jitter = cholesky(matrix)
-    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
-    tangent = 0.5 * (tangent + tangent.T)
-    tangent = _add_diagonal(tangent, added * jnp.trace(tangent) / tangent.shape[0])
-    # dL = L Phi(L⁻¹ dA L⁻ᵀ), Phi keeping the lower triangle and half the diagonal.
-    inner = jax.lax.linalg.triangular_solve(factor, tangent, left_side=True, lower=True)
-    inner = jax.lax.linalg.triangular_solve(
-        factor, inner, left_side=False, lower=True, transpose_a=True
-    )
-    return (factor, jitter), (
-        _product(factor, _half_lower(inner)),
-        jnp.zeros_like(jitter),
-    )
-
-
-def _cholesky_solve(factor: Array, right: Array) -> Array:
-    half = jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True)
-    return jax.lax.linalg.triangular_solve(
-        factor, half, left_side=True, lower=True, transpose_a=True
-    )
-
-
-class _Factored(NamedTuple):
-    factor: Array
-    jitter: Array
-    ridge: Array
-    solver: Callable[[Array], Array]
-
-
-def _factored(gram: Array, ridge: Array) -> _Factored:
-    """Factors the symmetrised gram + ridge I, and solves with it.
-
-    The derivatives of the solver go through the equation A x = b
-    (`custom_linear_solve`), not through the factor: they are two more triangular solves
-    of the same width.
-    """
-    gram = 0.5 * (gram + gram.T)
-    matrix = _add_diagonal(gram, ridge)
-    factor, jitter = cholesky(matrix)
-    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
-    ridge = ridge + jax.lax.stop_gradient(added) * _mean_diagonal(matrix)
-    matrix = _add_diagonal(gram, ridge)
-    fixed = jax.lax.stop_gradient(factor)
-
-    def solver(right: Array) -> Array:
-        return jax.lax.custom_linear_solve(
-            lambda x: _product(matrix, x),
-            right,
-            lambda _, b: _cholesky_solve(fixed, b),
-            symmetric=True,
-        )
-
-    return _Factored(factor, jitter, ridge, solver)
 
 
 def _root(weights: Array | None, like: Array) -> Array:
@@ -332,18 +192,14 @@ def _root(weights: Array | None, like: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(safe), jnp.zeros_like(safe)).astype(like.dtype)
 
 
-def _as_matrix(targets: Array, dtype: Any) -> Array:
-    return targets.reshape(targets.shape[0], -1).astype(dtype)
-
-
 def kernel_solve(
-    gram: Float[Array, "m m"],
-    targets: Float[Array, "m *c"],
+    gram: Float[Array | np.ndarray, "m m"],
+    targets: Float[Array | np.ndarray, "m *c"],
     *,
     ridge: Scalar,
     convention: Convention = "absolute",
     detach_trace: bool = False,
-    weights: Float[Array, " m"] | None = None,
+    weights: Float[Array | np.ndarray, " m"] | None = None,
     intercept: bool = False,
     factor_dtype: Any = None,
 ) -> KernelRidgeSolution:
@@ -384,42 +240,61 @@ def kernel_solve(
       ValueError: shapes that do not fit, an unknown convention, a bad ridge, or float64
         asked for without x64.
     """
-    _check_rows(gram, targets, weights, "gram")
+    gram, targets, weights = _arrays(gram, targets, weights)
+    check_rows(gram, targets, weights, "gram")
     if gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram has shape {gram.shape}, but must be square")
+    _check_ridge(ridge, convention)
     dtype = _working_dtype(gram.dtype, factor_dtype)
-    values, gram = _as_matrix(targets, dtype), gram.astype(dtype)
+    return _kernel_solve(
+        gram,
+        targets,
+        jnp.asarray(ridge, dtype),
+        weights,
+        convention=convention,
+        detach_trace=detach_trace,
+        intercept=intercept,
+        dtype=dtype,
+    )
+
+
+_STATIC = ("convention", "detach_trace", "intercept", "dtype", "side")
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC[:-1])
+def _kernel_solve(
+    gram, targets, ridge, weights, *, convention, detach_trace, intercept, dtype
+):
+    values, gram = as_matrix(targets, dtype), gram.astype(dtype)
     root = _root(weights, gram[:, 0])
-    diagonal = jnp.square(root) * jnp.diagonal(gram)
     strength = absolute_ridge(
         ridge,
         convention=convention,
-        trace=diagonal.sum(),
+        trace=jnp.dot(jnp.square(root), jnp.diagonal(gram)),
         count=jnp.square(root).sum(),
         detach_trace=detach_trace,
     )
     if weights is not None:
         gram = root[:, None] * gram * root[None, :]
-    factored = _factored(gram, strength)
+    found = factored(gram, strength)
     scaled = root[:, None] * values
     right = jnp.concatenate([scaled, root[:, None]], axis=1) if intercept else scaled
-    duals = factored.solver(right)
+    duals = found.solver(right)
     offset, border = jnp.zeros_like(values[0]), jnp.zeros_like(root)
     if intercept:
         duals, border = duals[:, :-1], duals[:, -1]
         total = jnp.dot(root, border)
         total = jnp.where(total > 0, total, jnp.ones_like(total))
-        offset = _product(border, scaled) / total
+        offset = product(border, scaled) / total
         duals = duals - border[:, None] * offset[None, :]
         border = border / jnp.sqrt(total)
+    coefficients = root[:, None] * duals
     return KernelRidgeSolution(
-        coefficients=(root[:, None] * duals)
-        .reshape(targets.shape)
-        .astype(targets.dtype),
-        factor=factored.factor,
-        jitter=factored.jitter,
+        coefficients=coefficients.reshape(targets.shape).astype(targets.dtype),
+        factor=found.factor,
+        jitter=found.jitter,
         intercept=offset.reshape(targets.shape[1:]).astype(targets.dtype),
-        ridge=factored.ridge,
+        ridge=found.ridge,
         root_weights=root,
         border=border,
     )
@@ -450,36 +325,10 @@ def predict(
 
 
 def _affine(rows: Array, weights: Array, intercept: Array) -> Array:
-    return _product(rows, weights) + intercept.reshape((1, *intercept.shape))
+    return product(rows, weights) + intercept.reshape((1, *intercept.shape))
 
 
 # What else comes from the factor.
-
-
-def log_determinant(factor: Float[Array, "m m"]) -> Float[Array, ""]:
-    """The log-determinant of A, 2 sum_i log L_ii.
-
-    Args:
-      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
-    """
-    return 2.0 * jnp.log(jnp.diagonal(factor)).sum()
-
-
-def _inverse_diagonal(factor: Array) -> Array:
-    identity = jnp.eye(factor.shape[0], dtype=factor.dtype)
-    inverse = jax.lax.linalg.triangular_solve(
-        factor, identity, left_side=True, lower=True
-    )
-    return jnp.square(inverse).sum(axis=0)
-
-
-def trace_of_inverse(factor: Float[Array, "m m"]) -> Float[Array, ""]:
-    """The trace of A⁻¹, ‖L⁻¹‖².
-
-    Args:
-      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
-    """
-    return _inverse_diagonal(factor).sum()
 
 
 def effective_dimension(solution: KernelRidgeSolution) -> Float[Array, ""]:
@@ -491,8 +340,8 @@ def effective_dimension(solution: KernelRidgeSolution) -> Float[Array, ""]:
     Args:
       solution: from `kernel_solve`.
     """
-    inverse_diagonal = _inverse_diagonal(solution.factor)
-    return (1.0 - solution.ridge * inverse_diagonal).sum()
+    of_inverse = inverse_diagonal(solution.factor)
+    return (1.0 - solution.ridge * of_inverse).sum()
 
 
 def leave_one_out(solution: KernelRidgeSolution) -> Float[Array, "m *c"]:
@@ -514,14 +363,14 @@ def leave_one_out(solution: KernelRidgeSolution) -> Float[Array, "m *c"]:
     Args:
       solution: from `kernel_solve`.
     """
-    inverse_diagonal = _inverse_diagonal(solution.factor)
-    remaining = inverse_diagonal - jnp.square(solution.border)
-    noise = 4.0 * float(jnp.finfo(remaining.dtype).eps) * inverse_diagonal
+    of_inverse = inverse_diagonal(solution.factor)
+    remaining = of_inverse - jnp.square(solution.border)
+    noise = 4.0 * float(jnp.finfo(remaining.dtype).eps) * of_inverse
     possible = jnp.logical_and(remaining > noise, solution.root_weights > 0)
     divisor = jnp.square(solution.root_weights) * remaining
     divisor = jnp.where(possible, divisor, jnp.ones_like(divisor))
     coefficients = solution.coefficients
-    values = _as_matrix(coefficients, divisor.dtype) / divisor[:, None]
+    values = as_matrix(coefficients, divisor.dtype) / divisor[:, None]
     values = jnp.where(possible[:, None], values, jnp.zeros_like(values))
     return values.reshape(coefficients.shape).astype(coefficients.dtype)
 
@@ -529,21 +378,15 @@ def leave_one_out(solution: KernelRidgeSolution) -> Float[Array, "m *c"]:
 # Features.
 
 
-def _centre(values: Array, mass: Array) -> tuple[Array, Array]:
-    """Subtracts the weighted mean of the rows; `mass` sums to one."""
-    mean = _product(mass, values)
-    return values - mean[None, :], mean
-
-
 def solve(
-    features: Float[Array, "m p"],
-    targets: Float[Array, "m *c"],
+    features: Float[Array | np.ndarray, "m p"],
+    targets: Float[Array | np.ndarray, "m *c"],
     *,
     ridge: Scalar,
     convention: Convention = "absolute",
     side: Side = "auto",
     detach_trace: bool = False,
-    weights: Float[Array, " m"] | None = None,
+    weights: Float[Array | np.ndarray, " m"] | None = None,
     intercept: bool = False,
     factor_dtype: Any = None,
 ) -> RidgeSolution:
@@ -585,11 +428,41 @@ def solve(
       ValueError: shapes that do not fit, an unknown convention or side, a bad ridge, or
         float64 asked for without x64.
     """
-    _check_rows(features, targets, weights, "features")
+    features, targets, weights = _arrays(features, targets, weights)
+    check_rows(features, targets, weights, "features")
     if side not in _SIDES:
         raise ValueError(f"side is {side!r}, not one of {_SIDES}")
+    _check_ridge(ridge, convention)
+    if side == "auto":
+        side = "sample" if features.shape[0] <= features.shape[1] else "feature"
     dtype = _working_dtype(features.dtype, factor_dtype)
-    rows, values = features.astype(dtype), _as_matrix(targets, dtype)
+    return _solve(
+        features,
+        targets,
+        jnp.asarray(ridge, dtype),
+        weights,
+        convention=convention,
+        detach_trace=detach_trace,
+        intercept=intercept,
+        dtype=dtype,
+        side=side,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _solve(
+    features,
+    targets,
+    ridge,
+    weights,
+    *,
+    convention,
+    detach_trace,
+    intercept,
+    dtype,
+    side,
+):
+    rows, values = features.astype(dtype), as_matrix(targets, dtype)
     root = _root(weights, rows[:, 0])
     mass = jnp.square(root)
     strength = absolute_ridge(
@@ -599,163 +472,26 @@ def solve(
         count=mass.sum(),
         detach_trace=detach_trace,
     )
-    offset = jnp.zeros_like(values[0])
-    mean = jnp.zeros_like(rows[0])
+    mean, offset = jnp.zeros_like(rows[0]), jnp.zeros_like(values[0])
     if intercept:
         mass = mass / jnp.where(mass.sum() > 0, mass.sum(), jnp.ones_like(mass[0]))
-        (rows, mean), (values, offset) = _centre(rows, mass), _centre(values, mass)
+        mean, offset = product(mass, rows), product(mass, values)
+        rows, values = rows - mean[None, :], values - offset[None, :]
     if weights is not None:
         rows, values = root[:, None] * rows, root[:, None] * values
-    if side == "sample" or (side == "auto" and rows.shape[0] <= rows.shape[1]):
-        factored = _factored(_product(rows, rows.T), strength)
-        solution = _product(rows.T, factored.solver(values))
+    if side == "sample":
+        found = factored(product(rows, rows.T), strength)
+        solution = product(rows.T, found.solver(values))
     else:
-        factored = _factored(_product(rows.T, rows), strength)
-        solution = factored.solver(_product(rows.T, values))
-    offset = offset - _product(mean, solution)
+        found = factored(product(rows.T, rows), strength)
+        solution = found.solver(product(rows.T, values))
+    offset = offset - product(mean, solution)
+    shape = features.shape[1:] + targets.shape[1:]
     return RidgeSolution(
-        weights=solution.reshape(rows.shape[1:] + targets.shape[1:]).astype(
-            targets.dtype
-        ),
+        weights=solution.reshape(shape).astype(targets.dtype),
         intercept=offset.reshape(targets.shape[1:]).astype(targets.dtype),
-        jitter=factored.jitter,
+        jitter=found.jitter,
     )
-
-
-# The squared loss through its sufficient statistics.
-
-
-def sufficient_statistics(
-    features: Float[Array, "n p"],
-    targets: Float[Array, "n *c"],
-    *,
-    weights: Float[Array, " n"] | None = None,
-) -> SufficientStatistics:
-    """FᵀF, FᵀY, ‖Y‖² and n, or the same with every row counted by its weight.
-
-    For an intercept, append a column of ones to the features.
-
-    >>> import jax.numpy as jnp
-    >>> float(sufficient_statistics(jnp.ones((3, 2)), jnp.ones((3, 1))).count)
-    3.0
-
-    Args:
-      features: (n, p).
-      targets: (n, c) or (n,).
-      weights: sample weights >= 0; weight 0 makes a row of padding.
-
-    Raises:
-      TypeError: arrays that are not floating.
-      ValueError: shapes that do not fit.
-    """
-    _check_rows(features, targets, weights, "features")
-    values = _as_matrix(targets, features.dtype)
-    mass = jnp.ones_like(features[:, 0]) if weights is None else weights
-    weighted = features if weights is None else mass[:, None] * features
-    return SufficientStatistics(
-        gram=_product(weighted.T, features),
-        cross=_product(weighted.T, values).reshape(
-            features.shape[1:] + targets.shape[1:]
-        ),
-        targets_norm=jnp.dot(mass, jnp.square(values).sum(axis=1)),
-        count=mass.sum(),
-    )
-
-
-def zero_statistics(
-    size: int, *, target_shape: tuple[int, ...] = (), dtype: Any = jnp.float32
-) -> SufficientStatistics:
-    """The statistics of no rows at all, to start a sum from.
-
-    Args:
-      size: number of features p.
-      target_shape: shape of one target: `()` or `(c,)`.
-      dtype: floating type.
-    """
-    return SufficientStatistics(
-        gram=jnp.zeros((size, size), dtype),
-        cross=jnp.zeros((size, *target_shape), dtype),
-        targets_norm=jnp.zeros((), dtype),
-        count=jnp.zeros((), dtype),
-    )
-
-
-def add_statistics(
-    left: SufficientStatistics, right: SufficientStatistics
-) -> SufficientStatistics:
-    """The statistics of the rows of both."""
-    return jax.tree.map(jnp.add, left, right)
-
-
-def streamed_statistics(
-    blocks: Iterable[tuple[Array | np.ndarray, Array | np.ndarray]],
-) -> SufficientStatistics:
-    """The statistics of rows that come block by block.
-
-    One block is held at a time. A block of another shape costs another compilation.
-
-    >>> import numpy as np
-    >>> rows, labels = np.ones((5, 2), np.float32), np.ones((5, 1), np.float32)
-    >>> blocks = ((rows[i : i + 2], labels[i : i + 2]) for i in range(0, 5, 2))
-    >>> print(streamed_statistics(blocks).cross[:, 0])
-    [5. 5.]
-
-    Args:
-      blocks: pairs of features (n_i, p) and targets (n_i, c) or (n_i,).
-
-    Raises:
-      ValueError: no block at all, or shapes that do not fit.
-    """
-    total = None
-    for features, targets in blocks:
-        features, targets = jnp.asarray(features), jnp.asarray(targets)
-        if total is None:
-            total = zero_statistics(
-                features.shape[1],
-                target_shape=targets.shape[1:],
-                dtype=features.dtype,
-            )
-        total = _accumulate(total, features, targets)
-    if total is None:
-        raise ValueError("blocks is empty: statistics need at least one block")
-    return total
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _accumulate(
-    total: SufficientStatistics, features: Array, targets: Array
-) -> SufficientStatistics:
-    return add_statistics(total, sufficient_statistics(features, targets))
-
-
-def squared_loss_from_statistics(
-    weights: Float[Array, "p *c"], statistics: SufficientStatistics
-) -> Float[Array, ""]:
-    r"""Half the summed squared error, at a cost that does not depend on n.
-
-    .. math::
-        \tfrac12 \lVert F W - Y \rVert^2 = \tfrac12 \left( \lVert Y \rVert^2
-        - 2 \langle W, F^\top Y \rangle + \langle W, F^\top F\, W \rangle \right).
-
-    Divide by `statistics.count` for the mean. The three terms cancel where the fit is
-    near perfect: the absolute error is about eps ‖Y‖², so that in float32 a loss below
-    1e-6 ‖Y‖² has no digits left.
-
-    Args:
-      weights: (p, c) or (p,).
-      statistics: of the features and targets.
-
-    Raises:
-      ValueError: weights that do not have the shape of `statistics.cross`.
-    """
-    if weights.shape != statistics.cross.shape:
-        raise ValueError(
-            f"weights have shape {weights.shape}, but the statistics are for "
-            f"{statistics.cross.shape}"
-        )
-    linear = jnp.sum(weights * statistics.cross)
-    quadratic = jnp.sum(weights * _product(statistics.gram, weights))
-    return 0.5 * (statistics.targets_norm - 2.0 * linear + quadratic)
 
 
 def solve_from_statistics(
@@ -781,7 +517,19 @@ def solve_from_statistics(
     Raises:
       ValueError: an unknown convention, a bad ridge, or float64 asked for without x64.
     """
+    _check_ridge(ridge, convention)
     dtype = _working_dtype(statistics.gram.dtype, factor_dtype)
+    return _solve_from_statistics(
+        statistics,
+        jnp.asarray(ridge, dtype),
+        convention=convention,
+        detach_trace=detach_trace,
+        dtype=dtype,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("convention", "detach_trace", "dtype"))
+def _solve_from_statistics(statistics, ridge, *, convention, detach_trace, dtype):
     gram, cross = statistics.gram.astype(dtype), statistics.cross
     strength = absolute_ridge(
         ridge,
@@ -790,10 +538,11 @@ def solve_from_statistics(
         count=statistics.count.astype(dtype),
         detach_trace=detach_trace,
     )
-    factored = _factored(gram, strength)
-    solution = factored.solver(_as_matrix(cross, dtype))
+    found = factored(gram, strength)
     return RidgeSolution(
-        weights=solution.reshape(cross.shape).astype(cross.dtype),
+        weights=found.solver(as_matrix(cross, dtype))
+        .reshape(cross.shape)
+        .astype(cross.dtype),
         intercept=jnp.zeros(cross.shape[1:], cross.dtype),
-        jitter=factored.jitter,
+        jitter=found.jitter,
     )

@@ -1,0 +1,30 @@
+"""Rows of features or of a Gram, with their targets and weights, at the door."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+__all__ = ["as_matrix", "check_rows"]
+
+
+def check_rows(rows: Any, targets: Any, weights: Any, name: str) -> None:
+    """Raises when the rows called `name`, targets and weights do not go together."""
+    for label, value in ((name, rows), ("targets", targets)):
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"{label} are {value.dtype}; floating numbers are needed")
+    if rows.ndim != 2 or rows.shape[0] < 1:
+        raise ValueError(f"{name} have shape {rows.shape}; at least one row is needed")
+    if targets.ndim < 1 or targets.shape[0] != rows.shape[0]:
+        raise ValueError(
+            f"{rows.shape[0]} rows of {name}, but targets of shape {targets.shape}"
+        )
+    if weights is not None and weights.shape != rows.shape[:1]:
+        raise ValueError(
+            f"{rows.shape[0]} rows of {name}, but weights of shape {weights.shape}"
+        )
+
+
+def as_matrix(targets: Array, dtype: Any) -> Array:
+    """Targets as (rows, columns)."""
+    return targets.reshape(targets.shape[0], -1).astype(dtype)

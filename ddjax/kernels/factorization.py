@@ -1,0 +1,195 @@
+"""The Cholesky factor of a symmetric positive definite matrix, and what it gives.
+
+A factorisation that fails, or whose smallest pivot is nothing but rounding, is tried
+again with a jitter added to the diagonal, which grows by decades and is returned.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+__all__ = [
+    "Factored",
+    "cholesky",
+    "factored",
+    "inverse_diagonal",
+    "log_determinant",
+    "product",
+    "trace_of_inverse",
+]
+
+# Products that end in a factorisation must not be rounded to TF32 or bfloat16.
+product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def _mean_diagonal(matrix: Array) -> Array:
+    mean = jnp.trace(matrix) / matrix.shape[0]
+    return jnp.where(mean > 0, mean, jnp.ones_like(mean))
+
+
+def _add_diagonal(matrix: Array, value: Array) -> Array:
+    return matrix + value * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+
+
+@jax.custom_jvp
+def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
+    """Factor of a symmetric positive definite matrix, with as little jitter as works.
+
+    The first try adds nothing. A try is accepted when the factor is finite and no pivot
+    is below eps times its diagonal entry (a smaller one is nothing but rounding).
+    Otherwise jitter times the mean diagonal is added, the jitter being 10 eps and then
+    ten times more at each try, to at most about 10. The derivatives of the factor take
+    no further factorisation; the jitter counts as a constant.
+
+    >>> import jax.numpy as jnp
+    >>> factor, jitter = cholesky(jnp.ones((2, 2)))  # singular
+    >>> float(jitter) > 0, bool(jnp.isfinite(factor).all())
+    (True, True)
+
+    Args:
+      matrix: symmetric and positive semi-definite up to rounding.
+
+    Returns:
+      The lower triangular factor and the jitter used, relative to the mean diagonal:
+      0 where none was needed, infinite where none helped (the factor is then NaN).
+    """
+    eps = float(jnp.finfo(matrix.dtype).eps)
+    tries = 2 + int(-np.log10(eps))
+    jitters = jnp.array([0.0] + [eps * 10.0**k for k in range(1, tries)], matrix.dtype)
+    scale = _mean_diagonal(matrix)
+    diagonal = jnp.diagonal(matrix)
+
+    def unfinished(state: tuple[Array, Array, Array]) -> Array:
+        attempt, _, good = state
+        return jnp.logical_and(jnp.logical_not(good), attempt < tries)
+
+    def attempt_one(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        attempt, _, _ = state
+        added = jitters[attempt] * scale
+        factor = jax.lax.linalg.cholesky(
+            _add_diagonal(matrix, added), symmetrize_input=False
+        )
+        pivots = jnp.square(jnp.diagonal(factor))
+        # Written so that a NaN is no success.
+        good = jnp.logical_and(
+            jnp.all(pivots >= eps * (diagonal + added)), jnp.isfinite(factor).all()
+        )
+        return attempt + 1, factor, good
+
+    start = (jnp.array(0), jnp.zeros_like(matrix), jnp.array(False))
+    attempts, factor, good = jax.lax.while_loop(unfinished, attempt_one, start)
+    jitter = jnp.where(good, jitters[attempts - 1], jnp.array(jnp.inf, matrix.dtype))
+    return factor, jitter
+
+
+def _half_lower(matrix: Array) -> Array:
+    """The lower triangle with half the diagonal."""
+    lower = jnp.tril(matrix)
+    return lower - 0.5 * jnp.diag(jnp.diagonal(matrix))
+
+
+@cholesky.defjvp
+def _cholesky_jvp(primals, tangents):
+    (matrix,), (tangent,) = primals, tangents
+    factor, jitter = cholesky(matrix)
+    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
+    tangent = 0.5 * (tangent + tangent.T)
+    tangent = _add_diagonal(tangent, added * jnp.trace(tangent) / tangent.shape[0])
+    # dL = L Phi(L⁻¹ dA L⁻ᵀ), Phi keeping the lower triangle and half the diagonal.
+    inner = jax.lax.linalg.triangular_solve(factor, tangent, left_side=True, lower=True)
+    inner = jax.lax.linalg.triangular_solve(
+        factor, inner, left_side=False, lower=True, transpose_a=True
+    )
+    return (factor, jitter), (
+        product(factor, _half_lower(inner)),
+        jnp.zeros_like(jitter),
+    )
+
+
+def _cholesky_solve(factor: Array, right: Array) -> Array:
+    half = jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True)
+    return jax.lax.linalg.triangular_solve(
+        factor, half, left_side=True, lower=True, transpose_a=True
+    )
+
+
+class Factored(NamedTuple):
+    """A factored matrix A = gram + ridge I.
+
+    Attributes:
+      factor: lower triangular with A = factor factorᵀ.
+      jitter: what had to be added, relative to the mean diagonal.
+      ridge: the strength, jitter included.
+      solver: right-hand sides (m, c) to A⁻¹ times them.
+    """
+
+    factor: Array
+    jitter: Array
+    ridge: Array
+    solver: Callable[[Array], Array]
+
+
+def factored(gram: Float[Array, "m m"], ridge: Float[Array, ""]) -> Factored:
+    """Factors the symmetrised gram + ridge I, and solves with it.
+
+    The derivatives of the solver go through the equation A x = b
+    (`custom_linear_solve`), not through the factor: they are two more triangular solves
+    of the same width.
+
+    Args:
+      gram: symmetric positive semi-definite up to rounding.
+      ridge: strength >= 0.
+    """
+    gram = 0.5 * (gram + gram.T)
+    matrix = _add_diagonal(gram, ridge)
+    factor, jitter = cholesky(matrix)
+    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
+    ridge = ridge + jax.lax.stop_gradient(added) * _mean_diagonal(matrix)
+    matrix = _add_diagonal(gram, ridge)
+    fixed = jax.lax.stop_gradient(factor)
+
+    def solver(right: Array) -> Array:
+        return jax.lax.custom_linear_solve(
+            lambda x: product(matrix, x),
+            right,
+            lambda _, b: _cholesky_solve(fixed, b),
+            symmetric=True,
+        )
+
+    return Factored(factor, jitter, ridge, solver)
+
+
+def log_determinant(factor: Float[Array, "m m"]) -> Float[Array, ""]:
+    """The log-determinant of A, 2 sum_i log L_ii.
+
+    Args:
+      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
+    """
+    return 2.0 * jnp.log(jnp.diagonal(factor)).sum()
+
+
+def inverse_diagonal(factor: Float[Array, "m m"]) -> Float[Array, " m"]:
+    """The diagonal of A⁻¹, the squared norms of the columns of L⁻¹.
+
+    Args:
+      factor: lower triangular L with A = L Lᵀ.
+    """
+    identity = jnp.eye(factor.shape[0], dtype=factor.dtype)
+    inverse = jax.lax.linalg.triangular_solve(
+        factor, identity, left_side=True, lower=True
+    )
+    return jnp.square(inverse).sum(axis=0)
+
+
+def trace_of_inverse(factor: Float[Array, "m m"]) -> Float[Array, ""]:
+    """The trace of A⁻¹, ‖L⁻¹‖².
+
+    Args:
+      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
+    """
+    return inverse_diagonal(factor).sum()

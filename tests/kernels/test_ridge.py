@@ -1,0 +1,761 @@
+"""Ridge regression: agreement with others, derivatives, edge cases, compilations."""
+
+import doctest
+import functools
+
+import chex
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import lineax
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
+
+from ddjax.kernels import factorization, ridge, statistics
+
+M, P, C = 7, 4, 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_quickly():
+    """Nearly all of the time here goes into compiling small programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(seed=0, m=M, p=P, c=C, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(m, p)).astype(dtype)
+    targets = rng.normal(size=(m, c)).astype(dtype)
+    weights = rng.uniform(0.2, 2.0, size=m).astype(dtype)
+    return jnp.asarray(features), jnp.asarray(targets), jnp.asarray(weights)
+
+
+def gram_of(features):
+    return features @ features.T + 0.5 * jnp.eye(len(features), dtype=features.dtype)
+
+
+def close(actual, expected, tolerance):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+# Agreement with other implementations.
+
+
+@pytest.mark.parametrize(
+    "shape, side, intercept, weighted",
+    [
+        ((9, 4), "auto", False, False),
+        ((4, 9), "auto", False, True),
+        ((9, 4), "sample", True, True),
+        ((4, 9), "feature", True, True),
+        ((1, 3), "sample", True, False),
+    ],
+)
+def test_solve_agrees_with_scikit_learn(x64, shape, side, intercept, weighted):
+    features, targets, weights = draw(m=shape[0], p=shape[1])
+    weights = weights if weighted else None
+    ours = ridge.solve(
+        features, targets, ridge=0.3, side=side, intercept=intercept, weights=weights
+    )
+    theirs = Ridge(alpha=0.3, fit_intercept=intercept, solver="cholesky")
+    theirs.fit(features, targets, sample_weight=weights)
+    close(ours.weights, theirs.coef_.T, 1e-10)
+    close(ours.intercept, theirs.intercept_, 1e-10)
+    close(ridge.predict(features, ours), theirs.predict(features), 1e-10)
+    assert ours.jitter == 0
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_kernel_solve_agrees_with_scikit_learn(dtype, tolerance):
+    with jax.enable_x64(dtype == np.float64):
+        features, targets, weights = draw(dtype=dtype)
+        gram = gram_of(features)
+        ours = ridge.kernel_solve(gram, targets, ridge=0.3, weights=weights)
+        theirs = KernelRidge(alpha=0.3, kernel="precomputed")
+        theirs.fit(np.asarray(gram, np.float64), targets, sample_weight=weights)
+        close(ours.coefficients, theirs.dual_coef_, tolerance)
+        assert ours.coefficients.dtype == dtype and ours.factor.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_kernel_solve_agrees_with_general_solvers(dtype, tolerance):
+    with jax.enable_x64(dtype == np.float64):
+        features, targets, _ = draw(dtype=dtype)
+        gram = gram_of(features)
+        matrix = gram + dtype(0.3) * jnp.eye(M, dtype=dtype)
+        ours = ridge.kernel_solve(gram, targets, ridge=0.3).coefficients
+        operator = lineax.MatrixLinearOperator(matrix, lineax.positive_semidefinite_tag)
+        by_lineax = jax.vmap(
+            lambda column: lineax.linear_solve(operator, column).value, 1, 1
+        )(targets)
+        close(ours, scipy.linalg.solve(matrix, targets, assume_a="pos"), tolerance)
+        close(ours, jnp.linalg.solve(matrix, targets), tolerance)
+        close(ours, by_lineax, tolerance)
+
+
+def test_the_kernel_intercept_is_that_of_the_features(x64):
+    features, targets, weights = draw()
+    settings_ = {"ridge": 0.3, "weights": weights, "intercept": True}
+    linear = ridge.solve(features, targets, **settings_)
+    kernel = ridge.kernel_solve(features @ features.T, targets, **settings_)
+    close(kernel.intercept, linear.intercept, 1e-12)
+    close(features.T @ kernel.coefficients, linear.weights, 1e-12)
+    close(
+        ridge.kernel_predict(features @ features.T, kernel),
+        ridge.predict(features, linear),
+        1e-12,
+    )
+
+
+@pytest.mark.parametrize(
+    "side, convention", [("sample", "relative"), ("feature", "per_sample")]
+)
+def test_conventions(x64, side, convention):
+    features, targets, _ = draw()
+    gram = features @ features.T
+    strength = 0.3 * (jnp.trace(gram) / M if convention == "relative" else M)
+    named = ridge.solve(features, targets, ridge=0.3, convention=convention, side=side)
+    absolute = ridge.solve(features, targets, ridge=strength)
+    close(named.weights, absolute.weights, 1e-12)
+    kernel = ridge.kernel_solve(gram, targets, ridge=0.3, convention=convention)
+    close(kernel.ridge, strength, 1e-12)
+    close(features.T @ kernel.coefficients, absolute.weights, 1e-12)
+
+
+@pytest.mark.parametrize(
+    "convention, intercept", [("relative", True), ("per_sample", False)]
+)
+def test_weights_count_rows(x64, convention, intercept):
+    features, targets, _ = draw()
+    counts = np.array([0, 1, 2, 3, 1, 0, 2])
+    repeated = np.repeat(np.arange(M), counts)
+    settings_ = {"ridge": 0.3, "convention": convention, "intercept": intercept}
+    for side in ("sample", "feature"):
+        weighted = ridge.solve(
+            features,
+            targets,
+            weights=jnp.asarray(counts, float),
+            side=side,
+            **settings_,
+        )
+        plain = ridge.solve(features[repeated], targets[repeated], **settings_)
+        close(weighted.weights, plain.weights, 1e-11)
+        close(weighted.intercept, plain.intercept, 1e-11)
+    kernel = ridge.kernel_solve(
+        features @ features.T, targets, weights=jnp.asarray(counts, float), **settings_
+    )
+    close(features.T @ kernel.coefficients, plain.weights, 1e-11)
+    close(kernel.intercept, plain.intercept, 1e-11)
+
+
+def test_scalar_targets_keep_their_shape(x64):
+    features, targets, _ = draw()
+    both = ridge.solve(features, targets, ridge=0.3, intercept=True)
+    one = ridge.solve(features, targets[:, 0], ridge=0.3, intercept=True)
+    assert one.weights.shape == (P,) and one.intercept.shape == ()
+    close(one.weights, both.weights[:, 0], 1e-13)
+    kernel = ridge.kernel_solve(gram_of(features), targets[:, 0], ridge=0.3)
+    assert kernel.coefficients.shape == (M,)
+    assert ridge.kernel_predict(gram_of(features), kernel).shape == (M,)
+
+
+# Derivatives.
+
+
+def check_gradients(function, arguments, tolerance=1e-6):
+    """Compares with central differences along random directions, for each argument."""
+    rng = np.random.default_rng(0)
+    weights = [
+        rng.normal(size=out.shape) for out in jax.eval_shape(function, *arguments)
+    ]
+
+    @jax.jit
+    def projected(*arguments):
+        outputs = function(*arguments)
+        return sum(jnp.sum(w * out) for w, out in zip(weights, outputs, strict=True))
+
+    gradients = jax.jit(jax.grad(projected, range(len(arguments))))(*arguments)
+    for i, gradient in enumerate(gradients):
+        direction = rng.normal(size=gradient.shape)
+
+        def along(step, i=i, direction=direction):
+            moved = list(arguments)
+            moved[i] = moved[i] + step * direction
+            return projected(*moved)
+
+        difference = (along(1e-5) - along(-1e-5)) / 2e-5
+        np.testing.assert_allclose(np.sum(gradient * direction), difference, tolerance)
+
+
+@pytest.mark.parametrize(
+    "convention, intercept", [("relative", True), ("per_sample", False)]
+)
+def test_kernel_derivatives_agree_with_finite_differences(x64, convention, intercept):
+    features, targets, weights = draw()
+
+    def everything(gram, targets, strength, weights):
+        solution = ridge.kernel_solve(
+            gram,
+            targets,
+            ridge=strength,
+            weights=weights,
+            convention=convention,
+            intercept=intercept,
+        )
+        return (
+            solution.coefficients,
+            solution.intercept,
+            ridge.log_determinant(solution.factor),
+            ridge.trace_of_inverse(solution.factor),
+            ridge.leave_one_out(solution),
+            ridge.effective_dimension(solution),
+        )
+
+    arguments = (gram_of(features), targets, jnp.array(0.3), weights)
+    check_gradients(everything, arguments)
+
+
+@pytest.mark.parametrize("side, intercept", [("sample", True), ("feature", False)])
+def test_feature_derivatives_agree_with_finite_differences(x64, side, intercept):
+    features, targets, weights = draw()
+
+    def fit(features, targets, strength, weights):
+        return ridge.solve(
+            features,
+            targets,
+            ridge=strength,
+            weights=weights,
+            convention="relative",
+            side=side,
+            intercept=intercept,
+        )[:2]
+
+    arguments = (features, targets, jnp.array(0.3), weights)
+    check_gradients(fit, arguments)
+
+
+def test_second_derivatives_agree_with_finite_differences(x64):
+    features, targets, _ = draw(m=3)
+
+    def loss(gram, strength):
+        solution = ridge.kernel_solve(gram, targets, ridge=strength)
+        return jnp.sum(solution.coefficients**2) + solution.factor.sum()
+
+    arguments = (gram_of(features), jnp.array(0.3))
+    check_gradients(jax.grad(loss, (0, 1)), arguments)
+
+
+def test_forward_mode_agrees_with_reverse_mode(x64):
+    features, targets, _ = draw()
+    tangents = draw(1)[:2]
+
+    def fit(features, targets):
+        gram = features @ features.T
+        solution = ridge.kernel_solve(gram, targets, ridge=0.3, intercept=True)
+        return jnp.sum(solution.coefficients**2) + solution.factor.sum()
+
+    forward = jax.jit(lambda x, t: jax.jvp(fit, x, t)[1])((features, targets), tangents)
+    reverse = jax.jit(jax.grad(fit, (0, 1)))(features, targets)
+    close(forward, sum(map(jnp.vdot, reverse, tangents)), 1e-12)
+
+
+def test_a_jittered_solution_is_differentiated_as_solved(x64):
+    targets = draw(m=2)[1]
+
+    def fit(gram):
+        solution = ridge.kernel_solve(gram, targets, ridge=0.0)
+        return solution.coefficients, solution.factor
+
+    indefinite = jnp.array([[1.0, 1.1], [1.1, 1.0]])
+    assert ridge.kernel_solve(indefinite, targets, ridge=0.0).jitter > 0.1
+    check_gradients(fit, (indefinite,))
+
+
+@pytest.mark.parametrize("detach_trace", [False, True])
+def test_detached_trace(x64, detach_trace):
+    features, targets, _ = draw()
+    options = {"ridge": 0.3, "convention": "relative", "detach_trace": detach_trace}
+
+    def named(features):
+        statistics = ridge.sufficient_statistics(features, targets)
+        kernel = ridge.kernel_solve(features @ features.T, targets, **options)
+        return (
+            features.T @ kernel.coefficients,
+            ridge.solve(features, targets, **options).weights,
+            ridge.solve_from_statistics(statistics, **options).weights,
+        )
+
+    def spelled_out(features):
+        trace = jnp.sum(features**2)
+        trace = jax.lax.stop_gradient(trace) if detach_trace else trace
+        strength = 0.3 * trace / M
+        return (ridge.solve(features, targets, ridge=strength).weights,) * 3
+
+    def derivatives(function):
+        tangent = jnp.ones_like(features)
+        return jax.jit(lambda x: jax.jvp(function, (x,), (tangent,))[1])(features)
+
+    for found, wanted in zip(derivatives(named), derivatives(spelled_out), strict=True):
+        close(found, wanted, 1e-12)
+
+
+def primitives(jaxpr):
+    """All equations of a jaxpr, those of inner jaxprs included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jex.jaxprs_in_params(equation.params):
+            yield from primitives(inner)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_one_cholesky_serves_the_value_and_the_gradient(intercept):
+    features, targets, weights = draw(m=64, dtype=np.float32)
+
+    def loss(gram, targets, strength, weights):
+        solution = ridge.kernel_solve(
+            gram,
+            targets,
+            ridge=strength,
+            weights=weights,
+            convention="relative",
+            intercept=intercept,
+        )
+        return jnp.sum(solution.coefficients**2) + jnp.sum(solution.intercept)
+
+    arguments = (gram_of(features), targets, jnp.array(0.3), weights)
+    function = jax.value_and_grad(loss, argnums=(0, 1, 2, 3))
+    compiled = jax.jit(function).lower(*arguments).compile().as_text()
+    assert compiled.count("potrf") + compiled.count(" cholesky(") == 1
+    jaxpr = jax.make_jaxpr(function)(*arguments)
+    names = [equation.primitive.name for equation in primitives(jaxpr.jaxpr)]
+    assert names.count("cholesky") == 1
+    # The backward pass takes triangular solves as narrow as the forward pass: the
+    # derivative of the factor itself is never formed.
+    widths = {
+        equation.invars[1].aval.shape[-1]
+        for equation in primitives(jaxpr.jaxpr)
+        if equation.primitive.name == "triangular_solve"
+    }
+    assert widths == {C + intercept}
+
+
+# Edge cases: finite everywhere, backward stable, and the jitter told.
+
+# Shape, intercept and dtype, few of each: every combination is a compilation.
+CASES = [
+    ((1, 1, 1), False, np.float32),
+    ((1, 5, 2), True, np.float64),
+    ((3, 8, 2), False, np.float64),
+    ((3, 8, 2), True, np.float32),
+    ((5, 3, 1), False, np.float32),
+    ((5, 3, 1), True, np.float64),
+]
+
+
+@functools.partial(jax.jit, static_argnames="intercept")
+def fit_and_differentiate(features, targets, strength, *, intercept):
+    def loss(features, targets, strength):
+        gram = features @ features.T
+        kernel = ridge.kernel_solve(gram, targets, ridge=strength, intercept=intercept)
+        linear = ridge.solve(features, targets, ridge=strength, intercept=intercept)
+        value = sum(jnp.sum(jnp.tanh(part)) for part in (*linear[:2], *kernel[:2]))
+        extras = (
+            ridge.leave_one_out(kernel),
+            ridge.log_determinant(kernel.factor),
+            ridge.trace_of_inverse(kernel.factor),
+            ridge.effective_dimension(kernel),
+        )
+        return value, (kernel, linear, gram, extras)
+
+    return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(
+        features, targets, strength
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    case=st.sampled_from(CASES),
+    seed=st.integers(0, 99),
+    log_ridge=st.floats(-12, 6),
+    norm=st.sampled_from([1e-3, 1.0, 1e4]),
+    kind=st.sampled_from(["plain", "repeated", "one zero", "all zero", "opposite"]),
+)
+@example(CASES[0], 0, -12.0, 1e4, "plain")
+@example(CASES[4], 0, -12.0, 1e4, "repeated")
+@example(CASES[5], 0, -12.0, 1.0, "all zero")
+@example(CASES[3], 0, -12.0, 1e4, "opposite")
+@example(CASES[2], 0, 6.0, 1e-3, "one zero")
+def test_finite_and_backward_stable(case, seed, log_ridge, norm, kind):
+    (m, p, c), intercept, dtype = case
+    with jax.enable_x64(dtype == np.float64):
+        features, targets, _ = draw(seed, m, p, c, dtype)
+        features = dtype(norm) * np.asarray(features)
+        features = {
+            "plain": features,
+            "repeated": np.tile(features[:1], (m, 1)),
+            "one zero": np.where(np.arange(m)[:, None] == 0, 0, features),
+            "all zero": np.zeros_like(features),
+            "opposite": (-1) ** np.arange(m)[:, None] * features[:1],
+        }[kind].astype(dtype)
+        strength = dtype(10.0**log_ridge)
+        (_, aux), gradients = jax.device_get(
+            fit_and_differentiate(features, targets, strength, intercept=intercept)
+        )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((aux, gradients)))
+    kernel, linear, gram, _ = aux
+    eps = np.finfo(dtype).eps
+    assert 0 <= kernel.jitter <= 1e3 * m * eps
+    # In float64 from here on: the equations that were solved.
+    rows, values = np.float64(features), np.float64(targets)
+    gram = np.float64(gram)
+    matrix = (gram + gram.T) / 2 + float(kernel.ridge) * np.eye(m)
+    right = values - np.float64(kernel.intercept)[None]
+    scale = np.linalg.norm(matrix) * np.linalg.norm(kernel.coefficients)
+    scale += np.linalg.norm(values) + np.linalg.norm(kernel.intercept)
+    error = np.linalg.norm(matrix @ np.float64(kernel.coefficients) - right)
+    assert error <= 30 * m * eps * scale
+    if not intercept and linear.jitter == 0:
+        weights = np.float64(linear.weights)
+        normal = rows.T @ rows + float(strength) * np.eye(p)
+        scale = np.linalg.norm(normal) * np.linalg.norm(weights)
+        # On the sample side W = Fᵀα inherits the error of α.
+        duals = np.linalg.norm(kernel.coefficients) if m <= p else 0.0
+        scale += np.linalg.norm(rows) * np.linalg.norm(values)
+        scale += np.linalg.norm(rows) ** 3 * duals
+        error = np.linalg.norm(normal @ weights - rows.T @ values)
+        assert error <= 100 * max(m, p) * eps * scale
+
+
+@pytest.mark.parametrize("strength", [1e-12, 1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("dtype, digits", [(np.float32, 1e-7), (np.float64, 1e-16)])
+def test_error_is_eps_times_the_condition_number(strength, dtype, digits):
+    with jax.enable_x64(dtype == np.float64):
+        features, targets, _ = draw(m=20, p=30, dtype=dtype)
+        ours = ridge.kernel_solve(features @ features.T, targets, ridge=strength)
+        left, values, _ = np.linalg.svd(np.float64(features))
+        spectrum = values[:20] ** 2 + float(dtype(strength))
+        exact = left / spectrum @ (left.T @ np.float64(targets))
+        error = np.linalg.norm(np.float64(ours.coefficients) - exact)
+        error /= np.linalg.norm(exact)
+    assert error < 20 * digits * spectrum.max() / spectrum.min()
+
+
+def test_a_singular_gram_without_ridge_gets_jitter_and_stays_finite():
+    for m in (2, 100):
+        gram = np.ones((m, m), np.float32)
+        solution = ridge.kernel_solve(gram, np.ones((m, 1), np.float32), ridge=0.0)
+        assert 0 < solution.jitter <= 1e-5 * m
+        close(gram @ np.asarray(solution.coefficients), 1.0, 1e-3)
+
+
+def test_an_indefinite_matrix_gets_as_much_jitter_as_it_needs():
+    factor, jitter = ridge.cholesky(jnp.array([[1.0, 1.1], [1.1, 1.0]]))
+    assert jnp.isfinite(factor).all()
+    assert 0.1 < jitter < 1.3
+    close(factor @ factor.T, jnp.array([[1 + jitter, 1.1], [1.1, 1 + jitter]]), 1e-5)
+
+
+def test_no_silent_nan():
+    gram = jnp.eye(3).at[0, 0].set(jnp.nan)
+    solution = jax.jit(functools.partial(ridge.kernel_solve, ridge=0.1))(
+        gram, jnp.ones((3, 1))
+    )
+    assert jnp.isinf(solution.jitter)
+    assert jnp.isnan(solution.coefficients).all()
+
+
+def test_the_gram_is_symmetrised(x64):
+    features, targets, _ = draw()
+    gram = gram_of(features)
+    skew = jnp.triu(jnp.ones_like(gram), 1)
+    skewed = ridge.kernel_solve(gram + 0.1 * (skew - skew.T), targets, ridge=0.3)
+    straight = ridge.kernel_solve(gram, targets, ridge=0.3)
+    close(skewed.coefficients, straight.coefficients, 1e-12)
+
+
+def test_gradient_at_a_zero_weight_is_finite(x64):
+    features, targets, weights = draw()
+
+    def loss(weights):
+        return ridge.solve(features, targets, ridge=0.3, weights=weights).weights.sum()
+
+    assert jnp.isfinite(jax.grad(loss)(weights.at[0].set(0.0))).all()
+
+
+# float64 factorisation.
+
+
+def test_float64_factorisation_of_float32_arrays(x64):
+    rng = np.random.default_rng(0)
+    # Exactly representable products, so that only the factorisation rounds.
+    features = rng.integers(-3, 4, size=(30, 40)).astype(np.float32)
+    features[15:] = features[:15]
+    targets = rng.normal(size=(30, 2)).astype(np.float32)
+    gram = np.float64(features) @ np.float64(features).T
+    exact = np.linalg.solve(gram + 1e-4 * np.eye(30), np.float64(targets))
+    gram = jnp.asarray(gram, jnp.float32)
+
+    def error(**options):
+        found = ridge.kernel_solve(gram, jnp.asarray(targets), ridge=1e-4, **options)
+        assert found.coefficients.dtype == jnp.float32
+        found = np.float64(found.coefficients)
+        return np.linalg.norm(found - exact) / np.linalg.norm(exact)
+
+    assert error(factor_dtype=jnp.float64) < 1e-6 < 1e-3 < error()
+    weights = ridge.solve(
+        jnp.asarray(features),
+        jnp.asarray(targets),
+        ridge=1e-4,
+        factor_dtype=jnp.float64,
+    ).weights
+    assert weights.dtype == jnp.float32
+    close(weights, features.T @ exact, 1e-4)
+
+
+def test_float64_factorisation_needs_x64():
+    if jax.config.read("jax_enable_x64"):
+        pytest.skip("64-bit numbers are enabled")
+    with pytest.raises(ValueError, match="JAX_ENABLE_X64"):
+        ridge.solve(jnp.eye(2), jnp.ones(2), ridge=1.0, factor_dtype=jnp.float64)
+
+
+def test_gradients_through_the_float64_factorisation(x64):
+    features, targets, _ = draw(dtype=np.float32)
+
+    def loss(gram, dtype):
+        solution = ridge.kernel_solve(gram, targets, ridge=0.3, factor_dtype=dtype)
+        return jnp.sum(solution.coefficients**2)
+
+    gram = gram_of(features)
+    mixed = jax.grad(loss)(gram, jnp.float64)
+    assert mixed.dtype == jnp.float32
+    close(mixed, jax.grad(loss)(gram, None), 1e-4)
+
+
+# What else comes from the factor.
+
+
+@pytest.mark.parametrize("weighted, intercept", [(False, False), (True, True)])
+def test_leave_one_out_is_refitting(x64, weighted, intercept):
+    features, targets, weights = draw()
+    weights = weights if weighted else None
+    gram = gram_of(features)
+    fit = functools.partial(ridge.kernel_solve, ridge=0.3, intercept=intercept)
+    found = ridge.leave_one_out(fit(gram, targets, weights=weights))
+    for i in range(M):
+        rest = np.delete(np.arange(M), i)
+        solution = fit(
+            gram[np.ix_(rest, rest)],
+            targets[rest],
+            weights=None if weights is None else weights[rest],
+        )
+        prediction = ridge.kernel_predict(gram[i : i + 1, rest], solution)
+        close(found[i], targets[i] - prediction[0], 1e-11)
+
+
+def test_what_cannot_be_left_out_gets_zero(x64):
+    one = ridge.kernel_solve(
+        jnp.ones((1, 1)), jnp.array([3.0]), ridge=0.3, intercept=True
+    )
+    close(ridge.leave_one_out(one), [0.0], 1e-14)
+    close(one.intercept, 3.0, 1e-14)
+    features, targets, weights = draw()
+    solution = ridge.kernel_solve(
+        gram_of(features), targets, ridge=0.3, weights=weights.at[2].set(0.0)
+    )
+    assert not ridge.leave_one_out(solution)[2].any()
+
+
+def test_determinant_trace_and_effective_dimension(x64):
+    features, targets, _ = draw()
+    gram = gram_of(features)
+    solution = ridge.kernel_solve(gram, targets, ridge=0.3)
+    matrix = np.asarray(gram) + 0.3 * np.eye(M)
+    inverse = np.linalg.inv(matrix)
+    close(ridge.log_determinant(solution.factor), np.linalg.slogdet(matrix)[1], 1e-12)
+    close(ridge.trace_of_inverse(solution.factor), np.trace(inverse), 1e-12)
+    close(ridge.effective_dimension(solution), np.trace(gram @ inverse), 1e-12)
+    close(solution.factor @ solution.factor.T, matrix, 1e-12)
+
+
+# Sufficient statistics.
+
+
+def test_squared_loss_from_statistics(x64):
+    features, targets, weights = draw()
+    statistics = ridge.sufficient_statistics(features, targets)
+    model = draw(1, P, 1, C)[1]
+    loss = ridge.squared_loss_from_statistics(model, statistics)
+    close(loss, 0.5 * jnp.sum((features @ model - targets) ** 2), 1e-12)
+    close(
+        jax.grad(ridge.squared_loss_from_statistics)(model, statistics),
+        features.T @ (features @ model - targets),
+        1e-12,
+    )
+    assert statistics.count == M
+    weighted = ridge.sufficient_statistics(features, targets, weights=weights)
+    close(
+        ridge.squared_loss_from_statistics(model, weighted),
+        0.5 * jnp.sum(weights[:, None] * (features @ model - targets) ** 2),
+        1e-12,
+    )
+    close(weighted.count, weights.sum(), 1e-14)
+
+
+@pytest.mark.parametrize("convention", ridge.CONVENTIONS)
+def test_solution_from_statistics(x64, convention):
+    features, targets, _ = draw()
+    for values in (targets, targets[:, 0]):
+        found = ridge.solve_from_statistics(
+            ridge.sufficient_statistics(features, values),
+            ridge=0.3,
+            convention=convention,
+        )
+        direct = ridge.solve(features, values, ridge=0.3, convention=convention)
+        close(found.weights, direct.weights, 1e-12)
+        close(found.intercept, direct.intercept, 0)
+
+
+def test_streamed_statistics(x64):
+    features, targets, _ = draw(m=11)
+    streamed = ridge.streamed_statistics(
+        (features[i : i + 4], targets[i : i + 4]) for i in range(0, 11, 4)
+    )
+    whole = ridge.sufficient_statistics(features, targets)
+    jax.tree.map(functools.partial(close, tolerance=1e-12), streamed, whole)
+
+    def add(total, rows):
+        return ridge.add_statistics(total, ridge.sufficient_statistics(*rows)), None
+
+    blocks = (features[:10].reshape(5, 2, P), targets[:10].reshape(5, 2, C))
+    scanned, _ = jax.lax.scan(
+        add, ridge.zero_statistics(P, target_shape=(C,), dtype=jnp.float64), blocks
+    )
+    whole = ridge.sufficient_statistics(features[:10], targets[:10])
+    jax.tree.map(functools.partial(close, tolerance=1e-12), scanned, whole)
+    with pytest.raises(ValueError, match="empty"):
+        ridge.streamed_statistics([])
+
+
+# Compilation.
+
+
+def test_vmap_is_a_loop(x64):
+    features, targets, weights = draw()
+    pool = jnp.stack([features, 2 * features, jnp.zeros_like(features)])
+    strengths = jnp.array([0.1, 1e-12, 0.3])
+
+    def fit(features, strength):
+        gram = features @ features.T
+        kernel = ridge.kernel_solve(
+            gram, targets, ridge=strength, weights=weights, intercept=True
+        )
+        return ridge.solve(features, targets, ridge=strength), kernel
+
+    together = jax.vmap(fit)(pool, strengths)
+    for i in range(3):
+        alone = fit(pool[i], strengths[i])
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(
+                a[i], b, rtol=1e-6, atol=1e-6 * (1e-30 + np.abs(b).max())
+            ),
+            together,
+            alone,
+        )
+
+    def loss(features, strength):
+        return jnp.sum(ridge.solve(features, targets, ridge=strength).weights ** 2)
+
+    together = jax.vmap(jax.grad(loss))(pool, strengths)
+    for i in (0, 2):
+        close(together[i], jax.grad(loss)(pool[i], strengths[i]), 1e-9)
+
+
+def test_one_compilation_for_all_values():
+    features, targets, _ = draw(dtype=np.float32)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def step(features, targets, strength):
+        def loss(features):
+            return ridge.solve(features, targets, ridge=strength).weights.sum()
+
+        return jax.value_and_grad(loss)(features)
+
+    for scale in (1.0, 1e4, 0.0):
+        for strength in (1e-12, 1.0, 1e6):
+            value, gradient = step(scale * features, targets, jnp.float32(strength))
+            assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+
+
+# The door.
+
+
+def unchecked(function):
+    """What a user without a type checker calls."""
+    return getattr(function, "__wrapped__", function)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"convention": "mean"}, "'mean'.*absolute.*relative.*per_sample"),
+        ({"side": "left"}, "'left'.*auto.*sample.*feature"),
+        ({"ridge": -1.0}, "-1.0"),
+        ({"ridge": float("nan")}, "nan"),
+        ({"ridge": float("inf")}, "inf"),
+    ],
+)
+def test_wrong_options(change, message):
+    with pytest.raises(ValueError, match=message):
+        unchecked(ridge.solve)(
+            jnp.ones((3, 2)), jnp.ones((3, 1)), **{"ridge": 1.0, **change}
+        )
+
+
+@pytest.mark.parametrize(
+    "features, targets, weights, error, message",
+    [
+        ((3, 2), (4, 1), None, ValueError, "3 rows.*targets of shape \\(4, 1\\)"),
+        ((3, 2), (3, 1), (2,), ValueError, "weights of shape \\(2,\\)"),
+        ((0, 2), (0, 1), None, ValueError, "at least one row"),
+        ((3,), (3,), None, ValueError, "at least one row"),
+    ],
+)
+def test_wrong_shapes(features, targets, weights, error, message):
+    weights = None if weights is None else jnp.ones(weights)
+    with pytest.raises(error, match=message):
+        unchecked(ridge.solve)(
+            jnp.ones(features), jnp.ones(targets), ridge=1.0, weights=weights
+        )
+
+
+def test_wrong_kernels_and_types():
+    kernel_solve = unchecked(ridge.kernel_solve)
+    with pytest.raises(ValueError, match="square"):
+        kernel_solve(jnp.ones((3, 2)), jnp.ones((3, 1)), ridge=1.0)
+    with pytest.raises(TypeError, match="int32"):
+        kernel_solve(jnp.eye(3), jnp.ones((3, 1), jnp.int32), ridge=1.0)
+    with pytest.raises(ValueError, match="\\(2,\\).*\\(2, 1\\)"):
+        ridge.squared_loss_from_statistics(
+            jnp.ones(2), ridge.sufficient_statistics(jnp.ones((3, 2)), jnp.ones((3, 1)))
+        )
+
+
+def test_examples_in_the_docstrings():
+    for module in (ridge, factorization, statistics):
+        failed, attempted = doctest.testmod(module)
+        assert attempted > 0 and failed == 0
