@@ -90,6 +90,7 @@ def dgkip(
     learning_rate: float = 1e-2,
     targets_learning_rate: float | None = None,
     decay_steps: int | None = None,
+    warmup_steps: int = 0,
     solver_tolerance: float = 1e-4,
     solver_iterations: int = 500,
     block: int = 256,
@@ -97,11 +98,11 @@ def dgkip(
     r"""Builds DGKIP as a `Method`.
 
     Args:
-      loss: a name in `ddjax.kernels.losses.LOSSES`. Where the loss is flat (squared
-        hinges beyond the margin) the samples get no gradient: start from noise. Margin
-        losses (`logistic`, `hinge`,
+      loss: a name in `ddjax.kernels.losses.LOSSES`. Margin losses (`logistic`, `hinge`,
         `smoothed_hinge`, `squared_hinge`) treat two classes as one problem and more as
-        one-vs-rest; `softmax` and `multiclass_hinge` treat any number jointly.
+        one-vs-rest; `softmax` and `multiclass_hinge` treat any number jointly. Where a
+        loss is flat (squared hinges beyond the margin) samples get no gradient: start
+        from noise.
       loss_settings: the loss's own parameters.
       per_class: samples a class (IPC).
       features: what the convex model sees inputs through, see
@@ -122,6 +123,7 @@ def dgkip(
       learning_rate: likewise; the paper's is 1e-2, constant.
       targets_learning_rate: likewise.
       decay_steps: likewise.
+      warmup_steps: likewise.
       solver_tolerance: relative duality gap at which the real problem is left.
       solver_iterations: at most so many iterations for it.
       block: real inputs a block while their features are computed.
@@ -160,6 +162,7 @@ def dgkip(
         learn_targets=learn_targets,
         targets_learning_rate=targets_learning_rate,
         decay_steps=decay_steps,
+        warmup_steps=warmup_steps,
         project_targets=_project_rows if convex.kind == "multiclass" else None,
     )
 

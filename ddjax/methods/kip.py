@@ -43,6 +43,7 @@ def kip(
     learning_rate: float = 4e-2,
     targets_learning_rate: float | None = None,
     decay_steps: int | None = None,
+    warmup_steps: int = 0,
 ) -> Method:
     """Builds KIP as a `Method`.
 
@@ -60,6 +61,7 @@ def kip(
       learning_rate: likewise.
       targets_learning_rate: likewise.
       decay_steps: likewise.
+      warmup_steps: likewise.
 
     Raises:
       ValueError: an unknown name or a number out of range.
@@ -87,6 +89,7 @@ def kip(
         learn_targets=learn_targets,
         targets_learning_rate=targets_learning_rate,
         decay_steps=decay_steps,
+        warmup_steps=warmup_steps,
     )
 
     def prepare(

@@ -27,6 +27,7 @@ __all__ = [
     "State",
     "class_labels",
     "class_targets_for",
+    "decoder_for",
     "distilled_set",
     "learner",
     "targets_kind_for",
@@ -82,6 +83,7 @@ def learner(
     learn_targets: bool,
     targets_learning_rate: float | None = None,
     decay_steps: int | None = None,
+    warmup_steps: int = 0,
     extra_learning_rates: Mapping[str, float] | None = None,
     project_targets: Callable[[Array], Array] | None = None,
 ) -> Learner:
@@ -97,6 +99,8 @@ def learner(
       targets_learning_rate: theirs; None takes `learning_rate`.
       decay_steps: steps over which every rate falls to zero along a cosine; None keeps
         the rates constant.
+      warmup_steps: steps over which every rate rises linearly from zero; they are part
+        of `decay_steps`.
       extra_learning_rates: of further groups.
       project_targets: applied to the targets after each update (e.g. on the simplex).
 
@@ -108,12 +112,12 @@ def learner(
         raise ValueError(f"unknown optimizer {optimizer!r}; known: {known}")
     if decay_steps is not None and decay_steps < 1:
         raise ValueError(f"decay_steps must be at least 1 or None, got {decay_steps}")
-    settings = (
-        {"name": parameterization}
-        if isinstance(parameterization, str)
-        else dict(parameterization)
-    )
-    decoder = make(settings.pop("name"), **settings)
+    if not 0 <= warmup_steps < (decay_steps or math.inf):
+        raise ValueError(
+            f"warmup_steps must be at least 0 and less than decay_steps {decay_steps}, "
+            f"got {warmup_steps}"
+        )
+    decoder = decoder_for(parameterization)
     rates = {
         "stored": learning_rate,
         "targets": targets_learning_rate or learning_rate,
@@ -123,7 +127,7 @@ def learner(
         if not (math.isfinite(rate) and rate > 0):
             raise ValueError(f"learning rate of {group} must be > 0, got {rate}")
     transforms = {
-        group: OPTIMIZERS[optimizer](_schedule(rate, decay_steps))
+        group: OPTIMIZERS[optimizer](_schedule(rate, decay_steps, warmup_steps))
         for group, rate in rates.items()
     }
     if not learn_targets:
@@ -156,10 +160,27 @@ def learner(
     )
 
 
-def _schedule(rate: float, decay_steps: int | None) -> Any:
-    return (
-        rate if decay_steps is None else optax.cosine_decay_schedule(rate, decay_steps)
-    )
+def decoder_for(parameterization: str | Mapping[str, Any]) -> Parameterization:
+    """A parameterisation from its name, or from a mapping with `name` and settings.
+
+    Raises:
+      ValueError: unknown name, or a mapping without one.
+    """
+    if isinstance(parameterization, str):
+        return make(parameterization)
+    if "name" not in parameterization:
+        raise ValueError(f"parameterization {dict(parameterization)} has no 'name'")
+    return make(**parameterization)
+
+
+def _schedule(rate: float, decay_steps: int | None, warmup_steps: int) -> Any:
+    if decay_steps is not None:
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup_steps else rate, rate, warmup_steps, decay_steps
+        )
+    if warmup_steps:
+        return optax.linear_schedule(0.0, rate, warmup_steps)
+    return rate
 
 
 def _group_labels(learned: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def rfad(
     targets_learning_rate: float | None = None,
     temperature_learning_rate: float = 1e-2,
     decay_steps: int | None = None,
+    warmup_steps: int = 0,
 ) -> Method:
     """Builds RFAD as a `Method`.
 
@@ -71,6 +72,7 @@ def rfad(
       targets_learning_rate: likewise.
       temperature_learning_rate: of Platt's k.
       decay_steps: likewise.
+      warmup_steps: likewise.
 
     Raises:
       ValueError: an unknown name or a number out of range.
@@ -91,6 +93,7 @@ def rfad(
         learn_targets=learn_targets,
         targets_learning_rate=targets_learning_rate,
         decay_steps=decay_steps,
+        warmup_steps=warmup_steps,
         extra_learning_rates={"temperature": temperature_learning_rate},
     )
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.optimization import decoder_for
 from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.initialization import select
-from ddjax.synthetic.parameterization import make
 
 __all__ = ["Chosen", "selection"]
 
@@ -54,12 +54,7 @@ def selection(
     """
     if targets not in _TARGETS:
         raise ValueError(f"targets must be one of {tuple(_TARGETS)}, got {targets!r}")
-    settings = (
-        {"name": parameterization}
-        if isinstance(parameterization, str)
-        else dict(parameterization)
-    )
-    decoder = make(**settings)
+    decoder = decoder_for(parameterization)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing

@@ -17,19 +17,22 @@ from ddjax.kernels import erm, losses, random_features
 from ddjax.methods.base import Method, Remember
 from ddjax.methods.optimization import State
 from ddjax.models import feature_maps
-from ddjax.runtime.chunk import compile_chunk, own_buffers
+from ddjax.runtime.chunk import Chunk, compile_chunk, own_buffers
+from ddjax.runtime.feed import feed_data
 from ddjax.runtime.loop import run_keys
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 
 __all__ = [
     "Run",
     "Rows",
+    "Started",
     "define_data_flags",
     "distil",
     "features_of",
     "load",
     "probe",
     "shelf",
+    "start",
 ]
 
 
@@ -75,6 +78,42 @@ def shelf() -> Remember:
     return remember
 
 
+class Started(NamedTuple):
+    """A method at step 0.
+
+    Attributes:
+      data: what it prepared.
+      state: its first state.
+      advance: `(state, step, count) -> (state, metrics)`, finished when it returns;
+        `state` is donated.
+    """
+
+    data: Any
+    state: State
+    advance: Callable[[State, int, int], tuple[State, dict[str, Array]]]
+
+
+def start(
+    method: Method, problem: Problem, *, seed: int, remember: Remember, capacity: int
+) -> Started:
+    """Prepares and compiles with the keys and the chunk of the launcher's loop."""
+    keys = run_keys(seed)
+    prepared = method.prepare(keys.prepare, problem, remember)
+    feed = feed_data(prepared)
+    if feed.host:
+        raise ValueError("the experiments want data that fit on the device")
+    state = own_buffers(method.init(keys.init, problem, prepared))
+    chunk: Chunk = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
+
+    def advance(state: State, step: int, count: int):
+        state, metrics, _ = chunk.run(
+            state, feed.device, {}, keys.steps, np.int32(step), np.int32(count)
+        )
+        return jax.block_until_ready(state), metrics
+
+    return Started(prepared, state, advance)
+
+
 class Run(NamedTuple):
     """A distillation without a working directory.
 
@@ -102,28 +141,23 @@ def distil(
     remember: Remember,
     snapshots: Sequence[int] = (),
 ) -> Run:
-    """Runs `steps` steps with the keys and the compiled chunk of the launcher's loop."""
-    keys = run_keys(seed)
-    prepared = method.prepare(keys.prepare, problem, remember)
-    state = own_buffers(method.init(keys.init, problem, prepared))
+    """Runs `steps` steps, keeping the metrics of all and the state of some."""
     capacity = max(1, min(steps, 50))
-    chunk = compile_chunk(method, state, prepared, None, keys.steps, capacity=capacity)
+    started = start(method, problem, seed=seed, remember=remember, capacity=capacity)
+    prepared, state, advance = started
     kept, metrics, times = {}, [], []
     if 0 in snapshots:
         kept[0] = own_buffers(state)
     stops = sorted({*snapshots, *range(capacity, steps, capacity), steps} - {0})
-    start = 0
+    done = 0
     for stop in stops:
         began = time.perf_counter()
-        state, values, _ = chunk.run(
-            state, prepared, None, keys.steps, np.int32(start), np.int32(stop - start)
-        )
-        jax.block_until_ready(state)
-        times.append((time.perf_counter() - began) / (stop - start))
-        metrics.append({k: np.asarray(v)[: stop - start] for k, v in values.items()})
+        state, values = advance(state, done, stop - done)
+        times.append((time.perf_counter() - began) / (stop - done))
+        metrics.append({k: np.asarray(v)[: stop - done] for k, v in values.items()})
         if stop in snapshots:
             kept[stop] = own_buffers(state)
-        start = stop
+        done = stop
     joined = {k: np.concatenate([m[k] for m in metrics]) for k in metrics[0]}
     return Run(prepared, state, joined, kept, float(np.median(times[1:] or times)))
 

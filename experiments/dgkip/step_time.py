@@ -8,6 +8,7 @@ are added; its gradient-norm form needs no m x m kernel and should grow no faste
 linearly.
 """
 
+import statistics
 import time
 from collections.abc import Sequence
 
@@ -52,24 +53,13 @@ def contenders(architecture: dict, networks: int, batch_size: int, per_class: in
 
 def measure(method, problem, *, remember, chunks: int, steps: int) -> float:
     """Median seconds a step over `chunks` chunks of `steps`, after one to warm up."""
-    import jax
-    import numpy as np
-
-    from ddjax.runtime.chunk import compile_chunk, own_buffers
-    from ddjax.runtime.loop import run_keys
-
-    keys = run_keys(0)
-    data = method.prepare(keys.prepare, problem, remember)
-    state = own_buffers(method.init(keys.init, problem, data))
-    chunk = compile_chunk(method, state, data, None, keys.steps, capacity=steps)
-    times = []
+    started = common.start(method, problem, seed=0, remember=remember, capacity=steps)
+    state, times = started.state, []
     for index in range(chunks + 1):
-        start = np.int32(index * steps)
         began = time.perf_counter()
-        state, _, _ = chunk.run(state, data, None, keys.steps, start, np.int32(steps))
-        jax.block_until_ready(state)
+        state, _ = started.advance(state, index * steps, steps)
         times.append((time.perf_counter() - began) / steps)
-    return float(np.median(times[1:]))
+    return statistics.median(times[1:])
 
 
 def main(argv: Sequence[str]) -> None:

@@ -59,6 +59,7 @@ def contenders(
         "distilled_ridge": distilled_ridge,
         "learning_rate": 0.1,
         "decay_steps": steps,
+        "warmup_steps": steps // 10,
         "solver_tolerance": 1e-3,
     }
     learned = {"per_class": per_class, "batch_size": batch_size, "decay_steps": steps}

@@ -3,8 +3,8 @@
     python -m experiments.dgkip.trajectory --data_dir=DIR
 
 CIFAR-10, classes 0 and 1, convolutional random features, 1, 10 and 50 images per
-class. At logarithmically spaced steps the convex problem is solved on the samples, so
-that the deviation `|theta_S - theta_O| / |theta_O|` stands beside its bound
+class. At logarithmically spaced steps the convex problem is solved on the samples, so that
+the deviation `|theta_S - theta_O| / |theta_O|` stands beside its bound
 `sqrt(2 G / lambda_S) / |theta_O|`. Writes a record and a PNG beside it. Nothing is chosen
 by these curves: the settings are those of `experiments.dgkip.transfer`.
 """
@@ -30,7 +30,9 @@ _NETWORKS = flags.DEFINE_integer("networks", 8, "Random networks; the paper's: 8
 _WIDTH = flags.DEFINE_integer("width", 256, "Channels a layer; the paper's: 256.")
 _PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
 _STEPS = flags.DEFINE_integer("steps", 500, "Steps of distillation.", lower_bound=1)
-_RATE = flags.DEFINE_float("learning_rate", 0.1, "Learning rate, cosine to zero.")
+_RATES = flags.DEFINE_list(
+    "learning_rates", ["0.03", "0.1", "0.1"], "For each entry of --per_class."
+)
 
 
 def trajectory(
@@ -48,6 +50,7 @@ def trajectory(
         features=features,
         learning_rate=learning_rate,
         decay_steps=steps,
+        warmup_steps=steps // 10,
     )
     run = common.distil(
         method, problem, seed=seed, steps=steps, remember=remember, snapshots=looked_at
@@ -132,14 +135,14 @@ def main(argv: Sequence[str]) -> None:
     dataset = flags.FLAGS.datasets[0]
     problem = common.load(dataset, seed=seed, classes=(0, 1))
     remember, curves = common.shelf(), {}
-    for count in _PER_CLASS.value:
+    for count, rate in zip(_PER_CLASS.value, _RATES.value, strict=True):
         curves[count] = trajectory(
             problem,
             seed=seed,
             features=features,
             per_class=int(count),
             steps=_STEPS.value,
-            learning_rate=_RATE.value,
+            learning_rate=float(rate),
             remember=remember,
         )
         logging.info("%s images per class: %s", count, curves[count][-1])
@@ -152,7 +155,7 @@ def main(argv: Sequence[str]) -> None:
             "seed": seed,
             "features": features,
             "steps": _STEPS.value,
-            "learning_rate": _RATE.value,
+            "learning_rates": [float(each) for each in _RATES.value],
         },
         {"curves": curves},
         scale=f"classes 0 and 1, {len(problem.train.targets)} real images, "

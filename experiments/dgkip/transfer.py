@@ -44,7 +44,12 @@ _WIDTH = flags.DEFINE_integer(
 )
 _PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
 _STEPS = flags.DEFINE_integer("steps", 500, "Steps of distillation.", lower_bound=1)
-_RATE = flags.DEFINE_float("learning_rate", 0.1, "Learning rate, cosine to zero.")
+_RATES = flags.DEFINE_list(
+    "learning_rates",
+    ["0.03", "0.1", "0.1"],
+    "Learning rate for each entry of --per_class: up over a tenth of the steps, then "
+    "down to zero along a cosine.",
+)
 _NAME = flags.DEFINE_string("name", "dgkip/transfer", "Folder of the records.")
 _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
 _SPLITS = flags.DEFINE_list(
@@ -59,7 +64,7 @@ def run_seed(
     features: dict,
     per_class: Sequence[int],
     steps: int,
-    learning_rate: float,
+    learning_rates: Sequence[float],
     splits: Sequence[str] = ("validation", "test"),
 ) -> list[dict]:
     """All rows of one data set and seed.
@@ -70,7 +75,7 @@ def run_seed(
       features: see `ddjax.models.feature_maps.from_settings`.
       per_class: images per class.
       steps: of distillation.
-      learning_rate: of AdaBelief, falling to zero along a cosine.
+      learning_rates: of AdaBelief, one for each of `per_class`.
       splits: which to report.
 
     Returns:
@@ -118,13 +123,14 @@ def run_seed(
             }
         )
         logging.info("%s seed %d, %s on all data: %s", dataset, seed, short, full)
-        for count in per_class:
+        for count, rate in zip(per_class, learning_rates, strict=True):
             method = methods.dgkip(
                 loss=loss,
                 per_class=count,
                 features=features,
-                learning_rate=learning_rate,
+                learning_rate=rate,
                 decay_steps=steps,
+                warmup_steps=steps // 10,
             )
             run = common.distil(
                 method, problem, seed=seed, steps=steps, remember=remember
@@ -185,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
                 "features": features,
                 "per_class": [int(each) for each in _PER_CLASS.value],
                 "steps": _STEPS.value,
-                "learning_rate": _RATE.value,
+                "learning_rates": [float(each) for each in _RATES.value],
             }
             rows = run_seed(
                 dataset,
@@ -193,7 +199,7 @@ def main(argv: Sequence[str]) -> None:
                 features=features,
                 per_class=config["per_class"],
                 steps=_STEPS.value,
-                learning_rate=_RATE.value,
+                learning_rates=config["learning_rates"],
                 splits=_SPLITS.value,
             )
             path = records.write_record(

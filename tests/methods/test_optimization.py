@@ -47,6 +47,26 @@ def test_cosine_decay_ends_at_rest(binary):
     np.testing.assert_allclose(after.learned["targets"], state.learned["targets"])
 
 
+def test_warm_up_starts_at_rest(binary):
+    parts = optimization.learner(**KEYWORDS, decay_steps=10, warmup_steps=2)
+    state = start(parts, binary)
+    first = parts.update(state, ones_like(state.learned))
+    np.testing.assert_allclose(first.learned["targets"], state.learned["targets"])
+    second = parts.update(first, ones_like(state.learned))
+    assert not np.allclose(second.learned["targets"], first.learned["targets"])
+
+
+@pytest.mark.parametrize("warmup", [-1, 10])
+def test_warm_up_has_to_fit(warmup):
+    with pytest.raises(ValueError, match="warmup_steps"):
+        optimization.learner(**KEYWORDS, decay_steps=10, warmup_steps=warmup)
+
+
+def test_parameterization_needs_a_name():
+    with pytest.raises(ValueError, match="no 'name'"):
+        optimization.decoder_for({"levels": 3})
+
+
 def test_projection(binary):
     parts = optimization.learner(**KEYWORDS, project_targets=lambda t: t * 0.0)
     state = start(parts, binary)
