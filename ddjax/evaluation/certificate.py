@@ -35,16 +35,6 @@ from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 
 __all__ = ["certificate"]
 
-_REPORTED = (
-    "gap",
-    "radius",
-    "radius_to_exact_reference",
-    "error_lower",
-    "error_upper",
-    "midpoint_error_lower",
-    "midpoint_error_upper",
-)
-
 
 class _Sides(NamedTuple):
     """The two convex problems.
@@ -132,14 +122,19 @@ def certificate(
     """Certified interval of the test error, and the measured test error.
 
     Solves the convex problem on the real training data (once, however often it is
-    evaluated) and on the distilled set. Scalars under `certificate/`:
+    evaluated) and on the distilled set. The scalars, under `certificate/`, are every
+    number of the report of `ddjax.kernels.duality.certificate`, so that they can be
+    stored and checked with `check_certificate`; among them
 
-    - `gap`, `radius`: duality gap at the real solution, and how far the set's model can
-      be from it; `radius_to_exact_reference` allows for the gap at which the real
-      problem was left; `deviation` is the measured distance;
-    - `error_lower`, `error_upper`: what the test error of the set's model must lie
-      between; the same with `midpoint_` for the smaller ball; `error` is the measured
-      one and `reference_error` that of the real data's model.
+    - `gap` and `radius`: the duality gap at the real solution, and how far the set's
+      model can be from it; `radius_to_exact_reference` allows for the gap at which the
+      real problem was left;
+    - `error_lower` and `error_upper`: what the test error of the set's model must lie
+      between; the same with `midpoint_` for the smaller ball;
+
+    and beside them what was measured: `deviation`, the distance of the two models,
+    `error`, the test error of the set's model, and `reference_error`, that of the real
+    data's.
 
     Args:
       loss: of both problems; None takes what the set was distilled with, as do the
@@ -212,7 +207,11 @@ def certificate(
                 block=block,
             ),
         )
-        numbers = {what: found.report[what] for what in _REPORTED}
+        numbers = {
+            what: float(value)
+            for what, value in found.report.items()
+            if isinstance(value, int | float)
+        }
         numbers["deviation"] = found.deviation
         numbers["error"] = 1.0 - accuracy(found.predictions, labels)
         numbers["reference_error"] = 1.0 - accuracy(found.reference, labels)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ddjax.evaluation import certificate
+from ddjax.kernels import duality
 from ddjax.models import feature_maps
 from tests.evaluation.problems import blobs, class_means, regression, some_real
 
@@ -42,6 +43,7 @@ def test_measured_numbers_lie_within_the_certified(loss, classes, kind, features
     )
     scores = evaluation.evaluate(KEY, learned(problem, kind), problem, "test")
     found = {name.split("/")[1]: score.mean for name, score in scores.items()}
+    duality.check_certificate(found)
     assert 0 < found["deviation"] <= found["radius"] * (1 + 1e-6)
     assert found["radius"] <= found["radius_to_exact_reference"]
     for prefix in ("", "midpoint_"):
