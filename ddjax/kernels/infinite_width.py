@@ -1,0 +1,435 @@
+r"""Exact NNGP and NTK kernels of infinitely wide ReLU networks, and finite ones' NTK.
+
+The networks are those of `random_features.Architecture`, in the NTK parameterisation: a
+layer computes :math:`z = w_{std} W h / \sqrt{\text{fan in}} + b_{std} b` with W and b
+standard normal. As the width grows, the outputs at initialisation become a Gaussian
+process with covariance K (the NNGP kernel), and training by gradient descent follows
+the fixed kernel :math:`\Theta = \langle \partial f(x), \partial f(x') \rangle`, over
+all weights and biases (the NTK). With the layer's linear map :math:`A` (the mean over a
+3 x 3 window, or nothing when fully connected), the ReLU's moments :math:`\kappa_0,
+\kappa_1` (`_arc_cosine`) and the standard deviations :math:`r = \sqrt{K(x, x)}`:
+
+.. math::
+    K_1 = w_{std}^2 A(x x'^\top / c) + b_{std}^2, \qquad \Theta_1 = K_1,
+
+    K'_l = r_l r'_l \kappa_1(K_l / r_l r'_l), \qquad
+    \Theta'_l = \kappa_0(K_l / r_l r'_l) \Theta_l,
+
+    K_{l+1} = w_{std}^2 A(K'_l) + b_{std}^2, \qquad
+    \Theta_{l+1} = K_{l+1} + w_{std}^2 A(\Theta'_l),
+
+with average pooling, where there is any, applied to K' and Theta'.
+
+Float64. The closed form, the default, runs everywhere. The neural-tangents backend
+consists of padded one-channel convolutions, which jaxlib 0.8.0 to 0.10.2 miscompiles in
+float64 on CPUs with AVX-512: the process can end with a segmentation fault. There,
+`kernel_fn` refuses float64 convolutional kernels of that backend unless
+`XLA_FLAGS=--xla_cpu_max_isa=AVX2` was in the environment before jax started.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddjax.kernels import _arc_cosine, _neural_tangents
+from ddjax.kernels.random_features import Architecture
+
+__all__ = [
+    "KernelFn",
+    "Tile",
+    "blocked_kernel",
+    "diagonal_fn",
+    "empirical_ntk",
+    "kernel_fn",
+]
+
+_KINDS = ("nngp", "ntk")
+_BACKENDS = ("closed_form", "neural_tangents")
+
+
+@runtime_checkable
+class KernelFn(Protocol):
+    """A kernel: inputs `(n, *shape)` and `(m, *shape)` to their matrix `(n, m)`."""
+
+    def __call__(
+        self, x1: Float[Array, "n *shape"], x2: Float[Array, "m *shape"], /
+    ) -> Float[Array, "n m"]:
+        """The kernel matrix."""
+        ...
+
+
+class Tile(NamedTuple):
+    """A part of a kernel matrix: `values[i, j] = k(x1[rows][i], x2[columns][j])`."""
+
+    rows: slice
+    columns: slice
+    values: np.ndarray
+
+
+def _check(architecture: Architecture, kind: str) -> None:
+    if kind not in _KINDS:
+        raise ValueError(f"kind is {kind!r}, which is not one of {_KINDS}")
+    allowed = {
+        "kind": ("fully_connected", "convolutional"),
+        "pooling": ("average", "none"),
+        "readout": ("flatten", "global_average"),
+    }
+    for field, names in allowed.items():
+        value = getattr(architecture, field)
+        if value not in names:
+            raise ValueError(
+                f"architecture.{field} is {value!r}, which is not one of {names}"
+            )
+    if architecture.depth < 1:
+        raise ValueError(
+            f"architecture.depth is {architecture.depth}, but must be at least 1"
+        )
+
+
+def _rows(inputs: Array, architecture: Architecture, name: str) -> Array:
+    """Inputs as the architecture takes them; refuses those it cannot."""
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} is of type {inputs.dtype}, but a kernel takes floating point: "
+            "scale or standardise images first"
+        )
+    if architecture.kind == "fully_connected":
+        if inputs.ndim < 2 or inputs[0].size == 0:
+            raise ValueError(f"{name} has shape {inputs.shape}, not (n, d) with d >= 1")
+        return inputs.reshape(inputs.shape[0], -1)
+    if inputs.ndim != 4:
+        raise ValueError(
+            f"{name} has shape {inputs.shape}, but a convolutional kernel takes images "
+            "(n, height, width, channels)"
+        )
+    halvings = architecture.depth if architecture.pooling == "average" else 0
+    if min(inputs.shape[1:3]) >> halvings < 1 or inputs.shape[3] < 1:
+        raise ValueError(
+            f"{name} has images of shape {inputs.shape[1:]}, of which nothing is left "
+            f"after {halvings} halvings by pooling: use a smaller depth or "
+            'pooling="none"'
+        )
+    return inputs
+
+
+def kernel_fn(
+    architecture: Architecture,
+    *,
+    kind: Literal["nngp", "ntk"] = "nngp",
+    include_readout: bool = True,
+    backend: Literal["closed_form", "neural_tangents"] = "closed_form",
+    block: int | None = None,
+) -> KernelFn:
+    r"""The NNGP or NTK kernel of an infinitely wide network (module docstring).
+
+    Relation to `random_features`: its features converge to the NNGP kernel of the
+    network up to its last hidden activation, so `features(x) @ features(x').T` tends to
+    `kernel_fn(architecture, include_readout=False)(x, x')`. The dense readout turns
+    that K' into :math:`w_{std}^2 K' + b_{std}^2`, and the tangent kernel Theta' into
+    :math:`w_{std}^2 (K' + \Theta') + b_{std}^2`.
+
+    The function is pure and can be jitted, differentiated with respect to the inputs,
+    and mapped. Kernel and gradients are finite for finite inputs. It agrees with
+    neural-tangents to 2e-6 in float32 and 1e-12 in float64, except where two inputs (or
+    two patches) coincide: there the NTK has a cone, neural-tangents amplifies rounding
+    to its square root (2e-4 and 1e-8), and the closed form is exact, with the cone's
+    gradient taken as 0.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ddjax.kernels import random_features
+    >>> images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+    >>> network = random_features.convolutional(depth=2)
+    >>> kernel = kernel_fn(network, kind="ntk")
+    >>> kernel(images, images[:2]).shape
+    (3, 2)
+    >>> gradient = jax.grad(lambda x: jnp.sum(kernel(x, images)))(images[:2])
+    >>> gradient.shape
+    (2, 8, 8, 1)
+
+    Args:
+      architecture: the network; its width does not matter here.
+      kind: `"nngp"` or `"ntk"`.
+      include_readout: whether the network ends with a dense layer of one output, or
+        with its last hidden activation.
+      backend: `"closed_form"`: this library's. `"neural_tangents"`: the package of that
+        name, which must be installed; on a CPU it is slower and takes more memory.
+      block: convolutional networks only: how many pairs of images are held at once. A
+        pair of 28 x 28 images takes some 1 MB forward and 3 MB backward (without
+        pooling 16 times that) in the closed form, and 30 and 90 MB in neural-tangents.
+        Results do not depend on it. None: a few MB at once in the closed form, all
+        pairs in neural-tangents.
+
+    Returns:
+      The kernel: `k(x1, x2)` with `x1` of shape (n, \*shape) and `x2` of (m, \*shape),
+      images NHWC for convolutional networks and anything, which is flattened, for fully
+      connected ones, returns the (n, m) matrix.
+
+    Raises:
+      ValueError: an unknown kind, backend or field of the architecture, or `block`
+        below 1. From the kernel itself: inputs that are not floating point, do not fit
+        the architecture, or differ in shape.
+      ImportError: neural-tangents is wanted and is not installed, or does not import on
+        this jax.
+      RuntimeError: from the kernel: neural-tangents' convolutional kernel in float64
+        where jaxlib could crash on it.
+
+    References:
+      Lee et al. (2018), "Deep neural networks as Gaussian processes", eq. 5; Jacot et
+      al. (2018), "Neural tangent kernel", theorem 1; Arora et al. (2019), "On exact
+      computation with an infinitely wide neural net", section 4 (which lacks the bias
+      and the pooling here).
+    """
+    _check(architecture, kind)
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend is {backend!r}, which is not one of {_BACKENDS}")
+    if block is not None and block < 1:
+        raise ValueError(f"block is {block}, but at least 1 pair is held at once")
+    convolutional = architecture.kind == "convolutional"
+    if backend == "neural_tangents":
+        whole = _neural_tangents_kernel(architecture, kind, include_readout)
+
+    def kernel(
+        x1: Float[Array, "n *shape"], x2: Float[Array, "m *shape"]
+    ) -> Float[Array, "n m"]:
+        if x1.shape[1:] != x2.shape[1:]:
+            raise ValueError(
+                f"x1 and x2 are of different shapes: {x1.shape} and {x2.shape}"
+            )
+        x1, x2 = _rows(x1, architecture, "x1"), _rows(x2, architecture, "x2")
+        if backend == "neural_tangents":
+            if convolutional and block is not None:
+                return _arc_cosine.in_blocks(
+                    lambda one, many: whole(one[None], many)[0], x1, x2, block=block
+                )
+            return whole(x1, x2)
+        settings: dict[str, Any] = {
+            "architecture": architecture,
+            "ntk": kind == "ntk",
+            "include_readout": include_readout,
+        }
+        if convolutional:
+            return _arc_cosine.convolutional_kernel(x1, x2, block=block, **settings)
+        return _arc_cosine.fully_connected_kernel(x1, x2, **settings)
+
+    return kernel
+
+
+def diagonal_fn(
+    architecture: Architecture,
+    *,
+    kind: Literal["nngp", "ntk"] = "nngp",
+    include_readout: bool = True,
+) -> Callable[[Float[Array, "n *shape"]], Float[Array, " n"]]:
+    r"""The diagonal k(x, x) of `kernel_fn`'s kernel, without the matrix.
+
+    These are the squared norms :math:`\|\phi(x)\|^2` of the kernel's features.
+
+    >>> import jax.numpy as jnp
+    >>> from ddjax.kernels import random_features
+    >>> network = random_features.fully_connected(depth=1, w_std=1.0, b_std=0.0)
+    >>> diagonal_fn(network, include_readout=False)(jnp.full((2, 5), 2.0)).tolist()
+    [2.0, 2.0]
+
+    Args:
+      architecture: the network.
+      kind: `"nngp"` or `"ntk"`.
+      include_readout: as in `kernel_fn`.
+
+    Returns:
+      A function from inputs (n, \*shape) to the (n,) values of the closed form.
+
+    Raises:
+      ValueError: as `kernel_fn`.
+    """
+    _check(architecture, kind)
+    settings: dict[str, Any] = {
+        "architecture": architecture,
+        "ntk": kind == "ntk",
+        "include_readout": include_readout,
+    }
+
+    def diagonal(x: Float[Array, "n *shape"]) -> Float[Array, " n"]:
+        x = _rows(x, architecture, "x")
+        if architecture.kind == "convolutional":
+            return _arc_cosine.convolutional_diagonal(x, **settings)
+        return _arc_cosine.fully_connected_diagonal(x, **settings)
+
+    return diagonal
+
+
+def _neural_tangents_kernel(
+    architecture: Architecture, kind: str, include_readout: bool
+) -> Callable[[Array, Array], Array]:
+    """neural-tangents' kernel function of the same network."""
+    stax = _neural_tangents.load().stax
+    convolutional = architecture.kind == "convolutional"
+    settings = {"W_std": architecture.w_std, "b_std": architecture.b_std}
+    layers = []
+    for _ in range(architecture.depth):
+        if convolutional:
+            layers.append(stax.Conv(1, (3, 3), padding="SAME", **settings))
+        else:
+            layers.append(stax.Dense(1, **settings))
+        layers.append(stax.Relu())
+        if convolutional and architecture.pooling == "average":
+            layers.append(stax.AvgPool((2, 2), strides=(2, 2)))
+    if convolutional:
+        flat = architecture.readout == "flatten"
+        layers.append(stax.Flatten() if flat else stax.GlobalAvgPool())
+    if include_readout:
+        layers.append(stax.Dense(1, **settings))
+    *_, kernel_of = stax.serial(*layers)
+
+    def kernel(x1: Array, x2: Array) -> Array:
+        double = jnp.float64 in (x1.dtype, x2.dtype)
+        if (
+            convolutional
+            and double
+            and _neural_tangents.float64_convolutions_may_crash()
+        ):
+            raise RuntimeError(
+                "neural-tangents' convolutional kernels in float64 can crash this "
+                "jaxlib on CPUs with AVX-512: set XLA_FLAGS=--xla_cpu_max_isa=AVX2 in "
+                'the environment before jax starts, or use backend="closed_form"'
+            )
+        with _neural_tangents.calling():
+            return kernel_of(x1, x2, kind)
+
+    return kernel
+
+
+def _spans(count: int, block: int) -> list[slice]:
+    return [slice(i, min(i + block, count)) for i in range(0, count, block)]
+
+
+def _cut(inputs: Any, span: slice, block: int) -> Array:
+    """A block of inputs, the last filled up so that one compilation serves them all."""
+    part = jnp.asarray(inputs[span])
+    spare = [(0, block - part.shape[0])] + [(0, 0)] * (part.ndim - 1)
+    return jnp.pad(part, spare, mode="edge")
+
+
+def _store(matrix: np.ndarray, tile: Tile) -> np.ndarray:
+    matrix[tile.rows, tile.columns] = tile.values
+    return matrix
+
+
+def blocked_kernel(
+    kernel: Callable[[Array, Array], Array],
+    x1: Any,
+    x2: Any = None,
+    *,
+    block: int,
+    reduce: Callable[[Any, Tile], Any] = _store,
+    initial: Any = None,
+) -> Any:
+    """A kernel matrix tile by tile, on the host: n x m need not fit on the device.
+
+    The inputs may stay on the host as well (NumPy arrays, memory maps): a tile's rows
+    are moved when their turn comes. The kernel is compiled once, for `block` x `block`.
+
+    >>> import numpy as np
+    >>> from ddjax.kernels import random_features
+    >>> kernel = kernel_fn(random_features.fully_connected(depth=2))
+    >>> images = np.linspace(0, 1, 60, dtype=np.float32).reshape(10, 6)
+    >>> blocked_kernel(kernel, images, block=4).shape
+    (10, 10)
+    >>> def trace(total, tile):
+    ...     same = tile.rows == tile.columns
+    ...     return total + (float(np.trace(tile.values)) if same else 0.0)
+    >>> blocked_kernel(kernel, images, block=4, reduce=trace, initial=0.0) > 0
+    True
+
+    Args:
+      kernel: `k(x1, x2) -> (n, m)`: of `kernel_fn`, or `empirical_ntk` with its first
+        arguments filled in. Symmetric in its arguments.
+      x1: inputs (n, ...).
+      x2: inputs (m, ...). None: `x1` again; tiles below the diagonal are then the
+        transposes of those above, at half the work.
+      block: inputs of either side at a time.
+      reduce: folds the tiles, in no promised order: `reduce(carry, tile) -> carry`. The
+        default stores them in a matrix.
+      initial: the first carry. With the default `reduce`, the array (n, m) to write to,
+        for instance a memory map; None makes one.
+
+    Returns:
+      The last carry: with the default `reduce` the matrix, a NumPy array.
+
+    Raises:
+      ValueError: `block` below 1, or no inputs.
+    """
+    if block < 1:
+        raise ValueError(f"block is {block}, but must be at least 1")
+    symmetric, second = x2 is None, x1 if x2 is None else x2
+    n, m = len(x1), len(second)
+    if n == 0 or m == 0:
+        raise ValueError(f"a kernel of {n} and {m} inputs has no tiles")
+    size1, size2 = min(block, n), min(block, m)
+    compiled = jax.jit(kernel)
+    carry = initial
+    for rows in _spans(n, size1):
+        left = _cut(x1, rows, size1)
+        for columns in _spans(m, size2):
+            if symmetric and columns.start < rows.start:
+                continue
+            values = np.asarray(compiled(left, _cut(second, columns, size2)))
+            values = values[: rows.stop - rows.start, : columns.stop - columns.start]
+            if carry is None and reduce is _store:
+                carry = np.empty((n, m), values.dtype)
+            carry = reduce(carry, Tile(rows, columns, values))
+            if symmetric and columns.start > rows.start:
+                carry = reduce(carry, Tile(columns, rows, values.T))
+    return carry
+
+
+def empirical_ntk(
+    apply: Callable[[Any, Array], Array],
+    params: Any,
+    x1: Float[Array, "n *shape"],
+    x2: Float[Array, "m *shape"],
+) -> Float[Array, "n m"]:
+    r"""The tangent kernel of a finite network at its present parameters.
+
+    .. math::
+        \hat\Theta(x, x') = \frac{1}{c} \sum_{o=1}^c
+        \langle \nabla_\theta f_o(x), \nabla_\theta f_o(x') \rangle,
+
+    the mean over the c outputs of the kernel's diagonal blocks. In the NTK
+    parameterisation it tends to `kernel_fn(..., kind="ntk")` as the width grows, with
+    an error that falls as 1/sqrt(width).
+
+    Holds both sets' Jacobians, (n + m) c numbers for each parameter: bound n and m with
+    `blocked_kernel` and `functools.partial(empirical_ntk, apply, params)`.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, x: x @ params
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> empirical_ntk(linear, jnp.ones((2, 5)), x, x[:1]).tolist()
+    [[5.0], [11.0]]
+
+    Args:
+      apply: `apply(params, x (n, *shape)) -> (n, c)`; each output depends on its own
+        input alone.
+      params: pytree of floating-point arrays.
+      x1: inputs.
+      x2: inputs.
+
+    References:
+      Jacot et al. (2018), "Neural tangent kernel", section 4.
+    """
+
+    def jacobian(x: Array) -> list[Array]:
+        outputs = jax.jacrev(lambda params, one: apply(params, one[None])[0])
+        leaves = jax.tree.leaves(jax.vmap(outputs, in_axes=(None, 0))(params, x))
+        return [leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves]
+
+    parts = [
+        jnp.einsum("ncp,mcp->nm", a, b, precision=jax.lax.Precision.HIGHEST)
+        / a.shape[1]
+        for a, b in zip(jacobian(x1), jacobian(x2), strict=True)
+    ]
+    return sum(parts[1:], parts[0])
