@@ -1,5 +1,6 @@
 """The door of every evaluation: the split, the shapes and the classes must fit."""
 
+import jax
 import numpy as np
 
 from ddjax.data.problem import Problem, Split
@@ -42,8 +43,6 @@ def check_match(distilled: DistilledSet, problem: Problem) -> None:
     Raises:
       ValueError: input shapes, kinds of preprocessing, or numbers of classes differ.
     """
-    import jax
-
     made_for = jax.eval_shape(lambda: decoded_inputs(distilled)).shape[1:]
     shape = tuple(np.shape(problem.train.inputs)[1:])
     if made_for != shape:

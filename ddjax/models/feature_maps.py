@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ddjax.kernels import random_features
+from ddjax.kernels import infinite_width, random_features
 from ddjax.kernels.random_features import Architecture
 
 __all__ = [
@@ -274,8 +274,6 @@ def kernel(feature_map: FeatureMap) -> Kernel:
         raise ValueError(
             f"feature map {feature_map.kind!r} is no exact kernel; use build() instead"
         )
-    from ddjax.kernels import infinite_width
-
     return infinite_width.kernel_fn(feature_map.architecture, kind=feature_map.kind)
 
 
