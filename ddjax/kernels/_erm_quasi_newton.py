@@ -26,10 +26,13 @@ from ddjax.kernels.losses import Loss
 
 __all__ = ["quasi_newton"]
 
-_ROWS = 400
+_ROWS = 600
+_RANK = 1500
 _PAIRS = 12
-_STAGE = 40
+_STAGE = 20
 _SHRINK = 0.2
+_TRIES = 3
+_PATIENCE = 8
 _SMALLEST_WIDTH = 1e-9
 
 _Map = Callable[[np.ndarray], np.ndarray]
@@ -44,41 +47,58 @@ class _Point(NamedTuple):
     gradient: np.ndarray
 
 
+def _roots(curvature: np.ndarray, coupled: bool) -> np.ndarray:
+    """R with `R'R` the second derivative of each sample's loss, `(s, c, c)`."""
+    root = np.sqrt(curvature)
+    diagonal = root[:, :, None] * np.eye(curvature.shape[1])
+    if not coupled:
+        return diagonal
+    # diag(w) - w w' / sum(w) = D (I - q q') D with D = diag(sqrt(w)), q = D 1 / norm.
+    unit = root / np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-150)
+    return diagonal - unit[:, :, None] * (unit * root)[:, None, :]
+
+
 def _preconditioner(
     features: Features,
     curvature: np.ndarray,
     norms: np.ndarray,
     ridge: float,
+    *,
+    coupled: bool,
     draw: int,
 ) -> _Map:
     """Approximate inverse Hessian from a sample of rows."""
     from scipy.linalg import eigh
 
-    weights = curvature.mean(axis=1)
-    energy = weights * norms
+    energy = curvature.sum(axis=1) * norms
     active = np.flatnonzero(energy > 1e-12 * ridge)
     if active.size == 0:
         return lambda v: v / ridge
-    chosen, scale, tail = active, np.sqrt(weights[active]), 0.0
-    if active.size > _ROWS:
+    columns = curvature.shape[1]
+    limit = max(8, min(_ROWS, _RANK // columns))
+    chosen, scale = active, np.ones(active.size)
+    if active.size > limit:
         chance = energy[active] / energy[active].sum()
         rng = np.random.default_rng(draw)
-        picks = rng.choice(active.size, size=_ROWS, replace=False, p=chance)
-        chosen = active[picks]
-        scale = np.sqrt(weights[chosen] / (_ROWS * chance[picks]))
-    rows = features.rows(chosen) * scale[:, None].astype(features.dtype)
-    values, vectors = eigh((rows @ rows.T).astype(np.float64))
+        picks = rng.choice(active.size, size=limit, replace=False, p=chance)
+        chosen, scale = active[picks], 1.0 / np.sqrt(limit * chance[picks])
+    rows = features.rows(chosen)
+    roots = _roots(curvature[chosen], coupled) * scale[:, None, None]
+    gram = (rows @ rows.T).astype(np.float64)
+    blocks = np.einsum("iab,jcb,ij->iajc", roots, roots, gram, optimize=True)
+    size = chosen.size * columns
+    values, vectors = eigh(blocks.reshape(size, size))
     keep = values > 1e-7 * values[-1]
     values, vectors = values[keep], vectors[:, keep]
-    basis = rows.T @ (vectors / np.sqrt(values)).astype(features.dtype)
-    if active.size > _ROWS:
-        tail = values[0]
-    floor = ridge + tail
-    factor = (1.0 / (values + floor) - 1.0 / floor)[:, None]
+    floor = ridge + (values[0] if active.size > limit else 0.0)
+    factor = (1.0 / (values + floor) - 1.0 / floor) / values
 
     def apply(v: np.ndarray) -> np.ndarray:
-        inner = (basis.T @ v.astype(features.dtype)).astype(np.float64)
-        return v / floor + basis @ (factor * inner).astype(features.dtype)
+        inner = (rows @ v.astype(features.dtype)).astype(np.float64)
+        inner = np.einsum("iab,ib->ia", roots, inner).reshape(size)
+        inner = (vectors @ (factor * (inner @ vectors))).reshape(-1, columns)
+        inner = np.einsum("iab,ia->ib", roots, inner)
+        return v / floor + rows.T @ inner.astype(features.dtype)
 
     return apply
 
@@ -178,35 +198,78 @@ def quasi_newton(
     shape = (features.size, targets.shape[1])
     weights = np.zeros(shape) if start is None else start
     norms = features.squared_norms()
-    width, steps, best, draw = 1.0, 0, None, 0
+    width, best, stages, idle, tried = 1.0, None, 0, 0, 0
     while True:
-        before = np.inf if best is None else best.gap
         predictions = features.forward(weights)
         point = _at(features, targets, weights, predictions, loss, ridge, width)
         precondition = _preconditioner(
-            features, point.local.curvature, norms, ridge, draw
+            features,
+            point.local.curvature,
+            norms,
+            ridge,
+            coupled=loss.kind == "multiclass",
+            draw=stages,
         )
-        pairs, narrow = [], False
-        for _ in range(_STAGE):
-            found = _measure(point, ridge, steps)
-            if best is None or found.gap < best.gap:
-                best = found
-            done = small_enough(best.gap, best.primal, 0.5 * tolerance)
-            if done or steps >= max_iterations:
-                return best._replace(iterations=steps)
-            narrow = not loss.smooth and found.gap <= 1.3 * point.local.slack
-            if narrow:
-                break
-            direction = _direction(point.gradient, pairs, precondition)
-            new = _advance(features, targets, point, direction, loss, ridge, width)
-            s, y = new.weights - point.weights, new.gradient - point.gradient
-            inner = float(np.vdot(s, y))
-            if inner > 0:
-                pairs = [*pairs, (s, y, 1.0 / inner)][-_PAIRS:]
-            point, steps = new, steps + 1
-        assert best is not None
-        if narrow and width > _SMALLEST_WIDTH:
-            width *= _SHRINK
-        elif not best.gap < 0.9 * before:
-            return best._replace(iterations=steps)
-        weights, draw = point.weights, draw + 1
+        before = best
+        point, best, settled = _stage(
+            features,
+            targets,
+            point,
+            best,
+            precondition,
+            loss=loss,
+            ridge=ridge,
+            width=width,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+        )
+        done = small_enough(best.gap, best.primal, 0.5 * tolerance)
+        improved = before is None or best.gap < 0.9 * before.gap
+        idle = 0 if improved else idle + 1
+        # At a given width the gap of a loss with kinks may rest before it falls.
+        if done or best.iterations >= max_iterations:
+            return best
+        if idle > (0 if loss.smooth else _PATIENCE):
+            return best
+        stages, tried, weights = stages + 1, tried + 1, point.weights
+        if not loss.smooth and (settled or tried >= _TRIES):
+            width, tried = max(width * _SHRINK, _SMALLEST_WIDTH), 0
+
+
+def _stage(
+    features: Features,
+    targets: np.ndarray,
+    point: _Point,
+    best: Found | None,
+    precondition: _Map,
+    *,
+    loss: Loss,
+    ridge: float,
+    width: float,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[_Point, Found, bool]:
+    """Iterations under one preconditioner and one width.
+
+    Returns:
+      The last point, the point with the smallest gap (its `iterations` counting all so
+      far), and whether the smoothing has become the larger part of the gap.
+    """
+    steps, pairs, settled = 0 if best is None else best.iterations, [], False
+    for _ in range(_STAGE):
+        found = _measure(point, ridge, steps)
+        best = found if best is None or found.gap < best.gap else best
+        best = best._replace(iterations=steps)
+        done = small_enough(best.gap, best.primal, 0.5 * tolerance)
+        settled = not loss.smooth and found.gap <= 2.0 * point.local.slack
+        if done or settled or steps >= max_iterations:
+            break
+        direction = _direction(point.gradient, pairs, precondition)
+        new = _advance(features, targets, point, direction, loss, ridge, width)
+        s, y = new.weights - point.weights, new.gradient - point.gradient
+        inner = float(np.vdot(s, y))
+        if inner > 0:
+            pairs = [*pairs, (s, y, 1.0 / inner)][-_PAIRS:]
+        point, steps = new, steps + 1
+    assert best is not None
+    return point, best, settled

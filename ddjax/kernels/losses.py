@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from numpy import ndarray
 
 __all__ = [
@@ -85,9 +85,7 @@ class Loss(NamedTuple):
     settings: tuple[tuple[str, float], ...] = ()
 
 
-def _pair(
-    targets: Float[Array | ndarray, "n *c"], others: Float[Array | ndarray, "n *c"]
-) -> tuple[Array, Array]:
+def _pair(targets: _Real, others: _Real) -> tuple[Array, Array]:
     """Both as arrays of the dtype of the second; refuses to broadcast."""
     others = jnp.asarray(others)
     targets = jnp.asarray(targets)
@@ -424,9 +422,8 @@ def epsilon_insensitive(*, epsilon: float = 0.1) -> Loss:
 # --- multiclass losses -----------------------------------------------------------
 
 
-def _rows(
-    targets: Float[Array | ndarray, "n c"], others: Float[Array | ndarray, "n c"]
-) -> tuple[Array, Array]:
+def _rows(targets: _Real, others: _Real) -> tuple[Array, Array]:
+    """As `_pair`, for losses that need a row of outputs."""
     targets, others = _pair(targets, others)
     if targets.ndim != 2:
         raise ValueError(
