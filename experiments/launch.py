@@ -22,7 +22,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import ml_collections
@@ -129,9 +129,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
             if not flags.FLAGS[flag.name].present:
                 raise ValueError(f"--{flag.name} is missing; --help shows an example")
         _CONFIG.value.to_dict()
+    except SystemExit:
+        # Absl has shown the help, and calls that a failure.
+        sys.exit(0)
     # A config file is code: it may raise anything.
     except Exception as error:
-        _fail(f"{_context(error)}{one_line(error)}", 2)
+        _end(f"error: {_context(error)}{one_line(error)}", 2)
     return rest
 
 
@@ -144,8 +147,8 @@ def _context(error: Exception) -> str:
     return ""
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _end(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
     sys.exit(status)
 
 
@@ -164,13 +167,13 @@ def main(argv: Sequence[str]) -> None:
     try:
         train_and_evaluate(_CONFIG.value, folder, command=command)
     except (ConfigError, runtime.WorkdirInUse) as error:
-        _fail(str(error), 2)
+        _end(f"error: {error}", 2)
     except runtime.Diverged as error:
-        _fail(str(error), 1)
+        _end(f"error: {error}", 1)
     except runtime.Interrupted as error:
-        _fail(str(error), 128 + error.signum)
+        _end(str(error), 128 + error.signum)
     except KeyboardInterrupt:
-        _fail("stopped by Ctrl-C; run the same command again to go on", 130)
+        _end("stopped by Ctrl-C; run the same command again to go on", 130)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_two_at_once_and_sigterm(tmp_path):
     finally:
         first.kill()
     assert first.returncode == 128 + signal.SIGTERM
-    assert err.startswith("error: stopped by SIGTERM at step")
+    assert err.startswith("stopped by SIGTERM at step")
     assert "run the same command again" in err and err.count("\n") == 1
     stopped = int(err.split("at step ")[1].split()[0])
     assert (tmp_path / "checkpoints" / str(stopped)).is_dir()

@@ -46,7 +46,7 @@ def on_disk(directory: str | Path, *, limit: int = LIMIT) -> Remember:
             except ValueError as error:
                 warnings.warn(f"{error}; computing it anew", stacklevel=2)
         arrays = compute()
-        if sum(np.asarray(each).nbytes for each in arrays.values()) > limit:
+        if sum(each.nbytes for each in arrays.values()) > limit:
             return arrays
         _save(path, {k: np.asarray(jax.device_get(v)) for k, v in arrays.items()})
         return arrays

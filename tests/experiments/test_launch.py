@@ -146,6 +146,8 @@ def test_folder_of_something_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(ConfigError, match="thesis.tex is a file"):
         train_and_evaluate(_config(), tmp_path / "thesis.tex")
+    with pytest.raises(ConfigError, match="Not a directory: .*thesis.tex/run"):
+        train_and_evaluate(_config(), tmp_path / "thesis.tex" / "run")
 
 
 def test_second_process_is_refused(tmp_path):
