@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.kernels.blocks import (
@@ -39,7 +40,7 @@ __all__ = [
     "map_in_blocks",
 ]
 
-Params = list[dict[str, Array]]
+Params = list[dict[str, Array | np.ndarray]]
 
 
 class Architecture(NamedTuple):
@@ -223,18 +224,21 @@ def init_networks(
         first, kernel = input_shape[-1], (3, 3)
     else:
         first, kernel = math.prod(input_shape), ()
-    sizes = [first] + [architecture.width] * architecture.depth
+    sizes = (first, *(architecture.width,) * architecture.depth)
+    return _draw(key, kernel, sizes, networks, jnp.dtype(dtype))
 
-    def init_one(key: PRNGKeyArray) -> Params:
-        layers = []
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _draw(key, kernel, sizes, networks, dtype):
+    def draw_one(index: Array) -> Params:
+        own, layers = jax.random.fold_in(key, index), []
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            w_key, b_key = jax.random.split(jax.random.fold_in(key, layer))
+            w_key, b_key = jax.random.split(jax.random.fold_in(own, layer))
             w = jax.random.normal(w_key, (*kernel, fan_in, fan_out), dtype)
             layers.append({"w": w, "b": jax.random.normal(b_key, (fan_out,), dtype)})
         return layers
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(networks))
-    return jax.vmap(init_one)(keys)
+    return jax.lax.map(draw_one, jnp.arange(networks))
 
 
 def _average_pool(h: Array) -> Array:
@@ -294,7 +298,7 @@ def _check_inputs(params: Params, inputs: Array, architecture: Architecture) -> 
 
 def features(
     params: Params,
-    inputs: Float[Array, "n ..."],
+    inputs: Float[Array | np.ndarray, "n ..."],
     *,
     architecture: Architecture,
     chunk: int | None = None,
@@ -329,6 +333,7 @@ def features(
     Raises:
       ValueError: `chunk` below 1, or inputs that do not fit the parameters.
     """
+    inputs = jnp.asarray(inputs)
     _check_inputs(params, inputs, architecture)
     networks = params[0]["b"].shape[0]
     if chunk is None:
@@ -336,11 +341,16 @@ def features(
         chunk = 1 if one_by_one or jax.default_backend() == "cpu" else networks
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}, but at least 1 network runs at once")
+    return _features(params, inputs, architecture, min(chunk, networks))
 
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _features(params, inputs, architecture, chunk):
     def one(params_one: Params) -> Array:
         return _one_network(params_one, inputs, architecture)
 
-    if chunk >= networks > 1:
+    networks = params[0]["b"].shape[0]
+    if chunk == networks > 1:
         rows = jax.vmap(one)(params)
     else:
         rows = jax.lax.map(one, params, batch_size=chunk if chunk > 1 else None)

@@ -1,0 +1,447 @@
+"""Random features: their limit, their derivatives, and evaluation in blocks."""
+
+import doctest
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddjax.kernels import blocks, random_features
+from ddjax.kernels.random_features import convolutional, fully_connected
+
+FULLY = fully_connected(depth=2, width=16)
+CONV = convolutional(depth=2, width=4)
+
+
+def images(n=3, shape=(6, 5, 2), seed=0):
+    return np.random.default_rng(seed).normal(size=(n, *shape)).astype(np.float32)
+
+
+def networks(architecture, *, shape=(6, 5, 2), number=3, seed=0, dtype=jnp.float32):
+    return random_features.init_networks(
+        jax.random.key(seed),
+        architecture,
+        input_shape=shape,
+        networks=number,
+        dtype=dtype,
+    )
+
+
+def close(actual, expected, tolerance):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+# The analytic limit, in NumPy, written independently of the library.
+
+
+def expected_relu_product(cov12, var1, var2):
+    """E[relu(u) relu(v)] of centred Gaussians: the arc-cosine kernel of degree 1."""
+    scale = np.sqrt(var1 * var2)
+    cosine = np.clip(cov12 / np.where(scale > 0, scale, 1), -1, 1)
+    angle = np.arccos(cosine)
+    return scale * (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
+
+
+def fully_connected_limit(inputs, architecture):
+    """Covariances of flat inputs after the last ReLU."""
+    w, b = architecture.w_std**2, architecture.b_std**2
+    covariance = inputs @ inputs.T / inputs.shape[1]
+    for _ in range(architecture.depth):
+        covariance = w * covariance + b
+        variance = np.diag(covariance)
+        covariance = expected_relu_product(
+            covariance, variance[:, None], variance[None, :]
+        )
+    return covariance
+
+
+def convolutional_limit(inputs, architecture):
+    """The same for images, through the covariance of all pairs of positions."""
+    w, b = architecture.w_std**2, architecture.b_std**2
+    n = len(inputs)
+    covariance = np.einsum("ahwc,bijc->ahwbij", inputs, inputs) / inputs.shape[-1]
+    for _ in range(architecture.depth):
+        rows, columns = covariance.shape[1:3]
+        padded = np.pad(covariance, [(0, 0), (1, 1), (1, 1)] * 2)
+        covariance = b + w / 9 * sum(
+            padded[:, i : i + rows, j : j + columns][..., i : i + rows, j : j + columns]
+            for i in range(3)
+            for j in range(3)
+        )
+        flat = covariance.reshape(n * rows * columns, -1)
+        variance = np.diag(flat)
+        flat = expected_relu_product(flat, variance[:, None], variance[None, :])
+        covariance = flat.reshape(covariance.shape)
+        if architecture.pooling == "average":
+            r, c = rows // 2, columns // 2
+            covariance = covariance[:, : 2 * r, : 2 * c, :, : 2 * r, : 2 * c]
+            covariance = covariance.reshape(n, r, 2, c, 2, n, r, 2, c, 2)
+            covariance = covariance.mean((2, 4, 7, 9))
+    if architecture.readout == "flatten":
+        return np.einsum("ahwbhw->ab", covariance) / math.prod(covariance.shape[1:3])
+    return covariance.mean((1, 2, 4, 5))
+
+
+def rms_error(architecture, x, limit, *, number, seeds):
+    """Root mean square error, over draws, relative to the size of the kernel."""
+
+    @jax.jit
+    def grams(keys):
+        def one(key):
+            params = random_features.init_networks(
+                key, architecture, input_shape=x.shape[1:], networks=number
+            )
+            rows = random_features.features(params, x, architecture=architecture)
+            return rows @ rows.T
+
+        return jax.lax.map(one, keys)
+
+    exact = limit(np.float64(x), architecture)
+    found = np.float64(grams(jax.random.split(jax.random.key(0), seeds)))
+    return math.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2))
+
+
+def rate(architectures, x, limit, numbers):
+    """Slope of the log of the error against the log of networks · width."""
+    sizes, errors = zip(
+        *(
+            (number * net.width, rms_error(net, x, limit, number=number, seeds=64))
+            for net in architectures
+            for number in numbers
+        ),
+        strict=True,
+    )
+    return np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+
+
+def test_fully_connected_features_tend_to_the_arc_cosine_kernel():
+    x = images(4).reshape(4, -1)
+    x[1] = -x[0]
+    for settings_ in ({"depth": 1, "w_std": 1.0, "b_std": 0.0}, {"depth": 3}):
+        network = fully_connected(width=256, **settings_)
+        assert rms_error(network, x, fully_connected_limit, number=32, seeds=2) < 0.06
+    nets = [fully_connected(depth=2, width=width) for width in (16, 64)]
+    assert abs(rate(nets, x, fully_connected_limit, numbers=(2, 8)) + 0.5) < 0.1
+
+
+@pytest.mark.parametrize(
+    "pooling, readout, depth",
+    [("average", "flatten", 2), ("none", "global_average", 1)],
+)
+def test_convolutional_features_tend_to_their_kernel(pooling, readout, depth):
+    network = convolutional(depth=depth, width=64, pooling=pooling, readout=readout)
+    x = images(3, (7, 6, 2))
+    assert rms_error(network, x, convolutional_limit, number=32, seeds=2) < 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["average", "none"])
+@pytest.mark.parametrize("readout", ["flatten", "global_average"])
+def test_the_error_falls_like_one_over_the_square_root_of_all_units(pooling, readout):
+    nets = [
+        convolutional(depth=2, width=width, pooling=pooling, readout=readout)
+        for width in (16, 64)
+    ]
+    x = images(3, (7, 6, 2))
+    assert abs(rate(nets, x, convolutional_limit, numbers=(2, 8)) + 0.5) < 0.1
+
+
+# What the features are.
+
+
+@pytest.mark.parametrize("architecture", [FULLY, CONV])
+def test_features_are_those_of_each_network_written_out(architecture):
+    x, params = images(), networks(architecture)
+    found = random_features.features(params, x, architecture=architecture)
+    each = []
+    for k in range(3):
+        h = np.float64(x)
+        for layer in params:
+            w, b = np.float64(layer["w"][k]), np.float64(layer["b"][k])
+            if architecture.kind == "fully_connected":
+                z = h.reshape(3, -1) @ w
+            else:
+                padded = np.pad(h, [(0, 0), (1, 1), (1, 1), (0, 0)])
+                z = sum(
+                    padded[:, i : i + h.shape[1], j : j + h.shape[2]] @ w[i, j]
+                    for i in range(3)
+                    for j in range(3)
+                )
+            fan_in = math.prod(w.shape[:-1])
+            h = np.maximum(z * math.sqrt(2 / fan_in) + 0.1 * b, 0)
+            if architecture.pooling == "average":
+                r, c = h.shape[1] // 2, h.shape[2] // 2
+                h = h[:, : 2 * r, : 2 * c].reshape(3, r, 2, c, 2, -1).mean((2, 4))
+        each.append(h.reshape(3, -1))
+    each = np.concatenate(each, axis=1)
+    close(found, each / math.sqrt(each.shape[1]), 1e-5)
+    assert found.shape[1] == random_features.feature_size(
+        architecture, input_shape=(6, 5, 2), networks=3
+    )
+
+
+def test_odd_sizes_are_pooled_as_7_to_3():
+    for size, positions in ((28, 9), (32, 16), (8, 1)):
+        assert (
+            random_features.feature_size(
+                convolutional(width=5), input_shape=(size, size, 1), networks=2
+            )
+            == 10 * positions
+        )
+    found = jax.eval_shape(
+        lambda key, x: random_features.features(
+            random_features.init_networks(
+                key, convolutional(width=5), input_shape=(28, 28, 1), networks=2
+            ),
+            x,
+            architecture=convolutional(width=5),
+        ),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32),
+    )
+    assert found.shape == (4, 90)
+
+
+@pytest.mark.parametrize("chunk", [2, 5, 9])
+@pytest.mark.parametrize("architecture", [FULLY, CONV])
+def test_the_chunk_does_not_matter(chunk, architecture):
+    x, params = images(), networks(architecture, number=5)
+    found = random_features.features(params, x, architecture=architecture, chunk=chunk)
+    whole = random_features.features(params, x, architecture=architecture)
+    close(found, whole, 1e-6)
+
+
+@pytest.mark.parametrize("architecture", [FULLY, CONV])
+def test_networks_are_reproducible_and_independent_of_their_number(architecture):
+    few, many = networks(architecture, number=2), networks(architecture, number=4)
+    again = networks(architecture, number=2)
+    other = networks(architecture, number=2, seed=1)
+    for a, b, c, d in zip(
+        *map(jax.tree.leaves, (few, many, again, other)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b[:2])
+        np.testing.assert_array_equal(a, c)
+        assert np.abs(a - d).max() > 0.1
+        assert np.abs(b[0] - b[1]).max() > 0.1
+
+
+def test_parameters_are_standard_normal():
+    for layer in networks(fully_connected(depth=2, width=64), shape=(64,), number=8):
+        for leaf in layer.values():
+            assert abs(leaf.mean()) < 5 / math.sqrt(leaf.size)
+            assert abs(leaf.std() - 1) < 5 / math.sqrt(leaf.size)
+
+
+@pytest.mark.parametrize("architecture", [FULLY, CONV])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_gradients_to_pixels_agree_with_finite_differences(architecture, chunk):
+    with jax.enable_x64(True):
+        params = networks(architecture, dtype=jnp.float64)
+        x = jnp.asarray(images(), jnp.float64)
+
+        @jax.jit
+        def loss(x):
+            rows = random_features.features(
+                params, x, architecture=architecture, chunk=chunk
+            )
+            return jnp.sum(jnp.sin(3 * rows))
+
+        gradient = jax.jit(jax.grad(loss))(x)
+        direction = jnp.asarray(images(seed=1), jnp.float64)
+        difference = (loss(x + 1e-6 * direction) - loss(x - 1e-6 * direction)) / 2e-6
+        close(jnp.sum(gradient * direction), difference, 1e-6)
+
+
+def test_one_trace_whatever_the_number_of_networks():
+    counted = []
+    for number in (2, 7):
+        params = networks(CONV, number=number)
+
+        def apply(params, x):
+            return random_features.features(params, x, architecture=CONV)
+
+        counted.append(str(jax.make_jaxpr(apply)(params, images())).count("conv_gen"))
+    assert counted[0] == counted[1]
+
+
+def test_features_compile_once():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def apply(params, x):
+        return random_features.features(params, x, architecture=FULLY)
+
+    for seed in range(3):
+        apply(networks(FULLY, seed=seed), images(seed=seed))
+
+
+def test_float64_features_stay_float64():
+    with jax.enable_x64(True):
+        params = networks(FULLY, dtype=jnp.float64)
+        x = jnp.asarray(images(), jnp.float64)
+        assert random_features.features(params, x, architecture=FULLY).dtype == x.dtype
+
+
+# In blocks.
+
+
+@settings(deadline=None, max_examples=6)
+@given(n=st.integers(1, 9), block=st.integers(1, 10))
+def test_blocks_do_not_matter(n, block):
+    x = images(n)
+    found = blocks.map_in_blocks(lambda rows: jnp.sin(rows).sum((2, 3)), x, block=block)
+    close(found, np.sin(x).sum((2, 3)), 1e-6)
+
+
+def test_features_in_blocks(tmp_path):
+    x, params = images(7), networks(CONV)
+    whole = random_features.features(params, x, architecture=CONV)
+
+    def apply(params, rows):
+        return random_features.features(params, rows, architecture=CONV)
+
+    by_argument = random_features.map_in_blocks(apply, x, block=3, arguments=(params,))
+    by_closure = random_features.map_in_blocks(
+        lambda rows: apply(params, rows), jnp.asarray(x), block=3
+    )
+    close(by_argument, whole, 1e-6)
+    np.testing.assert_array_equal(by_argument, by_closure)
+    out = np.lib.format.open_memmap(
+        tmp_path / "rows.npy", mode="w+", dtype=np.float32, shape=whole.shape
+    )
+    returned = random_features.map_in_blocks(
+        apply, x, block=3, arguments=(params,), out=out
+    )
+    assert returned is out
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), by_argument)
+
+
+def test_blocks_compile_once_and_see_no_more_than_a_block():
+    seen = []
+
+    def function(rows):
+        seen.append(rows.shape)
+        return 2 * rows
+
+    x = images(8)
+    close(blocks.map_in_blocks(function, x, block=3), 2 * x, 0)
+    assert seen == [(3, 6, 5, 2)]
+    jitted = jax.jit(function)
+    for _ in range(2):
+        close(blocks.map_in_blocks(jitted, x, block=3), 2 * x, 0)
+    assert len(seen) <= 2
+
+
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_gram_in_blocks(block):
+    x1, x2 = images(5).reshape(5, -1), images(4, seed=1).reshape(4, -1)
+
+    traces = []
+
+    def kernel(a, b):
+        traces.append(a.shape)
+        return jnp.tanh(a @ b.T)
+
+    close(blocks.gram_in_blocks(kernel, x1, x2, block=block), np.tanh(x1 @ x2.T), 1e-5)
+    symmetric = blocks.gram_in_blocks(kernel, x1, block=block)
+    assert set(traces) == {(min(block, 5), x1.shape[1])} and len(traces) <= 2
+    np.testing.assert_array_equal(symmetric, symmetric.T)
+    close(symmetric, np.tanh(x1 @ x1.T), 1e-5)
+
+
+def test_symmetric_grams_compute_half_of_the_blocks():
+    calls = []
+
+    def kernel(a, b):
+        jax.debug.callback(lambda: calls.append(1))
+        return a @ b.T
+
+    x = images(8).reshape(8, -1)
+    blocks.gram_in_blocks(kernel, x, x, block=2)
+    jax.effects_barrier()
+    assert len(calls) == 10
+
+
+@pytest.mark.parametrize("block", [2, 100])
+def test_feature_gram_in_blocks(block):
+    x1, x2, params = images(5), images(4, seed=1), networks(CONV)
+
+    def apply(params, rows):
+        return random_features.features(params, rows, architecture=CONV)
+
+    one, two = (np.asarray(apply(params, x)) for x in (x1, x2))
+    found = random_features.feature_gram_in_blocks(
+        apply, x1, x2, block=block, arguments=(params,)
+    )
+    close(found, one @ two.T, 1e-6)
+    found = random_features.feature_gram_in_blocks(
+        lambda rows: apply(params, rows), x1, block=block
+    )
+    close(found, one @ one.T, 1e-6)
+
+
+# The door.
+
+
+def unchecked(function):
+    """What a user without a type checker calls."""
+    return getattr(function, "__wrapped__", function)
+
+
+@pytest.mark.parametrize(
+    "factory, change, message",
+    [
+        (fully_connected, {"depth": 0}, "depth is 0"),
+        (fully_connected, {"width": -1}, "width is -1"),
+        (convolutional, {"w_std": -1.0}, "w_std is -1.0"),
+        (convolutional, {"b_std": math.inf}, "b_std is inf"),
+        (convolutional, {"pooling": "max"}, "'max'.*average.*none"),
+        (convolutional, {"readout": "mean"}, "'mean'.*flatten.*global_average"),
+    ],
+)
+def test_wrong_architectures(factory, change, message):
+    with pytest.raises(ValueError, match=message):
+        unchecked(factory)(**change)
+
+
+def test_wrong_inputs():
+    with pytest.raises(ValueError, match="4 x 4 do not survive 3 halvings"):
+        networks(convolutional(), shape=(4, 4, 1))
+    with pytest.raises(ValueError, match="\\(784,\\)"):
+        networks(convolutional(), shape=(784,))
+    with pytest.raises(ValueError, match="networks is 0"):
+        networks(FULLY, number=0)
+    with pytest.raises(ValueError, match="chunk is 0"):
+        random_features.features(networks(FULLY), images(), architecture=FULLY, chunk=0)
+    with pytest.raises(ValueError, match="\\(61, 16\\), not \\(60, 16\\)"):
+        random_features.features(
+            networks(FULLY), jnp.zeros((2, 61)), architecture=FULLY
+        )
+    with pytest.raises(ValueError, match="2 layers.*depth is 3"):
+        random_features.features(
+            networks(FULLY), images(), architecture=fully_connected(width=16)
+        )
+
+
+def test_wrong_blocks():
+    x = images(4)
+    with pytest.raises(ValueError, match="block is 0"):
+        blocks.map_in_blocks(jnp.sin, x, block=0)
+    with pytest.raises(ValueError, match="no row"):
+        blocks.map_in_blocks(jnp.sin, x[:0], block=2)
+    with pytest.raises(ValueError, match="2 rows into an array of \\(\\)"):
+        blocks.map_in_blocks(jnp.sum, x, block=2)
+    with pytest.raises(ValueError, match="out has shape \\(3,\\)"):
+        blocks.map_in_blocks(jnp.sin, x, block=2, out=np.zeros(3))
+    with pytest.raises(ValueError, match="kernel of 2 and 2 rows"):
+        blocks.gram_in_blocks(lambda a, b: jnp.sum(a) + jnp.sum(b), x, block=2)
+
+
+def test_examples_in_the_docstrings():
+    for module in (random_features, blocks):
+        failed, attempted = doctest.testmod(module)
+        assert attempted > 2 and failed == 0
