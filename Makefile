@@ -4,9 +4,12 @@ VENV ?= .venv
 PYTHON312 ?=
 VENV312 ?= .venv-py312
 PYTEST_ARGS ?=
+# Test processes; each takes a file at a time.
+JOBS ?= 2
 
 RUN := $(VENV)/bin/python
-JAXTYPING := --jaxtyping-packages=ddjax,beartype.beartype
+PYTEST := -m pytest --jaxtyping-packages=ddjax,beartype.beartype \
+	--numprocesses=$(JOBS) --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-py312 test-tfds test-slow lint format check-import-time \
@@ -22,9 +25,9 @@ demo: ## Distils the embedded digits and says where the report is.
 
 test: ## All default tests, then the kernels again in float64.
 	@.ci/install $(VENV) test "$(PYTHON)"
-	$(RUN) -m pytest $(JAXTYPING) $(PYTEST_ARGS)
+	$(RUN) $(PYTEST) $(PYTEST_ARGS)
 	JAX_ENABLE_X64=1 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
-	$(RUN) -m pytest $(JAXTYPING) tests/kernels $(PYTEST_ARGS)
+	$(RUN) $(PYTEST) tests/kernels $(PYTEST_ARGS)
 
 test-py312: ## The same on Python 3.12 with the newest jax.
 	@.ci/install $(VENV312) test \
@@ -33,11 +36,11 @@ test-py312: ## The same on Python 3.12 with the newest jax.
 
 test-tfds: ## Installs TensorFlow Datasets (some 600 MB) and runs its tests.
 	@.ci/install $(VENV) tfds "$(PYTHON)"
-	$(RUN) -m pytest $(JAXTYPING) -m tfds $(PYTEST_ARGS)
+	$(RUN) $(PYTEST) -m tfds $(PYTEST_ARGS)
 
 test-slow: ## The tests that take longer.
 	@.ci/install $(VENV) test "$(PYTHON)"
-	$(RUN) -m pytest $(JAXTYPING) -m slow $(PYTEST_ARGS)
+	$(RUN) $(PYTEST) -m slow $(PYTEST_ARGS)
 
 lint: ## ruff check, ruff format --check, pyright.
 	@.ci/install $(VENV) test "$(PYTHON)"
