@@ -68,17 +68,20 @@ def image_config(
                 },
                 "real_ridge": real_ridge,
                 "distilled_ridge": distilled_ridge,
-                # One sample a class oversteps easily: beyond the margin nothing pulls.
-                "learning_rate": 0.1 if given.ten or given.ipc > 1 else 0.03,
+                "learning_rate": 0.1 if given.ten else 0.03,
+                "targets_learning_rate": 0.1 if given.ten else 0.003,
                 "decay_steps": given.steps,
                 "warmup_steps": given.steps // 10,
+                # See `ddjax.methods.dgkip`: the way around the trap of few samples.
+                "start_ridge": placeholder(float) if given.ten else 1e-2,
+                "anneal_steps": given.steps * 4 // 5,
             },
             "train": {
                 "steps": given.steps,
                 "chunk": 50,
                 "log_every": 10,
-                "evaluate_every": max(1, given.steps // 5),
-                "checkpoint_every": max(1, given.steps // 5),
+                "evaluate_every": max(1, given.steps // 10),
+                "checkpoint_every": max(1, given.steps // 10),
                 "keep": 2,
                 "validate": ("probe",),
             },
@@ -95,6 +98,7 @@ def image_config(
                     "features": {"networks": 1, "architecture": {"width": 32}},
                     "decay_steps": 10,
                     "warmup_steps": 1,
+                    "anneal_steps": 8,
                 },
                 "train": {"steps": 10, "evaluate_every": 5, "checkpoint_every": 5},
             }

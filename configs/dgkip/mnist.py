@@ -3,8 +3,8 @@
   python -m experiments.launch --config=configs/dgkip/mnist.py \
       --workdir=runs/mnist --config.data.directory=DIR
 
-Expected: about 99.9 % test accuracy of logistic regression on the distilled pair, within
-two minutes on two cores. Arguments: see `configs.dgkip.images`, for instance
+Expected: about 99.9 % test accuracy of logistic regression on the distilled pair,
+within two minutes on two cores. Arguments: see `configs.dgkip.images`, for instance
 `:ipc=10,loss=hinge`, `:ten` (all ten classes) or `:paper` (the paper's number of random
 networks, for a GPU).
 """

@@ -19,6 +19,11 @@ several classes (softmax, Crammer-Singer, one-vs-rest), exact kernels, and the o
 memory of an adaptive optimiser then holds the early, huge gradients against the late,
 small ones; the gradient of the logarithm has no such scale.
 
+With few samples and the paper's tiny :math:`\lambda_S` there is a trap besides: far
+beyond the margin every dual vanishes, the gap is :math:`\lambda_S\|\theta_O\|^2/2`
+(relative bound 1), and no gradient is left. `start_ridge` avoids it by continuation: a
+large :math:`\lambda_S` keeps the samples near the margin, and falls along the run.
+
 Source: "Generalized Kernel Inducing Points by Duality Gap for Dataset Distillation",
 arXiv 2502.12607.
 """
@@ -80,6 +85,8 @@ def dgkip(
     features: Mapping[str, Any] | None = None,
     real_ridge: float = 1e-6,
     distilled_ridge: float = 1e-6,
+    start_ridge: float | None = None,
+    anneal_steps: int = 0,
     objective: str = "log_gap",
     form: str = "auto",
     gap_space: str = "auto",
@@ -111,6 +118,9 @@ def dgkip(
         n x n kernel.
       real_ridge: lambda_O per real sample; the paper's lambda_O is n_O 1e-6.
       distilled_ridge: lambda_S per distilled sample; the paper's is n_S 1e-6.
+      start_ridge: lambda_S per sample at the first step, which falls geometrically to
+        `distilled_ridge` over `anneal_steps`; None (the paper) starts at the end.
+      anneal_steps: over how many steps.
       objective: `log_gap`, or the paper's `gap`.
       form: of the gap, see `ddjax.kernels.duality.gap`.
       gap_space: `features` (no m x m kernel), `kernel` (as the paper writes it), or
@@ -140,6 +150,7 @@ def dgkip(
     for name, value in (
         ("real_ridge", real_ridge),
         ("distilled_ridge", distilled_ridge),
+        ("start_ridge", distilled_ridge if start_ridge is None else start_ridge),
     ):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(
@@ -186,9 +197,17 @@ def dgkip(
             key, problem, optimization.class_targets_for(convex, problem.classes)
         )
 
-    def gap_of(learned: dict[str, Any], reference: Reference) -> Array:
+    def ridge_at(step: Array) -> Array:
+        if start_ridge is None or not anneal_steps:
+            return jnp.float32(distilled_ridge)
+        left = jnp.maximum(0.0, 1.0 - step.astype(jnp.float32) / anneal_steps)
+        return distilled_ridge * jnp.float32(start_ridge / distilled_ridge) ** left
+
+    def gap_of(
+        learned: dict[str, Any], reference: Reference, ridge_per_sample: Array
+    ) -> Array:
         inputs, targets = parts.inputs(learned), learned["targets"]
-        ridge = distilled_ridge * inputs.shape[0]
+        ridge = ridge_per_sample * inputs.shape[0]
         return distilled_gap(
             reference,
             shape_of,
@@ -204,12 +223,11 @@ def dgkip(
         del key
 
         def objective_of(learned):
-            gap = gap_of(learned, batch)
-            return (jnp.log(gap) if objective == "log_gap" else gap), gap
+            gap = gap_of(learned, batch, ridge_at(state.step))
+            return jnp.log(gap) if objective == "log_gap" else gap
 
-        (value, gap), gradients = jax.value_and_grad(objective_of, has_aux=True)(
-            state.learned
-        )
+        value, gradients = jax.value_and_grad(objective_of)(state.learned)
+        gap = gap_of(state.learned, batch, jnp.float32(distilled_ridge))
         ridge = distilled_ridge * state.labels.shape[0]
         deviation = jnp.sqrt(2.0 * gap / (ridge * batch.squared_norm))
         metrics = {"loss": value, "gap": gap, "deviation_bound": deviation}
@@ -242,7 +260,7 @@ def distilled_gap(
     targets: Float[Array, "m *c"],
     *,
     loss: Loss,
-    ridge: float,
+    ridge: float | Array,
     form: str = "auto",
     in_kernel: bool = False,
 ) -> Float[Array, ""]:
@@ -331,7 +349,7 @@ def solve_reference(
             "real_features",
             lambda: {
                 "features": random_features.map_in_blocks(
-                    lambda part: apply(params, part), inputs, block=block
+                    apply, inputs, block=block, arguments=(params,)
                 )
             },
         )["features"]

@@ -49,11 +49,13 @@ class State(NamedTuple):
       learned: group name -> arrays; `stored` and `targets` are always there.
       optimizer: the optimiser's state.
       labels: class of each sample, `(m,)` int32; constant.
+      step: how many updates have been made.
     """
 
     learned: dict[str, Any]
     optimizer: Any
     labels: Int[Array, " m"]
+    step: Int[Array, ""]
 
 
 class Learner(NamedTuple):
@@ -141,7 +143,7 @@ def learner(
             "targets": targets(labels),
             **(extra or {}),
         }
-        return State(learned, transform.init(learned), labels)
+        return State(learned, transform.init(learned), labels, jnp.zeros((), jnp.int32))
 
     def update(state: State, gradients) -> State:
         # optax raises floats to the power of its integer step count.
@@ -153,7 +155,7 @@ def learner(
         assert isinstance(learned, dict)
         if learn_targets and project_targets is not None:
             learned = {**learned, "targets": project_targets(learned["targets"])}
-        return State(learned, moments, state.labels)
+        return State(learned, moments, state.labels, state.step + 1)
 
     return Learner(
         decoder, start, lambda learned: decoder.decode(learned["stored"]), update

@@ -175,7 +175,7 @@ def features_of(
     """Features of a whole split through given networks."""
     apply = feature_maps.application(feature_map)
     rows = random_features.map_in_blocks(
-        lambda part: apply(params, part), split.inputs, block=block
+        apply, split.inputs, block=block, arguments=(params,)
     )
     return Rows(np.asarray(rows), np.asarray(split.targets))
 

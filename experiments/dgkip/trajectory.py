@@ -2,11 +2,11 @@
 
     python -m experiments.dgkip.trajectory --data_dir=DIR
 
-CIFAR-10, classes 0 and 1, convolutional random features, 1, 10 and 50 images per
-class. At logarithmically spaced steps the convex problem is solved on the samples, so that
-the deviation `|theta_S - theta_O| / |theta_O|` stands beside its bound
-`sqrt(2 G / lambda_S) / |theta_O|`. Writes a record and a PNG beside it. Nothing is chosen
-by these curves: the settings are those of `experiments.dgkip.transfer`.
+CIFAR-10, classes 0 and 1, convolutional random features, 1, 10 and 50 images per class.
+At logarithmically spaced steps the convex problem is solved on the samples, so that the
+deviation `|theta_S - theta_O| / |theta_O|` stands beside its bound
+`sqrt(2 G / lambda_S) / |theta_O|`. Writes a record and a PNG beside it. Nothing is
+chosen by these curves: the settings are those of `experiments.dgkip.transfer`.
 """
 
 import time
@@ -31,7 +31,7 @@ _WIDTH = flags.DEFINE_integer("width", 256, "Channels a layer; the paper's: 256.
 _PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
 _STEPS = flags.DEFINE_integer("steps", 500, "Steps of distillation.", lower_bound=1)
 _RATES = flags.DEFINE_list(
-    "learning_rates", ["0.03", "0.1", "0.1"], "For each entry of --per_class."
+    "learning_rates", ["0.03", "0.03", "0.1"], "For each entry of --per_class."
 )
 
 
@@ -51,6 +51,9 @@ def trajectory(
         learning_rate=learning_rate,
         decay_steps=steps,
         warmup_steps=steps // 10,
+        targets_learning_rate=learning_rate / 10,
+        start_ridge=1e-2,
+        anneal_steps=steps * 4 // 5,
     )
     run = common.distil(
         method, problem, seed=seed, steps=steps, remember=remember, snapshots=looked_at

@@ -4,8 +4,9 @@
 
 For every data set and seed the networks are drawn and both convex problems are solved
 on the real training data once; then samples are distilled for each loss and number of
-images per class, and both convex models are trained on each set. Settings are chosen
-with `--splits=validation`; the tables' runs read the test split once. One record a data
+images per class, and both convex models are trained on each set. The step is chosen by
+the validation split; the test split is read once. Settings are chosen with
+`--splits=validation`. One record a data
 set, architecture and seed; what is on record is not run again (`--redo` does).
 """
 
@@ -43,12 +44,19 @@ _WIDTH = flags.DEFINE_integer(
     "width", None, "Units or channels a layer; default: the paper's.", lower_bound=1
 )
 _PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
-_STEPS = flags.DEFINE_integer("steps", 500, "Steps of distillation.", lower_bound=1)
+_STEPS = flags.DEFINE_list(
+    "steps", ["500", "300", "150"], "Steps for each entry of --per_class."
+)
 _RATES = flags.DEFINE_list(
     "learning_rates",
-    ["0.03", "0.1", "0.1"],
+    ["0.03", "0.03", "0.1"],
     "Learning rate for each entry of --per_class: up over a tenth of the steps, then "
-    "down to zero along a cosine.",
+    "down to zero along a cosine. That of the labels is a tenth.",
+)
+_START_RIDGE = flags.DEFINE_float(
+    "start_ridge",
+    1e-2,
+    "lambda_S per sample at the start; falls over 0.8 of the steps.",
 )
 _NAME = flags.DEFINE_string("name", "dgkip/transfer", "Folder of the records.")
 _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
@@ -63,8 +71,9 @@ def run_seed(
     *,
     features: dict,
     per_class: Sequence[int],
-    steps: int,
+    steps: Sequence[int],
     learning_rates: Sequence[float],
+    start_ridge: float,
     splits: Sequence[str] = ("validation", "test"),
 ) -> list[dict]:
     """All rows of one data set and seed.
@@ -74,8 +83,9 @@ def run_seed(
       seed: of the split, the networks, and the starting samples.
       features: see `ddjax.models.feature_maps.from_settings`.
       per_class: images per class.
-      steps: of distillation.
+      steps: of distillation, for each of `per_class`.
       learning_rates: of AdaBelief, one for each of `per_class`.
+      start_ridge: lambda_S per sample at the start.
       splits: which to report.
 
     Returns:
@@ -123,24 +133,37 @@ def run_seed(
             }
         )
         logging.info("%s seed %d, %s on all data: %s", dataset, seed, short, full)
-        for count, rate in zip(per_class, learning_rates, strict=True):
+        for count, rate, length in zip(per_class, learning_rates, steps, strict=True):
             method = methods.dgkip(
                 loss=loss,
                 per_class=count,
                 features=features,
                 learning_rate=rate,
-                decay_steps=steps,
-                warmup_steps=steps // 10,
+                decay_steps=length,
+                warmup_steps=length // 10,
+                targets_learning_rate=rate / 10,
+                start_ridge=start_ridge,
+                anneal_steps=length * 4 // 5,
             )
             run = common.distil(
-                method, problem, seed=seed, steps=steps, remember=remember
+                method,
+                problem,
+                seed=seed,
+                steps=length,
+                remember=remember,
+                snapshots=range(0, length + 1, max(1, length // 10)),
             )
-            distilled = method.distilled(run.state, problem, run.data)
+            step, distilled = _best_step(
+                run, method, problem, feature_map, loss, real_rows
+            )
             row = {
                 "distilled_with": short,
                 "per_class": count,
-                "gap": float(run.metrics["gap"][-1]),
-                "deviation_bound": float(run.metrics["deviation_bound"][-1]),
+                "step": step,
+                "gap": float(run.metrics["gap"][max(0, step - 1)]),
+                "deviation_bound": float(
+                    run.metrics["deviation_bound"][max(0, step - 1)]
+                ),
                 "seconds_per_step": run.seconds_per_step,
                 "evaluated_with": {
                     other: common.probe(
@@ -157,6 +180,26 @@ def run_seed(
             logging.info("%s seed %d: %s", dataset, seed, row)
             rows.append(row)
     return rows
+
+
+def _best_step(run, method, problem, feature_map, loss, real_rows):
+    """The step whose samples are worth most to their own loss on validation data."""
+    validation = {"validation": real_rows["validation"]}
+    best, chosen, kept = -1.0, 0, None
+    for step, state in sorted(run.snapshots.items()):
+        distilled = method.distilled(state, problem, run.data)
+        worth = common.probe(
+            distilled,
+            run.data.params,
+            feature_map,
+            loss=loss,
+            ridge_per_sample=1e-6,
+            splits=validation,
+        )["validation"]
+        # Of equals the later: its gap is the smaller.
+        if worth >= best:
+            best, chosen, kept = worth, step, distilled
+    return chosen, kept
 
 
 def main(argv: Sequence[str]) -> None:
@@ -177,8 +220,8 @@ def main(argv: Sequence[str]) -> None:
             f"{networks} networks of width {width} for the paper's "
             f"{paper['networks']} of {paper['width']}"
         )
-    for dataset in flags.FLAGS.datasets:
-        for seed in map(int, flags.FLAGS.seeds):
+    for seed in map(int, flags.FLAGS.seeds):
+        for dataset in flags.FLAGS.datasets:
             name = f"{_NAME.value}/{dataset}_{kind}_seed{seed}"
             if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
                 logging.info("%s is on record", name)
@@ -190,16 +233,18 @@ def main(argv: Sequence[str]) -> None:
                 "seed": seed,
                 "features": features,
                 "per_class": [int(each) for each in _PER_CLASS.value],
-                "steps": _STEPS.value,
+                "steps": [int(each) for each in _STEPS.value],
                 "learning_rates": [float(each) for each in _RATES.value],
+                "start_ridge": _START_RIDGE.value,
             }
             rows = run_seed(
                 dataset,
                 seed,
                 features=features,
                 per_class=config["per_class"],
-                steps=_STEPS.value,
+                steps=config["steps"],
                 learning_rates=config["learning_rates"],
+                start_ridge=_START_RIDGE.value,
                 splits=_SPLITS.value,
             )
             path = records.write_record(
@@ -207,7 +252,7 @@ def main(argv: Sequence[str]) -> None:
                 config,
                 {"rows": rows},
                 scale=f"classes 0 and 1, {rows[0]['images']} real images, "
-                f"{_STEPS.value} steps",
+                f"{'/'.join(_STEPS.value)} steps",
                 reduced="; ".join(reduced) or None,
                 wall_seconds=time.perf_counter() - began,
             )

@@ -163,6 +163,20 @@ def test_objective_gap_is_the_paper_s(binary):
     np.testing.assert_array_equal(metrics["loss"], metrics["gap"])
 
 
+def test_ridge_falls_from_its_start_to_its_end(binary):
+    """With a start ridge the first loss is the gap there, the last that at the end."""
+    keywords = {"per_class": 2, "objective": "gap", **KEYWORDS}
+    steady = methods.dgkip(distilled_ridge=1e-2, **keywords)
+    falling = methods.dgkip(
+        distilled_ridge=1e-4, start_ridge=1e-2, anneal_steps=4, **keywords
+    )
+    first = run(steady, binary, steps=1)[3]["loss"][0]
+    metrics = run(falling, binary, steps=6)[3]
+    np.testing.assert_allclose(metrics["loss"][0], first, rtol=1e-5)
+    assert metrics["loss"][0] != metrics["gap"][0]
+    np.testing.assert_allclose(metrics["loss"][4:], metrics["gap"][4:], rtol=1e-5)
+
+
 def test_fixed_targets_stay(binary):
     method = methods.dgkip(learn_targets=False, per_class=1, **KEYWORDS)
     _, start, state, _ = run(method, binary, steps=5)
@@ -203,6 +217,7 @@ def test_remember_saves_the_second_solution(binary):
         ({"gap_space": "dual"}, "'dual'"),
         ({"distilled_ridge": 0.0}, "distilled_ridge"),
         ({"real_ridge": float("nan")}, "real_ridge"),
+        ({"start_ridge": -1.0}, "start_ridge"),
         ({"loss": "hinged"}, "hinged"),
         ({"optimizer": "adamax"}, "adamax"),
         ({"parameterization": "jpeg"}, "jpeg"),
