@@ -1,6 +1,7 @@
 """The closed forms are gradient descent: values, gradients, limits, and the paper's."""
 
 import functools
+import inspect
 from math import comb
 
 import jax
@@ -146,7 +147,9 @@ def test_a_million_steps_one_by_one(shape_name, float64):
         if kind not in KINDS[shape_name][:2] or lam > 1e-3:
             continue
         found = compiled("spectral", space)(*problem, jnp.asarray(steps, jnp.int32))
-        assert_agree(found, scan(*problem), eta, lam, 1e-10)
+        # The steps themselves drift in the null space of repeated rows.
+        tolerance = 1e-9 if kind.startswith("repeated") else 1e-10
+        assert_agree(found, scan(*problem), eta, lam, tolerance)
 
 
 def test_few_steps(float64):
@@ -444,6 +447,6 @@ def test_mistakes_are_named(change, error, message):
         "ridge": 0.0,
         "steps": 2,
     } | change
-    bare = getattr(unrolled.iterate, "__wrapped__", unrolled.iterate)
+    # Without the check of shapes and types that tests add.
     with pytest.raises(error, match=message):
-        bare(**call)
+        inspect.unwrap(unrolled.iterate)(**call)
