@@ -40,8 +40,8 @@ __all__ = [
     "relu_moments",
 ]
 
-# Covariances of positions held at once by the convolutional kernel, when the caller
-# names no block: 4 MiB in float32, which stays in a CPU's cache.
+# Covariances of positions in one array of the convolutional kernel, when the caller
+# names no block: 4 MiB in float32, small enough for a CPU's cache.
 _ENTRIES_AT_ONCE = 2**20
 
 

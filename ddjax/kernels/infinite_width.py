@@ -27,6 +27,7 @@ float64 on CPUs with AVX-512: the process can end with a segmentation fault. The
 `XLA_FLAGS=--xla_cpu_max_isa=AVX2` was in the environment before jax started.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -132,17 +133,17 @@ def kernel_fn(
     that K' into :math:`w_{std}^2 K' + b_{std}^2`, and the tangent kernel Theta' into
     :math:`w_{std}^2 (K' + \Theta') + b_{std}^2`.
 
-    The function is pure and can be jitted, differentiated with respect to the inputs,
-    and mapped. Kernel and gradients are finite for finite inputs. It agrees with
-    neural-tangents to 2e-6 in float32 and 1e-12 in float64, except where two inputs (or
-    two patches) coincide: there the NTK has a cone, neural-tangents amplifies rounding
-    to its square root (2e-4 and 1e-8), and the closed form is exact, with the cone's
-    gradient taken as 0.
+    The function is pure and compiled, and can be differentiated with respect to its
+    inputs, mapped, and used within other compiled functions. Kernel and gradients are
+    finite for finite inputs. The closed form agrees with neural-tangents to 2e-6 in
+    float32 and 1e-12 in float64, except where two inputs (or two patches) coincide:
+    there the NTK has a cone, neural-tangents amplifies rounding to its square root
+    (2e-4 and 1e-8), and the closed form is exact, with the cone's gradient taken as 0.
 
     >>> import jax, jax.numpy as jnp
     >>> from ddjax.kernels import random_features
     >>> images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
-    >>> network = random_features.convolutional(depth=2)
+    >>> network = random_features.convolutional(depth=1)
     >>> kernel = kernel_fn(network, kind="ntk")
     >>> kernel(images, images[:2]).shape
     (3, 2)
@@ -157,11 +158,11 @@ def kernel_fn(
         with its last hidden activation.
       backend: `"closed_form"`: this library's. `"neural_tangents"`: the package of that
         name, which must be installed; on a CPU it is slower and takes more memory.
-      block: convolutional networks only: how many pairs of images are held at once. A
-        pair of 28 x 28 images takes some 1 MB forward and 3 MB backward (without
-        pooling 16 times that) in the closed form, and 30 and 90 MB in neural-tangents.
-        Results do not depend on it. None: a few MB at once in the closed form, all
-        pairs in neural-tangents.
+      block: convolutional networks only: how many pairs of images are held at once,
+        forward and backward. A pair of 28 x 28 images in float32 takes 2 MB with
+        pooling, 0.2 MB without if it ends by flattening, and 100 MB if by averaging;
+        in neural-tangents 30 MB. Results do not depend on it. None: in the closed form
+        as many as take some 50 MB (or one), in neural-tangents all n x m pairs.
 
     Returns:
       The kernel: `k(x1, x2)` with `x1` of shape (n, \*shape) and `x2` of (m, \*shape),
@@ -188,9 +189,18 @@ def kernel_fn(
         raise ValueError(f"backend is {backend!r}, which is not one of {_BACKENDS}")
     if block is not None and block < 1:
         raise ValueError(f"block is {block}, but at least 1 pair is held at once")
-    convolutional = architecture.kind == "convolutional"
-    if backend == "neural_tangents":
-        whole = _neural_tangents_kernel(architecture, kind, include_readout)
+    # The width does not matter: kernels that differ in it share a compilation.
+    architecture = architecture._replace(width=1)
+    if backend == "closed_form":
+        evaluate = functools.partial(
+            _closed_form,
+            architecture=architecture,
+            kind=kind,
+            include_readout=include_readout,
+            block=block,
+        )
+    else:
+        evaluate = _neural_tangents_kernel(architecture, kind, include_readout, block)
 
     def kernel(
         x1: Float[Array, "n *shape"], x2: Float[Array, "m *shape"]
@@ -200,20 +210,7 @@ def kernel_fn(
                 f"x1 and x2 are of different shapes: {x1.shape} and {x2.shape}"
             )
         x1, x2 = _rows(x1, architecture, "x1"), _rows(x2, architecture, "x2")
-        if backend == "neural_tangents":
-            if convolutional and block is not None:
-                return _arc_cosine.in_blocks(
-                    lambda one, many: whole(one[None], many)[0], x1, x2, block=block
-                )
-            return whole(x1, x2)
-        settings: dict[str, Any] = {
-            "architecture": architecture,
-            "ntk": kind == "ntk",
-            "include_readout": include_readout,
-        }
-        if convolutional:
-            return _arc_cosine.convolutional_kernel(x1, x2, block=block, **settings)
-        return _arc_cosine.fully_connected_kernel(x1, x2, **settings)
+        return evaluate(x1, x2)
 
     return kernel
 
@@ -231,7 +228,7 @@ def diagonal_fn(
     >>> import jax.numpy as jnp
     >>> from ddjax.kernels import random_features
     >>> network = random_features.fully_connected(depth=1, w_std=1.0, b_std=0.0)
-    >>> diagonal_fn(network, include_readout=False)(jnp.full((2, 5), 2.0)).tolist()
+    >>> diagonal_fn(network, include_readout=False)(jnp.full((2, 4), 2.0)).tolist()
     [2.0, 2.0]
 
     Args:
@@ -246,26 +243,58 @@ def diagonal_fn(
       ValueError: as `kernel_fn`.
     """
     _check(architecture, kind)
+    architecture = architecture._replace(width=1)
+
+    def diagonal(x: Float[Array, "n *shape"]) -> Float[Array, " n"]:
+        return _closed_form_diagonal(
+            _rows(x, architecture, "x"),
+            architecture=architecture,
+            kind=kind,
+            include_readout=include_readout,
+        )
+
+    return diagonal
+
+
+# Compiled here, once per description, however often a kernel is made from it.
+@functools.partial(
+    jax.jit, static_argnames=("architecture", "kind", "include_readout", "block")
+)
+def _closed_form(
+    x1: Array,
+    x2: Array,
+    *,
+    architecture: Architecture,
+    kind: str,
+    include_readout: bool,
+    block: int | None,
+) -> Array:
     settings: dict[str, Any] = {
         "architecture": architecture,
         "ntk": kind == "ntk",
         "include_readout": include_readout,
     }
-
-    def diagonal(x: Float[Array, "n *shape"]) -> Float[Array, " n"]:
-        x = _rows(x, architecture, "x")
-        if architecture.kind == "convolutional":
-            return _arc_cosine.convolutional_diagonal(x, **settings)
-        return _arc_cosine.fully_connected_diagonal(x, **settings)
-
-    return diagonal
+    if architecture.kind == "convolutional":
+        return _arc_cosine.convolutional_kernel(x1, x2, block=block, **settings)
+    return _arc_cosine.fully_connected_kernel(x1, x2, **settings)
 
 
-def _neural_tangents_kernel(
-    architecture: Architecture, kind: str, include_readout: bool
-) -> Callable[[Array, Array], Array]:
+@functools.partial(jax.jit, static_argnames=("architecture", "kind", "include_readout"))
+def _closed_form_diagonal(
+    x: Array, *, architecture: Architecture, kind: str, include_readout: bool
+) -> Array:
+    settings: dict[str, Any] = {
+        "architecture": architecture,
+        "ntk": kind == "ntk",
+        "include_readout": include_readout,
+    }
+    if architecture.kind == "convolutional":
+        return _arc_cosine.convolutional_diagonal(x, **settings)
+    return _arc_cosine.fully_connected_diagonal(x, **settings)
+
+
+def _stax_network(stax: Any, architecture: Architecture, include_readout: bool) -> Any:
     """neural-tangents' kernel function of the same network."""
-    stax = _neural_tangents.load().stax
     convolutional = architecture.kind == "convolutional"
     settings = {"W_std": architecture.w_std, "b_std": architecture.b_std}
     layers = []
@@ -283,6 +312,27 @@ def _neural_tangents_kernel(
     if include_readout:
         layers.append(stax.Dense(1, **settings))
     *_, kernel_of = stax.serial(*layers)
+    return kernel_of
+
+
+def _neural_tangents_kernel(
+    architecture: Architecture, kind: str, include_readout: bool, block: int | None
+) -> Callable[[Array, Array], Array]:
+    stax = _neural_tangents.load().stax
+    kernel_of = _stax_network(stax, architecture, include_readout)
+    convolutional = architecture.kind == "convolutional"
+
+    def tile(x1: Array, x2: Array) -> Array:
+        with _neural_tangents.calling():
+            return kernel_of(x1, x2, kind)
+
+    @jax.jit
+    def compiled(x1: Array, x2: Array) -> Array:
+        if not convolutional or block is None:
+            return tile(x1, x2)
+        return _arc_cosine.in_blocks(
+            lambda one, many: tile(one[None], many)[0], x1, x2, block=block
+        )
 
     def kernel(x1: Array, x2: Array) -> Array:
         double = jnp.float64 in (x1.dtype, x2.dtype)
@@ -296,8 +346,7 @@ def _neural_tangents_kernel(
                 "jaxlib on CPUs with AVX-512: set XLA_FLAGS=--xla_cpu_max_isa=AVX2 in "
                 'the environment before jax starts, or use backend="closed_form"'
             )
-        with _neural_tangents.calling():
-            return kernel_of(x1, x2, kind)
+        return compiled(x1, x2)
 
     return kernel
 
