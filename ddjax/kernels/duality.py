@@ -27,12 +27,14 @@ Every bracket is a Fenchel-Young slack, non-negative and zero exactly when
 
 .. math:: P(\theta) - D(a) = \|\nabla P(\theta)\|^2 / (2\lambda).
 
-Numbers: :math:`\lambda` is often as small as 1e-6 per sample, and both terms of
-:math:`P - D` carry quantities of size :math:`\|\sum \phi a\|^2/\lambda` that cancel.
-In float32 the literal difference `primal - dual` then has no correct digit, and so
-has `kernel_gap`, which knows :math:`\|v\|^2` only as a sum of kernel entries. `gap`
-uses the right-hand sides above, whose terms are all non-negative: its relative error
-is that of `v`.
+Numbers: the literal difference `primal - dual`, and `kernel_gap`, which knows
+:math:`\|v\|^2` only as a sum of kernel entries, subtract terms of the size of P. They
+carry an absolute error of about `eps P`, and a radius :math:`\sqrt{2G/\lambda}`
+computed from them cannot be resolved below :math:`\sqrt{eps}\,\|\theta\|`, 3e-4 of the
+norm in float32: near a good distilled set no digit of the gap is left. The
+gradient-norm form has the relative error of `v` and keeps its digits. The full form of
+`gap`, a sum of non-negative terms, is in between: its error is `eps` times the losses,
+not divided by :math:`\lambda`.
 
 Source: "Dataset Distillation via Duality Gap" (DGKIP), equations 1 to 9. The dual
 printed there drops :math:`1/\lambda`; the identity for differentiable losses is not in
@@ -203,19 +205,19 @@ def dual(
     return -jnp.sum(loss.conjugate(targets, -duals)) - norm / (2.0 * ridge)
 
 
-def _slack(targets: Array, predictions: Array, duals: Array, loss: Loss) -> Array:
+def _slack(targets: _Real, predictions: _Real, duals: _Real, loss: Loss) -> Array:
     """Fenchel-Young slack of each sample, >= 0."""
     inner = duals * predictions
     inner = inner if inner.ndim == 1 else jnp.sum(inner, axis=1)
     slack = loss.value(targets, predictions) + loss.conjugate(targets, -duals) + inner
-    # Rounding alone can make it negative; the gradient is left as it is.
-    return slack + jax.lax.stop_gradient(jnp.maximum(slack, 0.0) - slack)
+    # Rounding alone can make it negative; the derivative is left as it is.
+    return jnp.where(slack < 0, slack - jax.lax.stop_gradient(slack), slack)
 
 
 def _choose(
     form: Form,
-    targets: Array,
-    predictions: Array,
+    targets: _Real,
+    predictions: _Real,
     duals: _Real | None,
     loss: Loss,
 ) -> tuple[Array, Array | None]:

@@ -1,0 +1,479 @@
+import functools
+import json
+import math
+
+import chex
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.kernels import duality, erm, losses
+
+SMOOTH = [name for name in losses.LOSSES if losses.get(name).smooth]
+KINKED = [name for name in losses.LOSSES if not losses.get(name).smooth]
+
+
+def problem(loss, rng, samples=6, size=9, columns=3):
+    """Weights, features and learned-looking targets, float64 numpy."""
+    weights = rng.normal(size=(size, columns))
+    features = np.maximum(rng.normal(size=(samples, size)), 0.0)
+    if loss.kind == "multiclass":
+        targets = rng.dirichlet(np.ones(columns), samples)
+    else:
+        targets = rng.normal(size=(samples, columns))
+    return weights, features, targets
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("ridge", [1e-3, 10.0])
+def test_forms_of_the_gap_agree(name, ridge):
+    loss = losses.get(name)
+    with jax.enable_x64(True):
+        weights, features, targets = problem(loss, np.random.default_rng(0))
+        settings = {"loss": loss, "ridge": ridge}
+        predictions = features @ weights
+        duals = duality.kkt_duals(targets, predictions, loss=loss)
+        literal = duality.primal(weights, features, targets, **settings) - duality.dual(
+            duals, features, targets, **settings
+        )
+        full = duality.gap(weights, features, targets, form="full", **settings)
+        automatic = duality.gap(weights, features, targets, **settings)
+        kernel = duality.kernel_gap(
+            predictions,
+            np.sum(weights**2),
+            features @ features.T,
+            targets,
+            **settings,
+        )
+        by_gram = duality.dual(
+            duals, targets=targets, gram=features @ features.T, **settings
+        )
+        np.testing.assert_allclose(full, literal, rtol=1e-9)
+        np.testing.assert_allclose(automatic, literal, rtol=1e-9)
+        np.testing.assert_allclose(kernel, literal, rtol=1e-9)
+        np.testing.assert_allclose(
+            by_gram, duality.dual(duals, features, targets, **settings), rtol=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradient_norm_form_is_the_norm_of_the_gradient(name):
+    loss = losses.get(name)
+    with jax.enable_x64(True):
+        weights, features, targets = problem(loss, np.random.default_rng(1))
+        gradient = jax.jit(
+            jax.grad(
+                lambda w: duality.primal(w, features, targets, loss=loss, ridge=0.1)
+            )
+        )(jnp.asarray(weights))
+        found = duality.gap(
+            weights, features, targets, loss=loss, ridge=0.1, form="gradient_norm"
+        )
+        np.testing.assert_allclose(found, jnp.sum(gradient**2) / 0.2, rtol=1e-10)
+
+
+@functools.cache
+def jitted_gap(name):
+    loss = losses.get(name)
+
+    def both(weights, features, targets, ridge, slopes):
+        duals = -loss.feasible(targets, slopes)
+        settings = {"loss": loss, "ridge": ridge}
+        return (
+            duality.gap(weights, features, targets, duals=duals, **settings),
+            duality.primal(weights, features, targets, **settings)
+            - duality.dual(duals, features, targets, **settings),
+        )
+
+    return jax.jit(both)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@hypothesis.given(seed=st.integers(0, 10**6), log_ridge=st.floats(-6.0, 6.0))
+@hypothesis.settings(max_examples=10, deadline=None)
+def test_gap_of_feasible_duals_is_never_negative(name, seed, log_ridge):
+    rng = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        arrays = problem(losses.get(name), rng)
+        slopes = rng.normal(size=arrays[2].shape)
+        found, literal = jitted_gap(name)(*arrays, 10.0**log_ridge, slopes)
+        assert found >= 0.0
+        np.testing.assert_allclose(found, literal, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_gap_vanishes_at_the_optimum_and_nowhere_else(name):
+    loss = losses.get(name)
+    _, features, targets = problem(loss, np.random.default_rng(2))
+    solution = erm.solve(features, targets, loss=loss, ridge=0.05, tolerance=1e-9)
+    with jax.enable_x64(True):
+        settings = {"loss": loss, "ridge": 0.05, "duals": solution.duals}
+        at_best, away = (
+            float(duality.gap(weights, features, targets, **settings))
+            for weights in (solution.weights, solution.weights + 0.1)
+        )
+    assert at_best <= 2e-9 * solution.primal
+    assert away > 1e-3
+
+
+def test_squared_loss_is_ridge_regression():
+    rng = np.random.default_rng(3)
+    features, targets = rng.normal(size=(5, 8)), rng.normal(size=(5, 2))
+    weights = features.T @ np.linalg.solve(
+        features @ features.T + 0.3 * np.eye(5), targets
+    )
+    with jax.enable_x64(True):
+        found = float(
+            duality.gap(weights, features, targets, loss=losses.squared(), ridge=0.3)
+        )
+    assert found < 1e-25
+
+
+@pytest.mark.parametrize("name", ["logistic", "hinge", "softmax", "multiclass_hinge"])
+def test_gradients_reach_features_and_learned_labels(name):
+    loss = losses.get(name)
+    with jax.enable_x64(True):
+        weights, features, targets = problem(loss, np.random.default_rng(4))
+
+        def objective(features, targets):
+            return duality.gap(weights, features, targets, loss=loss, ridge=0.2)
+
+        found = jax.jit(jax.grad(objective, (0, 1)))(
+            jnp.asarray(features), jnp.asarray(targets)
+        )
+        towards = np.random.default_rng(5).normal(size=features.shape)
+        # Labels move on the plane of probabilities, where the loss is defined.
+        labels = np.random.default_rng(6).normal(size=targets.shape)
+        labels -= labels.mean(axis=1, keepdims=True)
+
+        def along(t):
+            return objective(features + t * towards, targets + t * labels)
+
+        numeric = (along(1e-6) - along(-1e-6)) / 2e-6
+        exact = np.sum(found[0] * towards) + np.sum(found[1] * labels)
+    np.testing.assert_allclose(exact, numeric, rtol=1e-6)
+    assert np.abs(found[0]).max() > 0 and np.abs(found[1]).max() > 0
+
+
+def test_small_ridge_in_float32():
+    """Where the literal difference has no digit left, the gradient norm keeps them."""
+    loss, rng = losses.get("logistic"), np.random.default_rng(7)
+    features = np.maximum(rng.normal(size=(20, 400)), 0.0) / 20.0
+    targets = np.sign(rng.normal(size=20))
+    solution = erm.solve(features, targets, loss=loss, ridge=2e-5)
+    weights = solution.weights + 1e-3 * rng.normal(size=400)
+
+    def values(kind):
+        w, f, y = (jnp.asarray(v, kind) for v in (weights, features, targets))
+        settings = {"loss": loss, "ridge": 2e-5}
+        duals = duality.kkt_duals(y, f @ w, loss=loss)
+        literal = duality.primal(w, f, y, **settings) - duality.dual(
+            duals, f, y, **settings
+        )
+        return float(duality.gap(w, f, y, **settings)), float(literal)
+
+    with jax.enable_x64(True):
+        exact, literal = values(jnp.float64)
+        np.testing.assert_allclose(literal, exact, rtol=1e-6)
+    found, literal = values(jnp.float32)
+    np.testing.assert_allclose(found, exact, rtol=2e-3)
+    assert abs(literal - exact) > 0.5 * exact
+
+
+def test_gap_compiles_once():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def objective(weights, features, targets, ridge):
+        return duality.gap(weights, features, targets, loss=losses.hinge(), ridge=ridge)
+
+    for ridge in (0.1, 0.2):
+        objective(jnp.ones(3), jnp.ones((2, 3)), jnp.ones(2), ridge)
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_gradient_norm_is_refused_where_it_is_no_bound(name):
+    weights, features, targets = problem(losses.get(name), np.random.default_rng(8))
+    with pytest.raises(ValueError, match=f"{name}.*form='full'"):
+        duality.gap(
+            weights,
+            features,
+            targets,
+            loss=losses.get(name),
+            ridge=1.0,
+            form="gradient_norm",
+        )
+
+
+def test_infeasible_duals_give_an_infinite_gap():
+    found = duality.gap(
+        jnp.ones(2),
+        jnp.ones((3, 2)),
+        jnp.ones(3),
+        loss=losses.hinge(),
+        ridge=1.0,
+        duals=2.0 * jnp.ones(3),
+    )
+    assert np.isposinf(found)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda s: duality.gap(
+                np.ones(2), np.ones((3, 2)), np.ones(3), ridge=0.0, **s
+            ),
+            "ridge must be > 0.*got 0.0",
+        ),
+        (
+            lambda s: duality.parameter_radius(1.0, 1.0, 0.1, -1.0),
+            "reference_ridge must be > 0.*got -1.0",
+        ),
+        (lambda s: duality.dual(np.ones(3), ridge=1.0, **s), "exactly one"),
+        (
+            lambda s: duality.dual(np.ones(3), np.ones((3, 2)), ridge=1.0, **s),
+            "needs targets",
+        ),
+        (lambda s: duality.margins(np.ones((2, 1)), np.ones(2)), r"\(n, 1\)"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call({"loss": losses.logistic()})
+
+
+# --- what the gap proves ---------------------------------------------------------
+
+
+def test_error_interval_counts():
+    margins = jnp.array([3.0, 1.0, 0.5, -0.5, -3.0])
+    norms = jnp.array([1.0, 1.0, 0.1, 1.0, 2.0])
+    found = duality.test_error_interval(margins, norms, 1.0)
+    assert (found.correct, found.wrong, found.unknown) == (2, 1, 2)
+    np.testing.assert_allclose([found.lower, found.upper], [0.2, 0.6], rtol=1e-6)
+    wider = duality.test_error_interval(margins, norms, 1.0, multiclass=True)
+    assert (wider.correct, wider.wrong) == (2, 1)
+
+
+def test_root_two_of_the_multiclass_bound_is_attained():
+    rng = np.random.default_rng(9)
+    phi, weights, radius = rng.normal(size=6), rng.normal(size=(6, 4)), 0.7
+    direction = np.outer(phi, np.eye(4)[1] - np.eye(4)[2])
+    moved = weights + radius * direction / np.linalg.norm(direction)
+    change = phi @ (moved - weights)
+    np.testing.assert_allclose(
+        change[1] - change[2], math.sqrt(2.0) * np.linalg.norm(phi) * radius
+    )
+
+
+def test_margins():
+    np.testing.assert_allclose(
+        duality.margins(jnp.array([2.0, -1.0]), jnp.array([-1.0, -1.0])), [-2.0, 1.0]
+    )
+    scores = jnp.array([[1.0, 3.0, 0.0], [5.0, 1.0, 2.0]])
+    np.testing.assert_allclose(duality.margins(scores, jnp.array([1, 2])), [2.0, -3.0])
+
+
+def random_problem(name, seed):
+    """A real set, a distilled one and test points, with random settings."""
+    loss, rng = losses.get(name), np.random.default_rng(seed)
+    columns = 3 if loss.kind == "multiclass" or seed % 2 else 1
+    truth = rng.normal(size=(7, columns))
+
+    def draw(count):
+        features = rng.normal(size=(count, 7)).astype(np.float32)
+        scores = features @ truth + 0.5 * rng.normal(size=(count, columns))
+        if columns == 1:
+            labels = np.where(scores[:, 0] > 0, 1, -1)
+            return features, labels, labels.astype(np.float32)
+        labels = scores.argmax(axis=1)
+        one_hot = np.eye(columns, dtype=np.float32)[labels]
+        return (
+            features,
+            labels,
+            one_hot if loss.kind == "multiclass" else 2 * one_hot - 1,
+        )
+
+    ridges = 10.0 ** rng.uniform(-3.0, 1.5, 2)
+    return loss, draw(30), draw(5), draw(100), *map(float, ridges)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@hypothesis.given(
+    seed=st.integers(0, 10**6),
+    tolerance=st.sampled_from([10.0, 1e-1, 1e-8]),
+    single=st.booleans(),
+    optimal=st.booleans(),
+)
+@hypothesis.settings(max_examples=8, deadline=None)
+def test_bounds_are_never_violated(name, seed, tolerance, single, optimal):
+    """Binary and multiclass, loosely solved references, float32 references."""
+    loss, real, distilled, test, ridge_o, ridge_s = random_problem(name, seed)
+    reference = erm.solve(
+        real[0], real[2], loss=loss, ridge=ridge_o, tolerance=tolerance
+    )
+    exact = erm.solve(real[0], real[2], loss=loss, ridge=ridge_o, tolerance=1e-10)
+    trained = erm.solve(
+        distilled[0], distilled[2], loss=loss, ridge=ridge_s, tolerance=1e-10
+    )
+    weights, reference_gap = reference.weights, reference.gap
+    if single:
+        weights = weights.astype(np.float32)
+        with jax.enable_x64(True):
+            reference_gap = float(
+                duality.gap(
+                    weights.astype(np.float64),
+                    real[0].astype(np.float64),
+                    real[2].astype(np.float64),
+                    loss=loss,
+                    ridge=ridge_o,
+                )
+            )
+    report = duality.certificate(
+        weights,
+        distilled[0],
+        distilled[2],
+        loss=loss,
+        ridge=ridge_s,
+        duals=trained.duals if optimal else None,
+        reference_gap=reference_gap,
+        reference_ridge=ridge_o,
+        test_features=test[0],
+        test_labels=test[1],
+    )
+    duality.check_certificate(report)
+    # What the solutions compared with are themselves off by.
+    own = math.sqrt(2.0 * trained.gap / ridge_s)
+    other = math.sqrt(2.0 * exact.gap / ridge_o)
+    deviation = np.linalg.norm(trained.weights - weights)
+    assert deviation <= report["radius"] + own
+    deviation = np.linalg.norm(trained.weights - exact.weights)
+    assert deviation <= report["radius_to_exact_reference"] + own + other
+    assert report["midpoint_radius"] <= report["radius"] / math.sqrt(2.0) + 1e-12
+    scores = test[0].astype(np.float64) @ trained.weights
+    decided = np.sign(scores) if scores.ndim == 1 else scores.argmax(axis=1)
+    error = float(np.mean(decided != test[1]))
+    assert report["error_lower"] <= error <= report["error_upper"]
+    assert report["midpoint_error_lower"] <= error <= report["midpoint_error_upper"]
+    moved = np.abs(scores - test[0].astype(np.float64) @ weights).max()
+    assert moved <= report["prediction_bound"] + own * report["largest_feature_norm"]
+
+
+def small_certificate(**extra):
+    rng = np.random.default_rng(10)
+    features = rng.normal(size=(6, 4))
+    targets = np.sign(features[:, 0])
+    settings = {"loss": losses.logistic(), "ridge": 0.5}
+    solution = erm.solve(features, targets, tolerance=1e-10, **settings)
+    weights = solution.weights + 0.01
+    test = rng.normal(size=(40, 4))
+    shared = {
+        "reference_gap": 1e-4,
+        "reference_ridge": 2.0,
+        "test_labels": np.where(test[:, 0] > 0, 1, -1),
+        **settings,
+        **extra,
+    }
+    by_features = duality.certificate(
+        weights, features, targets, test_features=test, **shared
+    )
+    by_kernel = duality.kernel_certificate(
+        features @ weights,
+        float(weights @ weights),
+        features @ features.T,
+        targets,
+        test_predictions=test @ weights,
+        test_diagonal=np.sum(test**2, axis=1),
+        test_gram=test @ features.T,
+        **shared,
+    )
+    return by_features, by_kernel
+
+
+def test_certificate_is_informative_and_survives_json():
+    report, by_kernel = small_certificate()
+    assert 0.0 <= report["error_lower"] <= report["error_upper"] < 0.5
+    again = json.loads(json.dumps(report))
+    assert again == report
+    duality.check_certificate(again)
+    duality.check_certificate(by_kernel)
+    assert report.keys() == by_kernel.keys()
+    for name in ("radius", "midpoint_radius", "gap", "error_lower", "error_upper"):
+        np.testing.assert_allclose(report[name], by_kernel[name], rtol=1e-6)
+    # The same numbers as from the differentiable functions.
+    np.testing.assert_allclose(
+        duality.parameter_radius(report["gap"], 0.5, 1e-4, 2.0),
+        report["radius_to_exact_reference"],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        report["midpoint_radius"], report["radius"] / 2, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gap",
+        "slack",
+        "rounding",
+        "ridge",
+        "radius",
+        "midpoint_radius",
+        "reference_radius",
+        "radius_to_exact_reference",
+        "prediction_bound",
+        "correct",
+        "wrong",
+        "unknown",
+        "error_lower",
+        "error_upper",
+        "midpoint_error_upper",
+    ],
+)
+def test_tampered_certificates_are_found(name):
+    report, _ = small_certificate()
+    with pytest.raises(ValueError, match="certificate"):
+        duality.check_certificate(report | {name: report[name] + 0.01})
+    with pytest.raises(ValueError, match=name):
+        duality.check_certificate({k: v for k, v in report.items() if k != name})
+    with pytest.raises(ValueError, match=name):
+        duality.check_certificate(report | {name: math.nan})
+
+
+def test_certificate_takes_the_best_duals():
+    rng = np.random.default_rng(11)
+    features, targets = rng.normal(size=(6, 4)), np.sign(rng.normal(size=6))
+    settings = {"loss": losses.hinge(), "ridge": 0.1}
+    weights = rng.normal(size=4)
+    solution = erm.solve(features, targets, tolerance=1e-10, **settings)
+    plain = duality.certificate(weights, features, targets, **settings)
+    best = duality.certificate(
+        weights, features, targets, duals=solution.duals, **settings
+    )
+    useless = duality.certificate(
+        weights, features, targets, duals=1e3 * np.ones(6), **settings
+    )
+    assert best["duals"] == "given"
+    assert best["gap"] < useless["gap"] <= plain["gap"]
+    with jax.enable_x64(True):
+        value = float(duality.primal(weights, features, targets, **settings))
+    np.testing.assert_allclose(best["gap"], value - solution.primal, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"reference_ridge": None}, "together"),
+        ({"ridge": -1.0}, "ridge must be finite and > 0, got -1.0"),
+        ({"test_labels": np.arange(40)}, "-1 and 1"),
+        ({"test_labels": np.ones(3)}, "40 numbers"),
+        ({"test_labels": None}, "together"),
+    ],
+)
+def test_certificate_names_mistakes(extra, message):
+    with pytest.raises(ValueError, match=message):
+        small_certificate(**extra)
