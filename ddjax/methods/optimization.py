@@ -176,13 +176,11 @@ def decoder_for(parameterization: str | Mapping[str, Any]) -> Parameterization:
 
 
 def _schedule(rate: float, decay_steps: int | None, warmup_steps: int) -> Any:
-    if decay_steps is not None:
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup_steps else rate, rate, warmup_steps, decay_steps
-        )
-    if warmup_steps:
-        return optax.linear_schedule(0.0, rate, warmup_steps)
-    return rate
+    if decay_steps is None:
+        return optax.linear_schedule(0.0, rate, warmup_steps) if warmup_steps else rate
+    if not warmup_steps:
+        return optax.cosine_decay_schedule(rate, decay_steps)
+    return optax.warmup_cosine_decay_schedule(0.0, rate, warmup_steps, decay_steps)
 
 
 def _group_labels(learned: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,11 @@ _SPLIT = flags.DEFINE_enum(
 )
 _NAME = flags.DEFINE_string("name", "dgkip/ten_classes", "Folder of the records.")
 _ONLY = flags.DEFINE_list("only", [], "Only these methods, by name; default: all.")
+_MEASURES = flags.DEFINE_list(
+    "measures",
+    ["probe", "kernel_regression", "network"],
+    "What the sets are worth; network training takes the longest.",
+)
 _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
 
 
@@ -95,6 +100,7 @@ def run_seed(
     features: dict,
     distilled_ridge: float,
     split: str,
+    measures: Sequence[str],
 ) -> list[dict]:
     """One row a method and number of images: what each set is worth.
 
@@ -106,16 +112,17 @@ def run_seed(
       features: of the convex probe, see `ddjax.models.feature_maps.from_settings`.
       distilled_ridge: lambda_S per sample of the convex probe.
       split: `validation` or `test`.
+      measures: of `probe`, `kernel_regression` and `network`.
     """
     keys = run_keys(seed)
     recipe = feature_maps.to_recipe(feature_maps.from_settings(keys.prepare, features))
-    measures = (
-        evaluation.probe(loss="softmax", ridge_per_sample=distilled_ridge),
-        evaluation.kernel_regression(
+    known = {
+        "probe": evaluation.probe(loss="softmax", ridge_per_sample=distilled_ridge),
+        "kernel_regression": evaluation.kernel_regression(
             kernel="ntk", architecture=features["architecture"]
         ),
-        evaluation.network(architecture="fully_connected", networks=3),
-    )
+        "network": evaluation.network(architecture="fully_connected", networks=3),
+    }
     shared, rows = common.shelf(), []
     for count in per_class:
         for name, (method, steps) in make(count).items():
@@ -139,10 +146,8 @@ def run_seed(
                 "seconds_per_step": run.seconds_per_step,
             }
             for measure in measures:
-                for scalar, score in measure.evaluate(
-                    keys.test, distilled, problem, split
-                ).items():
-                    row[scalar] = score.mean
+                worth = known[measure].evaluate(keys.test, distilled, problem, split)
+                row |= {scalar: score.mean for scalar, score in worth.items()}
             logging.info("seed %d: %s", seed, row)
             rows.append(row)
     return rows
@@ -168,8 +173,8 @@ def main(argv: Sequence[str]) -> None:
         found = contenders(per_class=count, **settings)
         return {k: v for k, v in found.items() if not _ONLY.value or k in _ONLY.value}
 
-    for dataset in flags.FLAGS.datasets:
-        for seed in map(int, flags.FLAGS.seeds):
+    for seed in map(int, flags.FLAGS.seeds):
+        for dataset in flags.FLAGS.datasets:
             name = f"{_NAME.value}/{dataset}_seed{seed}"
             if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
                 logging.info("%s is on record", name)
@@ -184,6 +189,7 @@ def main(argv: Sequence[str]) -> None:
                 features=features,
                 distilled_ridge=_RIDGE.value,
                 split=_SPLIT.value,
+                measures=_MEASURES.value,
             )
             count = len(problem.train.inputs)
             path = records.write_record(

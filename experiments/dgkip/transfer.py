@@ -21,6 +21,7 @@ from ddjax.kernels import losses
 from ddjax.methods.dgkip import solve_reference
 from ddjax.models import feature_maps
 from ddjax.runtime.loop import run_keys
+from ddjax.synthetic.targets import signs
 from experiments import records
 from experiments.dgkip import common
 
@@ -172,6 +173,9 @@ def run_seed(
                         feature_map,
                         loss=name,
                         ridge_per_sample=1e-6,
+                        # Learned labels speak the language of their own loss (a small
+                        # |y| scales its margin); the other model gets the classes.
+                        targets=None if other == short else signs(distilled.labels),
                         splits=real_rows,
                     )
                     for other, name in LOSSES.items()
