@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ddjax.kernels import (
+        analytic,
         blocks,
+        convergence,
         convolution,
         duality,
         erm,
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
         losses,
         random_features,
         ridge,
+        unrolled,
     )
 
 __all__ = [
+    "analytic",
     "blocks",
+    "convergence",
     "convolution",
     "duality",
     "erm",
@@ -29,6 +34,7 @@ __all__ = [
     "losses",
     "random_features",
     "ridge",
+    "unrolled",
 ]
 
 

@@ -190,10 +190,10 @@ def distilled_set(
     a sample for every output (sample i then stands for output i and Y is symmetric,
     further samples being zero), and the first unit vectors otherwise. The sum
     :math:`\lVert X \rVert^2 + \lVert Y \rVert^2` is least for
-    :math:`\sigma_i^2 = \lambda s_i / \sqrt{1 + s_i^2}`, the default for lambda > 0;
-    this is also where the loss of an outer problem with a vanishing weight decay ends.
-    The Gram then has a condition number of at most 2, so that solving for the weights
-    again loses no digits.
+    :math:`\sigma_i^2 = \lambda s_i / \sqrt{1 + s_i^2}`, the default for lambda > 0:
+    what the optimum of an outer loss with weight decay on the set tends to as the decay
+    vanishes. The regularised Gram then has a condition number below 2, so that solving
+    for the weights again loses no digits.
 
     >>> import numpy as np
     >>> found = distilled_set(np.array([3.0, 4.0]), ridge=1.0)  # one output, one sample
