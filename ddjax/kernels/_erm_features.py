@@ -55,14 +55,14 @@ class Features:
         """`features @ weights` in the precision of the features."""
         weights = weights.astype(self.dtype)
         if self._on_host:
-            return (self._matrix @ weights).astype(np.float64)
+            return np.asarray(self._matrix @ weights).astype(np.float64)
         return np.asarray(_forward(self._matrix, weights)).astype(np.float64)
 
     def adjoint(self, duals: np.ndarray) -> np.ndarray:
         """`features.T @ duals` in the precision of the features."""
         duals = duals.astype(self.dtype)
         if self._on_host:
-            return (self._matrix.T @ duals).astype(np.float64)
+            return np.asarray(self._matrix.T @ duals).astype(np.float64)
         return np.asarray(_adjoint(self._matrix, duals)).astype(np.float64)
 
     def rows(self, index: np.ndarray) -> np.ndarray:

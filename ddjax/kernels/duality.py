@@ -94,9 +94,11 @@ def _combine(features: _Real, duals: _Real) -> Array:
 
 def _positive(ridge: _Scalar, name: str = "ridge") -> None:
     """Refuses a ridge known to be non-positive; traced values pass."""
-    if isinstance(ridge, jax.core.Tracer):
+    try:
+        known = float(ridge)
+    except jax.errors.ConcretizationTypeError:
         return
-    if not float(ridge) > 0:
+    if not known > 0:
         raise ValueError(f"{name} must be > 0 (the bounds divide by it), got {ridge}")
 
 
@@ -194,14 +196,14 @@ def dual(
         `ridge` is not positive.
     """
     _positive(ridge)
-    if (features is None) == (gram is None):
-        raise ValueError("dual needs exactly one of features and gram")
     if targets is None:
         raise ValueError("dual needs targets")
-    if features is not None:
+    if features is not None and gram is None:
         norm = jnp.sum(jnp.square(_combine(features, duals)))
-    else:
+    elif gram is not None and features is None:
         norm = jnp.sum(duals * _product(gram, duals))
+    else:
+        raise ValueError("dual needs exactly one of features and gram")
     return -jnp.sum(loss.conjugate(targets, -duals)) - norm / (2.0 * ridge)
 
 
@@ -235,10 +237,12 @@ def _choose(
             + "; use form='full'"
         )
     if duals is None:
-        duals = kkt_duals(targets, predictions, loss=loss)
+        chosen = kkt_duals(targets, predictions, loss=loss)
+    else:
+        chosen = jnp.asarray(duals)
     if exact and form != "full":
-        return duals, None
-    return jnp.asarray(duals), _slack(targets, predictions, duals, loss)
+        return chosen, None
+    return chosen, _slack(targets, predictions, chosen, loss)
 
 
 def gap(
@@ -393,11 +397,12 @@ def parameter_radius(
     Source: DGKIP, theorem 3.2.
     """
     _positive(ridge)
-    radius = jnp.sqrt(2.0 * jnp.maximum(gap, 0.0) / ridge)
+    radius = jnp.sqrt(jnp.asarray(2.0 * jnp.maximum(jnp.asarray(gap), 0.0) / ridge))
     if reference_ridge is None:
         return radius
     _positive(reference_ridge, "reference_ridge")
-    return radius + jnp.sqrt(2.0 * jnp.maximum(reference_gap, 0.0) / reference_ridge)
+    further = 2.0 * jnp.maximum(jnp.asarray(reference_gap), 0.0) / reference_ridge
+    return radius + jnp.sqrt(jnp.asarray(further))
 
 
 def prediction_bound(
@@ -414,7 +419,7 @@ def prediction_bound(
 
     Source: DGKIP, equation after theorem 3.2 and appendix B.2.
     """
-    return jnp.asarray(feature_norms) * radius
+    return jnp.multiply(feature_norms, radius)
 
 
 def margins(predictions: Float[_Real, "n *c"], labels: _Real) -> Float[Array, " n"]:

@@ -75,11 +75,11 @@ class Loss(NamedTuple):
     """
 
     name: str
-    value: Callable[[Array, Array], Array]
-    gradient: Callable[[Array, Array], Array]
-    conjugate: Callable[[Array, Array], Array]
-    feasible: Callable[[Array, Array], Array]
-    surrogate: Callable[[Array, Array], Array]
+    value: Callable[[_Real, _Real], Array]
+    gradient: Callable[[_Real, _Real], Array]
+    conjugate: Callable[[_Real, _Real], Array]
+    feasible: Callable[[_Real, _Real], Array]
+    surrogate: Callable[[_Real, _Real], Array]
     kind: Literal["margin", "multiclass", "regression"]
     smooth: bool
     settings: tuple[tuple[str, float], ...] = ()

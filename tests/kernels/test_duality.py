@@ -232,7 +232,10 @@ def test_infeasible_duals_give_an_infinite_gap():
             lambda s: duality.parameter_radius(1.0, 1.0, 0.1, -1.0),
             "reference_ridge must be > 0.*got -1.0",
         ),
-        (lambda s: duality.dual(np.ones(3), ridge=1.0, **s), "exactly one"),
+        (
+            lambda s: duality.dual(np.ones(3), None, np.ones(3), ridge=1.0, **s),
+            "exactly one",
+        ),
         (
             lambda s: duality.dual(np.ones(3), np.ones((3, 2)), ridge=1.0, **s),
             "needs targets",
