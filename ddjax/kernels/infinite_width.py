@@ -136,9 +136,11 @@ def kernel_fn(
     The function is pure and compiled, and can be differentiated with respect to its
     inputs, mapped, and used within other compiled functions. Kernel and gradients are
     finite for finite inputs. The closed form agrees with neural-tangents to 2e-6 in
-    float32 and 1e-12 in float64, except where two inputs (or two patches) coincide:
-    there the NTK has a cone, neural-tangents amplifies rounding to its square root
-    (2e-4 and 1e-8), and the closed form is exact, with the cone's gradient taken as 0.
+    float32 and 1e-12 in float64, except where two inputs (or two patches) all but
+    coincide, within an angle of 2e-3 and 1e-7: there the NTK has a cone, which
+    amplifies rounding to its square root, so that it is right to 1e-3 and 1e-7 only. At
+    the coincidence itself, as on a Gram's diagonal, the closed form is exact and the
+    cone's gradient is taken as 0.
 
     >>> import jax, jax.numpy as jnp
     >>> from ddjax.kernels import random_features
