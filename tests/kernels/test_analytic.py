@@ -1,5 +1,6 @@
 """Analytic sets reproduce the weights; where none exists, the condition is named."""
 
+import doctest
 import functools
 import inspect
 
@@ -359,3 +360,9 @@ def test_feature_maps_that_are_not_onto():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(weights_of_rank(4))
+
+
+def test_examples_in_the_docstrings():
+    for module in (analytic,):
+        failed, attempted = doctest.testmod(module)
+        assert attempted > 0 and failed == 0

@@ -1,5 +1,6 @@
 """Spectra against NumPy, rates against runs whose rate is known."""
 
+import doctest
 import functools
 import inspect
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddjax.kernels import convergence, ridge, unrolled
+from ddjax.kernels import _lanczos, _log_linear, convergence, ridge, unrolled
 
 
 @pytest.fixture
@@ -327,3 +328,9 @@ def test_bad_curves_are_named():
         convergence.decrease_window(curve(), upper=0.1, lower=0.9)
     with pytest.raises(ValueError, match="within 1 steps"):
         convergence.decrease_window(np.array([1.0, 0.1, 0.1]))
+
+
+def test_examples_in_the_docstrings():
+    for module in (convergence, _lanczos, _log_linear):
+        failed, attempted = doctest.testmod(module)
+        assert attempted > 0 and failed == 0

@@ -1,5 +1,6 @@
 """The closed forms are gradient descent: values, gradients, limits, and the paper's."""
 
+import doctest
 import functools
 import inspect
 from math import comb
@@ -450,3 +451,9 @@ def test_mistakes_are_named(change, error, message):
     # Without the check of shapes and types that tests add.
     with pytest.raises(error, match=message):
         inspect.unwrap(unrolled.iterate)(**call)
+
+
+def test_examples_in_the_docstrings():
+    for module in (unrolled,):
+        failed, attempted = doctest.testmod(module)
+        assert attempted > 0 and failed == 0
