@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Solver", "separate_solver", "simplex_solver"]
+__all__ = ["Solver", "curvature_roots", "separate_solver", "simplex_solver"]
 
 _ROUNDS = 5
+_WHOLE = 2000
 
 Solver = Callable[[np.ndarray], np.ndarray]
 
@@ -87,6 +88,25 @@ def separate_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> So
     return _refined(solve, lambda v: curvature * v, gram, ridge)
 
 
+def curvature_roots(curvature: np.ndarray, *, coupled: bool) -> np.ndarray:
+    """Square roots R, `R'R = W`, of the second derivative of each sample's loss.
+
+    Args:
+      curvature: w, `(n, c)`, >= 0.
+      coupled: W is `diag(w) - w w' / sum(w)`; else `diag(w)`.
+
+    Returns:
+      `(n, c, c)`.
+    """
+    root = np.sqrt(curvature)
+    diagonal = root[:, :, None] * np.eye(curvature.shape[1])
+    if not coupled:
+        return diagonal
+    # W = D (I - q q') D with D = diag(sqrt(w)) and q = sqrt(w) / |sqrt(w)|.
+    unit = root / np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-150)
+    return diagonal - unit[:, :, None] * (unit * root)[:, None, :]
+
+
 def simplex_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
     """Solver for W = `diag(w) - w w' / sum(w)` over the outputs of each sample.
 
@@ -98,12 +118,43 @@ def simplex_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Sol
     Returns:
       A function from `(n, c)` to `(n, c)`.
     """
+    total = np.maximum(curvature.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+
+    def curve(v: np.ndarray) -> np.ndarray:
+        mean = np.sum(curvature * v, axis=1, keepdims=True) / total
+        return curvature * (v - mean)
+
+    whole = curvature.size <= _WHOLE
+    solve = (_whole_solver if whole else _block_solver)(gram, curvature, ridge)
+    return _refined(solve, curve, gram, ridge)
+
+
+def _whole_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
+    """One factor over all outputs: O((n c)^3), accurate for a singular K."""
+    from scipy.linalg import cho_solve
+
+    roots = curvature_roots(curvature, coupled=True)
+    size = curvature.size
+    right = np.einsum("jcb,ij->ibjc", roots, gram / ridge)
+    inner = np.matmul(roots, right.reshape(len(gram), -1, size)).reshape(size, size)
+    inner.flat[:: size + 1] += 1.0
+    factor = _factor(inner)
+
+    def solve(v: np.ndarray) -> np.ndarray:
+        pushed = np.einsum("iab,ib->ia", roots, gram @ v / ridge)
+        solved = cho_solve(factor, pushed.reshape(size)).reshape(v.shape)
+        return v - np.einsum("iab,ia->ib", roots, solved)
+
+    return solve
+
+
+def _block_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
+    """One factor for each output and one to couple them: O(n^3 c)."""
     from scipy.linalg import cho_solve
 
     count, classes = curvature.shape
-    total = np.maximum(curvature.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    # (K + W^-1)^-1 = E - E R (R'ER)^-1 R'E, with E block diagonal over classes and
-    # R'ER the sum of its blocks.
+    # (K + W^-1)^-1 = E - E R (R'ER)^-1 R'E, with E block diagonal over outputs, R a
+    # column of identities and R'ER the sum of the blocks.
     blocks = np.empty((classes, count, count))
     for k in range(classes):
         root = np.sqrt(curvature[:, k])
@@ -115,13 +166,9 @@ def simplex_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Sol
     def apply(v: np.ndarray) -> np.ndarray:
         return np.stack([block @ v[:, k] for k, block in enumerate(blocks)], axis=1)
 
-    def solve(right: np.ndarray) -> np.ndarray:
-        pushed = apply(gram @ right / ridge)
+    def solve(v: np.ndarray) -> np.ndarray:
+        pushed = apply(gram @ v / ridge)
         shared = cho_solve(common, pushed.sum(axis=1))
-        return right - pushed + apply(np.tile(shared[:, None], classes))
+        return v - pushed + apply(np.tile(shared[:, None], classes))
 
-    def curve(v: np.ndarray) -> np.ndarray:
-        mean = np.sum(curvature * v, axis=1, keepdims=True) / total
-        return curvature * (v - mean)
-
-    return _refined(solve, curve, gram, ridge)
+    return solve

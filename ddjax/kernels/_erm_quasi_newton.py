@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddjax.kernels._erm_features import Features
+from ddjax.kernels._erm_linear import curvature_roots
 from ddjax.kernels._erm_losses import Local, evaluate, slope_along
 from ddjax.kernels._erm_newton import Found, line_search, small_enough
 from ddjax.kernels.losses import Loss
@@ -47,17 +48,6 @@ class _Point(NamedTuple):
     gradient: np.ndarray
 
 
-def _roots(curvature: np.ndarray, coupled: bool) -> np.ndarray:
-    """R with `R'R` the second derivative of each sample's loss, `(s, c, c)`."""
-    root = np.sqrt(curvature)
-    diagonal = root[:, :, None] * np.eye(curvature.shape[1])
-    if not coupled:
-        return diagonal
-    # diag(w) - w w' / sum(w) = D (I - q q') D with D = diag(sqrt(w)), q = D 1 / norm.
-    unit = root / np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-150)
-    return diagonal - unit[:, :, None] * (unit * root)[:, None, :]
-
-
 def _preconditioner(
     features: Features,
     curvature: np.ndarray,
@@ -83,7 +73,7 @@ def _preconditioner(
         picks = rng.choice(active.size, size=limit, replace=False, p=chance)
         chosen, scale = active[picks], 1.0 / np.sqrt(limit * chance[picks])
     rows = features.rows(chosen)
-    roots = _roots(curvature[chosen], coupled) * scale[:, None, None]
+    roots = curvature_roots(curvature[chosen], coupled=coupled) * scale[:, None, None]
     gram = (rows @ rows.T).astype(np.float64)
     blocks = np.einsum("iab,jcb,ij->iajc", roots, roots, gram, optimize=True)
     size = chosen.size * columns

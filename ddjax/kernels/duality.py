@@ -347,7 +347,7 @@ def kernel_gap(
         )
     duals, slack = _choose(form, targets, predictions, duals, loss)
     inner = jnp.sum(duals * (_product(gram, duals) / (2.0 * ridge) - predictions))
-    value = 0.5 * ridge * squared_norm + inner
+    value = jnp.asarray(0.5 * ridge * squared_norm) + inner
     return value if slack is None else value + jnp.sum(slack)
 
 

@@ -1,0 +1,372 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC, LinearSVR
+
+from ddjax.kernels import duality, erm, losses
+
+NAMES = list(losses.LOSSES)
+
+
+def problem(loss, samples, size, columns=3, seed=0):
+    """ReLU-like features as float32, targets of the loss's kind."""
+    rng = np.random.default_rng(seed)
+    features = np.maximum(rng.normal(size=(samples, size)), 0.0) / math.sqrt(size)
+    scores = features @ rng.normal(size=(size, columns)) * 3.0
+    scores += rng.normal(size=scores.shape)
+    if loss.kind == "regression":
+        targets = scores
+    else:
+        targets = np.eye(columns)[scores.argmax(axis=1)]
+        targets = targets if loss.kind == "multiclass" else 2.0 * targets - 1.0
+    return features.astype(np.float32), targets.astype(np.float32)
+
+
+def honest(solution, features, targets, loss, ridge):
+    """The gap that the duality module finds for what the solver returned."""
+    with jax.enable_x64(True):
+        return float(
+            duality.gap(
+                solution.weights,
+                np.asarray(features, np.float64),
+                np.asarray(targets, np.float64),
+                loss=loss,
+                ridge=ridge,
+                duals=solution.duals,
+            )
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("samples", "size"), [(12, 40), (40, 12)])
+def test_every_loss_converges_and_reports_its_gap(name, samples, size):
+    loss = losses.get(name)
+    features, targets = problem(loss, samples, size)
+    for ridge in (1e-6 * samples, 1.0):
+        settings = {"loss": loss, "ridge": ridge}
+        solution = erm.solve(features, targets, **settings)
+        assert solution.converged
+        assert 0.0 <= solution.gap <= 1e-6 * solution.primal
+        found = honest(solution, features, targets, **settings)
+        assert found <= 1.1 * solution.gap + 1e-10 * solution.primal
+        by_kernel = erm.solve_kernel(
+            features.astype(np.float64) @ features.T.astype(np.float64),
+            targets,
+            **settings,
+        )
+        np.testing.assert_allclose(by_kernel.primal, solution.primal, rtol=2e-6)
+        np.testing.assert_allclose(
+            by_kernel.squared_norm, np.sum(solution.weights**2), rtol=1e-2
+        )
+
+
+@pytest.mark.parametrize("name", ["logistic", "softmax", "squared_hinge", "hinge"])
+def test_weakly_regularised_distilled_sets(name):
+    """The regime of a distilled set: lambda = 1e-6 m, p >> m, to 1e-8."""
+    loss = losses.get(name)
+    features, targets = problem(loss, 60, 500, columns=3, seed=1)
+    solution = erm.solve(features, targets, loss=loss, ridge=60e-6, tolerance=1e-8)
+    assert solution.converged and solution.gap <= 1e-8 * solution.primal
+    assert honest(solution, features, targets, loss, 60e-6) <= 2e-8 * solution.primal
+
+
+# --- against other people's solvers ----------------------------------------------
+
+
+def binary(samples=80, size=6, seed=2):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(samples, size))
+    labels = np.sign(features @ rng.normal(size=size) + rng.normal(size=samples))
+    return features, labels
+
+
+def test_agrees_with_logistic_regression():
+    features, labels = binary()
+    theirs = LogisticRegression(C=1 / 0.3, fit_intercept=False, tol=1e-10).fit(
+        features, labels
+    )
+    ours = erm.solve(
+        features, labels, loss=losses.logistic(), ridge=0.3, tolerance=1e-12
+    )
+    np.testing.assert_allclose(ours.weights, theirs.coef_[0], rtol=1e-6)
+
+
+def test_agrees_with_multinomial_logistic_regression():
+    features, _ = binary()
+    labels = np.random.default_rng(3).integers(0, 4, len(features))
+    theirs = LogisticRegression(
+        C=1 / 0.3, fit_intercept=False, tol=1e-10, max_iter=1000
+    ).fit(features, labels)
+    ours = erm.solve(
+        features, np.eye(4)[labels], loss=losses.softmax(), ridge=0.3, tolerance=1e-12
+    )
+    np.testing.assert_allclose(ours.weights, theirs.coef_.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["hinge", "squared_hinge"])
+def test_agrees_with_linear_svc(name):
+    features, labels = binary()
+    theirs = LinearSVC(
+        C=1 / 0.3,
+        loss=name,
+        fit_intercept=False,
+        dual=True,
+        tol=1e-9,
+        max_iter=10**6,
+        random_state=0,
+    ).fit(features, labels)
+    ours = erm.solve(
+        features, labels, loss=losses.get(name), ridge=0.3, tolerance=1e-11
+    )
+    np.testing.assert_allclose(ours.weights, theirs.coef_[0], atol=1e-5)
+
+
+def test_agrees_with_linear_svr():
+    features, _ = binary()
+    targets = features @ np.arange(6.0) + np.random.default_rng(4).normal(size=80)
+    theirs = LinearSVR(
+        C=1 / 0.3,
+        epsilon=0.2,
+        fit_intercept=False,
+        tol=1e-9,
+        max_iter=10**6,
+        random_state=0,
+    ).fit(features, targets)
+    ours = erm.solve(
+        features,
+        targets,
+        loss=losses.epsilon_insensitive(epsilon=0.2),
+        ridge=0.3,
+        tolerance=1e-11,
+    )
+    np.testing.assert_allclose(ours.weights, theirs.coef_, atol=1e-5)
+
+
+def test_agrees_with_ridge_regression():
+    features, _ = binary()
+    targets = np.random.default_rng(5).normal(size=(80, 2))
+    theirs = Ridge(alpha=0.3, fit_intercept=False).fit(features, targets)
+    ours = erm.solve(features, targets, loss=losses.squared(), ridge=0.3)
+    np.testing.assert_allclose(ours.weights, theirs.coef_.T, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["smoothed_hinge", "huber", "multiclass_hinge"])
+def test_no_other_weights_are_better(name):
+    """No public solver at hand: the certificate itself, against random descent."""
+    loss = losses.get(name)
+    features, targets = problem(loss, 40, 12)
+    solution = erm.solve(features, targets, loss=loss, ridge=0.1, tolerance=1e-9)
+    rng = np.random.default_rng(6)
+    with jax.enable_x64(True):
+        arrays = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+        objective = jax.jit(lambda w: duality.primal(w, *arrays, loss=loss, ridge=0.1))
+        best = float(objective(solution.weights))
+        for scale in (1e-4, 1e-2, 1.0):
+            moved = solution.weights + scale * rng.normal(size=solution.weights.shape)
+            assert float(objective(moved)) > best
+
+
+# --- many samples ----------------------------------------------------------------
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Sends small problems through the paths for many samples."""
+    monkeypatch.setattr(erm, "_DENSE", 50)
+    monkeypatch.setattr(erm, "_DENSE_MULTICLASS", 50)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if losses.get(n).smooth])
+def test_many_samples_smooth(name, small_limits):
+    loss = losses.get(name)
+    features, targets = problem(loss, 150, 30, seed=7)
+    settings = {"loss": loss, "ridge": 0.02}
+    solution = erm.solve(jnp.asarray(features), jnp.asarray(targets), **settings)
+    assert solution.converged and solution.gap <= 1e-6 * solution.primal
+    np.testing.assert_allclose(
+        honest(solution, features, targets, **settings),
+        solution.gap,
+        rtol=1e-3,
+        atol=1e-12,
+    )
+
+
+def test_many_samples_support_vectors(small_limits, monkeypatch):
+    monkeypatch.setattr("ddjax.kernels._erm_working_set._FIRST", 20)
+    features, targets = problem(losses.hinge(), 300, 8, columns=1, seed=8)
+    targets = np.sign(features[:, 0] - features[:, 1] + 0.02).astype(np.float32)
+    settings = {"loss": losses.hinge(), "ridge": 0.01}
+    solution = erm.solve(features, targets, **settings)
+    assert solution.converged and solution.weights.shape == (8,)
+    assert honest(solution, features, targets, **settings) <= 1e-6 * solution.primal
+    # Most samples do not matter, and their duals are exactly zero.
+    assert np.mean(solution.duals == 0.0) > 0.5
+
+
+@pytest.mark.parametrize("name", ["hinge", "epsilon_insensitive", "multiclass_hinge"])
+def test_too_many_support_vectors_still_give_a_valid_gap(
+    name, small_limits, monkeypatch
+):
+    monkeypatch.setattr(erm, "_WORKING_SET", 20)
+    monkeypatch.setattr("ddjax.kernels._erm_working_set._FIRST", 20)
+    loss = losses.get(name)
+    features, targets = problem(loss, 120, 10, seed=9)
+    settings = {"loss": loss, "ridge": 1.0}
+    solution = erm.solve(features, targets, tolerance=1e-2, **settings)
+    monkeypatch.undo()
+    exact = erm.solve(features, targets, **settings)
+    off = solution.primal - exact.primal
+    assert -1e-6 * exact.primal <= off <= solution.gap
+    assert solution.converged == (solution.gap <= 1e-2 * solution.primal)
+    np.testing.assert_allclose(
+        honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
+    )
+
+
+def test_many_samples_by_kernel(small_limits):
+    loss = losses.logistic()
+    features, targets = problem(loss, 80, 200, columns=1, seed=10)
+    targets = targets * np.sign(np.arange(80) % 2 - 0.5)[:, None]
+    gram = features.astype(np.float64) @ features.T.astype(np.float64)
+    solution = erm.solve_kernel(gram, targets[:, 0], loss=loss, ridge=0.01)
+    assert solution.converged
+    predictions = gram @ solution.coefficients
+    with jax.enable_x64(True):
+        found = duality.kernel_gap(
+            predictions,
+            solution.squared_norm,
+            gram,
+            targets[:, 0].astype(np.float64),
+            loss=loss,
+            ridge=0.01,
+            duals=solution.duals,
+        )
+        np.testing.assert_allclose(float(found), solution.gap, rtol=1e-2, atol=1e-9)
+
+
+def test_a_warm_start_saves_iterations(small_limits):
+    loss = losses.softmax()
+    features, targets = problem(loss, 150, 30, seed=11)
+    settings = {"loss": loss, "ridge": 0.02}
+    cold = erm.solve(features, targets, **settings)
+    warm = erm.solve(features, targets, initial=cold.weights, **settings)
+    assert warm.converged and warm.iterations < cold.iterations // 2
+
+
+def test_unfinished_work_says_so(small_limits):
+    loss = losses.logistic()
+    features, targets = problem(loss, 150, 30, seed=12)
+    settings = {"loss": loss, "ridge": 1e-4}
+    solution = erm.solve(features, targets, max_iterations=2, **settings)
+    assert not solution.converged and solution.iterations == 2
+    assert solution.gap > 1e-6 * solution.primal
+    np.testing.assert_allclose(
+        honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
+    )
+
+
+# --- edges -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", ["one", "single class", "zero rows", "repeated"])
+def test_degenerate_problems(name, case):
+    loss = losses.get(name)
+    features, targets = problem(loss, 6, 5, seed=13)
+    if case == "one":
+        features, targets = features[:1], targets[:1]
+    elif case == "single class":
+        targets[:] = targets[0]
+    elif case == "zero rows":
+        features[::2] = 0.0
+    else:
+        features[:], targets[::2] = features[0], targets[0]
+    solution = erm.solve(features, targets, loss=loss, ridge=1e-3)
+    assert solution.converged
+    assert np.isfinite(solution.weights).all() and np.isfinite(solution.duals).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_that_are_all_zero(name):
+    loss = losses.get(name)
+    _, targets = problem(loss, 4, 3)
+    solution = erm.solve(np.zeros((4, 3)), targets, loss=loss, ridge=1.0)
+    assert solution.converged and not solution.weights.any()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_scale_of_the_features(scale):
+    features, labels = binary(20, 4)
+    solution = erm.solve(
+        scale * features, labels, loss=losses.logistic(), ridge=scale**2
+    )
+    plain = erm.solve(features, labels, loss=losses.logistic(), ridge=1.0)
+    np.testing.assert_allclose(scale * solution.weights, plain.weights, rtol=1e-2)
+
+
+def test_learned_real_labels_and_the_zero_label():
+    features, _ = binary(10, 4)
+    labels = np.linspace(-2.0, 2.0, 10)
+    labels[3] = 0.0
+    solution = erm.solve(features, labels, loss=losses.hinge(), ridge=0.1)
+    assert solution.converged and solution.duals[3] == 0.0
+
+
+def test_one_column_is_a_matrix_and_a_vector_a_vector():
+    features, labels = binary(10, 4)
+    flat = erm.solve(features, labels, loss=losses.hinge(), ridge=0.1)
+    tall = erm.solve(features, labels[:, None], loss=losses.hinge(), ridge=0.1)
+    assert flat.weights.shape == (4,) and flat.duals.shape == (10,)
+    assert tall.weights.shape == (4, 1) and tall.duals.shape == (10, 1)
+    np.testing.assert_array_equal(flat.weights, tall.weights[:, 0])
+
+
+def test_results_are_float64_on_the_host_whatever_jax_is_set_to():
+    features, labels = binary(10, 4)
+    solution = erm.solve(
+        jnp.asarray(features, jnp.float32),
+        jnp.asarray(labels, jnp.float32),
+        loss=losses.logistic(),
+        ridge=0.1,
+    )
+    assert type(solution.weights) is np.ndarray
+    assert solution.weights.dtype == solution.duals.dtype == np.float64
+
+
+def changed(**change):
+    features, labels = binary(10, 4)
+    arguments = {"features": features, "targets": labels, "ridge": 1.0} | change
+    return erm.solve(
+        arguments.pop("features"),
+        arguments.pop("targets"),
+        loss=arguments.pop("loss", losses.logistic()),
+        **arguments,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ridge": 0.0}, "ridge must be finite and > 0, got 0.0"),
+        ({"ridge": math.nan}, "ridge must be finite and > 0, got nan"),
+        ({"tolerance": 0.0}, "tolerance must be > 0, got 0.0"),
+        ({"features": np.full((10, 4), np.nan)}, "features hold values"),
+        ({"targets": np.full(10, np.inf)}, "targets hold 10 values"),
+        ({"loss": losses.softmax()}, r"softmax.*\(10, c\).*\(10,\)"),
+        ({"features": np.zeros((0, 4)), "targets": np.zeros(0)}, "no samples"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**change)
+
+
+def test_kernel_mistakes_are_named():
+    with pytest.raises(ValueError, match="gram holds values"):
+        erm.solve_kernel(
+            np.full((3, 3), np.nan), np.ones(3), loss=losses.hinge(), ridge=1.0
+        )
