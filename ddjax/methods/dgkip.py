@@ -101,6 +101,7 @@ def dgkip(
     solver_tolerance: float = 1e-4,
     solver_iterations: int = 500,
     block: int = 256,
+    sample_block: int | None = None,
 ) -> Method:
     r"""Builds DGKIP as a `Method`.
 
@@ -137,6 +138,8 @@ def dgkip(
       solver_tolerance: relative duality gap at which the real problem is left.
       solver_iterations: at most so many iterations for it.
       block: real inputs a block while their features are computed.
+      sample_block: samples at once within a step, see
+        `ddjax.models.feature_maps.in_blocks`.
 
     Raises:
       ValueError: an unknown name or a number out of range.
@@ -217,6 +220,7 @@ def dgkip(
             ridge=ridge,
             form=form,
             in_kernel=gap_space == "kernel",
+            sample_block=sample_block,
         )
 
     def step(state: State, batch: Reference, key: PRNGKeyArray):
@@ -263,6 +267,7 @@ def distilled_gap(
     ridge: float | Array,
     form: str = "auto",
     in_kernel: bool = False,
+    sample_block: int | None = None,
 ) -> Float[Array, ""]:
     """The distilled set's duality gap at the reference solution.
 
@@ -276,13 +281,16 @@ def distilled_gap(
       ridge: absolute regularisation of the distilled problem.
       form: see `ddjax.kernels.duality.gap`.
       in_kernel: evaluate it from the m x m kernel although there are features.
+      sample_block: samples at once; None takes all.
     """
     if reference.support is not None:
         kernel = feature_maps.kernel(feature_map)
         predictions = kernel(inputs, reference.support) @ reference.weights
         gram = kernel(inputs, inputs)
     else:
-        apply = feature_maps.application(feature_map)
+        apply = feature_maps.in_blocks(
+            feature_maps.application(feature_map), sample_block
+        )
         rows = apply(reference.params, inputs)
         if not in_kernel:
             return duality.gap(

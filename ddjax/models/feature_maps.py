@@ -26,6 +26,7 @@ __all__ = [
     "exact",
     "from_recipe",
     "from_settings",
+    "in_blocks",
     "inputs",
     "kernel",
     "random",
@@ -262,6 +263,38 @@ def application(feature_map: FeatureMap, *, chunk: int | None = None) -> Feature
             f"feature map {feature_map.kind!r} has no features; use kernel() instead"
         )
     return _random_features(feature_map.architecture, feature_map.readout, chunk)
+
+
+def in_blocks(apply: Features, block: int | None) -> Features:
+    """The same features, `block` samples at a time inside the compiled program.
+
+    Bounds the memory of activations, and on CPU is faster than all samples at once when
+    their activations do not fit in the caches. Differentiable.
+
+    Args:
+      apply: `(params, inputs) -> features`.
+      block: samples at once, >= 1; None leaves `apply` as it is.
+
+    Raises:
+      ValueError: `block` below 1.
+    """
+    if block is None:
+        return apply
+    if block < 1:
+        raise ValueError(f"a block has at least 1 sample, got {block}")
+
+    def blocked(params: Any, inputs: Array) -> Array:
+        whole = inputs.shape[0] // block * block
+        if whole <= block == inputs.shape[0] or whole == 0:
+            return apply(params, inputs)
+        blocks = inputs[:whole].reshape(-1, block, *inputs.shape[1:])
+        rows = jax.lax.map(lambda part: apply(params, part), blocks)
+        rows = rows.reshape(whole, -1)
+        if whole == inputs.shape[0]:
+            return rows
+        return jnp.concatenate([rows, apply(params, inputs[whole:])])
+
+    return blocked
 
 
 def kernel(feature_map: FeatureMap) -> Kernel:

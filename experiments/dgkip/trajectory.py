@@ -49,6 +49,7 @@ def trajectory(
         per_class=per_class,
         features=features,
         learning_rate=learning_rate,
+        sample_block=20,
         decay_steps=steps,
         warmup_steps=steps // 10,
         targets_learning_rate=learning_rate / 10,

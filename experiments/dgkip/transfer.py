@@ -140,6 +140,7 @@ def run_seed(
                 per_class=count,
                 features=features,
                 learning_rate=rate,
+                sample_block=20,
                 decay_steps=length,
                 warmup_steps=length // 10,
                 targets_learning_rate=rate / 10,

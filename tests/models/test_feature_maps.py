@@ -4,6 +4,7 @@ import json
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -154,3 +155,25 @@ def test_kernels_have_no_features_and_features_no_kernel():
         feature_maps.exact("rbf", SMALL)
     with pytest.raises(ValueError, match="networks must be at least 1, got 0"):
         feature_maps.random(jax.random.key(0), SMALL, networks=0)
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 8])
+def test_blocks_of_samples_change_nothing(block):
+    settings = {"architecture": {"kind": "fully_connected", "width": 8}, "networks": 2}
+    described = feature_maps.from_settings(jax.random.key(0), settings)
+    params, apply = feature_maps.build(described, (4,))
+    inputs = jax.random.normal(jax.random.key(1), (7, 4))
+    blocked = feature_maps.in_blocks(apply, block)
+    np.testing.assert_allclose(
+        blocked(params, inputs), apply(params, inputs), rtol=1e-5
+    )
+    one, two = (
+        jax.grad(lambda x, f=f: jnp.sum(f(params, x) ** 2))(inputs)
+        for f in (apply, blocked)
+    )
+    np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_an_empty_block_is_refused():
+    with pytest.raises(ValueError, match="got 0"):
+        feature_maps.in_blocks(lambda params, inputs: inputs, 0)
