@@ -13,7 +13,8 @@ inner loss and its T steps of gradient descent are
 
 - `"scan"`: the steps themselves, O(T m d c). The reference. T is a plain integer.
 - `"doubling"`: the affine map of one step, composed with itself along the binary digits
-  of T; O(k³ log T) with k = min(m, d). Derivatives of any order.
+  of T; O(k³ log T) with k = min(m, d). Derivatives of any order; the first keeps
+  about two k x k matrices per digit (31 digits when T is an array).
 - `"spectral"`: eigenvectors, and powers of the eigenvalues; O(k³), whatever T. First
   derivatives only.
 
