@@ -14,6 +14,7 @@ inputs' features is an average over networks and units, and therefore tends, as
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ __all__ = [
     "map_in_blocks",
 ]
 
-Params = list[dict[str, Array | np.ndarray]]
+Params = list[dict[str, Array]]
 
 
 class Architecture(NamedTuple):
@@ -344,10 +345,39 @@ def features(
     return _features(params, inputs, architecture, min(chunk, networks))
 
 
+# What a convolution writes at once on CPU: as much as stays in the cache. With 256
+# channels and 256 images of 32 x 32, 1.4 times faster than all at once (32 MB: 1.3).
+_CACHED_BYTES = 2**23
+
+
+def _images_at_once(architecture: Architecture, inputs: Array) -> int:
+    if architecture.kind == "fully_connected" or jax.default_backend() != "cpu":
+        return inputs.shape[0]
+    positions = math.prod(inputs.shape[1:3])
+    image = positions * architecture.width * inputs.dtype.itemsize
+    return max(1, min(inputs.shape[0], _CACHED_BYTES // image))
+
+
+def _in_groups(function: Callable[[Array], Array], inputs: Array, size: int) -> Array:
+    """Rows of `function(inputs)`, in equal groups of at most `size`, one by one."""
+    n = inputs.shape[0]
+    groups = -(-n // size)
+    if groups <= 1:
+        return function(inputs)
+    size = -(-n // groups)
+    padding = [(0, groups * size - n)] + [(0, 0)] * (inputs.ndim - 1)
+    padded = jnp.pad(inputs, padding).reshape(groups, size, *inputs.shape[1:])
+    return jax.lax.map(function, padded).reshape(groups * size, -1)[:n]
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _features(params, inputs, architecture, chunk):
+    size = _images_at_once(architecture, inputs)
+
     def one(params_one: Params) -> Array:
-        return _one_network(params_one, inputs, architecture)
+        return _in_groups(
+            lambda rows: _one_network(params_one, rows, architecture), inputs, size
+        )
 
     networks = params[0]["b"].shape[0]
     if chunk == networks > 1:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddjax.kernels import blocks, random_features
+from ddjax.kernels import blocks, infinite_width, random_features
 from ddjax.kernels.random_features import convolutional, fully_connected
 
 FULLY = fully_connected(depth=2, width=16)
@@ -124,6 +124,12 @@ def test_fully_connected_features_tend_to_the_arc_cosine_kernel():
     x[1] = -x[0]
     for settings_ in ({"depth": 1, "w_std": 1.0, "b_std": 0.0}, {"depth": 3}):
         network = fully_connected(width=256, **settings_)
+        kernel = infinite_width.kernel_fn(network, include_readout=False)
+        close(
+            kernel(jnp.asarray(x), jnp.asarray(x)),
+            fully_connected_limit(np.float64(x), network),
+            1e-5,
+        )
         assert rms_error(network, x, fully_connected_limit, number=32, seeds=2) < 0.06
     nets = [fully_connected(depth=2, width=width) for width in (16, 64)]
     assert abs(rate(nets, x, fully_connected_limit, numbers=(2, 8)) + 0.5) < 0.1
@@ -136,6 +142,12 @@ def test_fully_connected_features_tend_to_the_arc_cosine_kernel():
 def test_convolutional_features_tend_to_their_kernel(pooling, readout, depth):
     network = convolutional(depth=depth, width=64, pooling=pooling, readout=readout)
     x = images(3, (7, 6, 2))
+    kernel = infinite_width.kernel_fn(network, include_readout=False)
+    close(
+        kernel(jnp.asarray(x), jnp.asarray(x)),
+        convolutional_limit(np.float64(x), network),
+        1e-5,
+    )
     assert rms_error(network, x, convolutional_limit, number=32, seeds=2) < 0.06
 
 
@@ -214,6 +226,27 @@ def test_the_chunk_does_not_matter(chunk, architecture):
     found = random_features.features(params, x, architecture=architecture, chunk=chunk)
     whole = random_features.features(params, x, architecture=architecture)
     close(found, whole, 1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8])
+def test_the_size_of_groups_of_images_does_not_matter(monkeypatch, n):
+    x, params = images(n), networks(CONV)
+
+    def value_and_gradient():
+        def loss(x):
+            rows = random_features.features(params, x, architecture=CONV)
+            return jnp.sum(jnp.sin(rows)), rows
+
+        # Not the compiled function of before: the number of bytes is not an argument.
+        random_features._features.clear_cache()
+        return jax.grad(loss, has_aux=True)(jnp.asarray(x))
+
+    gradient, rows = value_and_gradient()
+    monkeypatch.setattr(random_features, "_CACHED_BYTES", 3 * 6 * 5 * 4 * 4)
+    in_threes = value_and_gradient()
+    random_features._features.clear_cache()
+    close(in_threes[1], rows, 1e-6)
+    close(in_threes[0], gradient, 1e-5)
 
 
 @pytest.mark.parametrize("architecture", [FULLY, CONV])
