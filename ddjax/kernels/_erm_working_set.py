@@ -74,7 +74,7 @@ def working_set(
         if small_enough(best.gap, best.primal, 0.5 * tolerance) or wrong.size == 0:
             return best
         if len(chosen) + len(wrong) > limit:
-            support = np.abs(part.duals).max(axis=1) > 1e-9 * np.abs(part.duals).max()
+            support = np.abs(part.duals).max(axis=1) > 1e-5 * np.abs(part.duals).max()
             chosen, rows = chosen[support], rows[support]
             gram = gram[np.ix_(support, support)]
             wrong = wrong[: limit - len(chosen)]
