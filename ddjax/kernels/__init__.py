@@ -16,10 +16,12 @@ if TYPE_CHECKING:
         convolution,
         duality,
         erm,
+        factorization,
         infinite_width,
         losses,
         random_features,
         ridge,
+        statistics,
         unrolled,
     )
 
@@ -30,10 +32,12 @@ __all__ = [
     "convolution",
     "duality",
     "erm",
+    "factorization",
     "infinite_width",
     "losses",
     "random_features",
     "ridge",
+    "statistics",
     "unrolled",
 ]
 

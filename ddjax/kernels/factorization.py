@@ -74,12 +74,10 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
         factor = jax.lax.linalg.cholesky(
             _add_diagonal(matrix, added), symmetrize_input=False
         )
+        # What is not finite ends in a pivot, and a comparison with NaN is no success.
         pivots = jnp.square(jnp.diagonal(factor))
-        # Written so that a NaN is no success.
-        good = jnp.logical_and(
-            jnp.all(pivots >= eps * (diagonal + added)), jnp.isfinite(factor).all()
-        )
-        return attempt + 1, factor, good
+        good = jnp.logical_and(pivots >= eps * (diagonal + added), jnp.isfinite(pivots))
+        return attempt + 1, factor, good.all()
 
     start = (jnp.array(0), jnp.zeros_like(matrix), jnp.array(False))
     attempts, factor, good = jax.lax.while_loop(unfinished, attempt_one, start)
@@ -135,17 +133,16 @@ class Factored(NamedTuple):
 
 
 def factored(gram: Float[Array, "m m"], ridge: Float[Array, ""]) -> Factored:
-    """Factors the symmetrised gram + ridge I, and solves with it.
+    """Factors gram + ridge I, and solves with it.
 
     The derivatives of the solver go through the equation A x = b
     (`custom_linear_solve`), not through the factor: they are two more triangular solves
     of the same width.
 
     Args:
-      gram: symmetric positive semi-definite up to rounding.
+      gram: symmetric positive semi-definite up to rounding; the lower triangle counts.
       ridge: strength >= 0.
     """
-    gram = 0.5 * (gram + gram.T)
     matrix = _add_diagonal(gram, ridge)
     factor, jitter = cholesky(matrix)
     added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))

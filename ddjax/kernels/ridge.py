@@ -266,6 +266,7 @@ def _kernel_solve(
     gram, targets, ridge, weights, *, convention, detach_trace, intercept, dtype
 ):
     values, gram = as_matrix(targets, dtype), gram.astype(dtype)
+    gram = 0.5 * (gram + gram.T)
     root = _root(weights, gram[:, 0])
     strength = absolute_ridge(
         ridge,
