@@ -42,7 +42,17 @@ class Features:
     """
 
     def __init__(self, features: np.ndarray | jax.Array):
-        """Keeps a reference; copies nothing for an array already on the host."""
+        """Keeps a reference; copies nothing for an array already on the host.
+
+        Raises:
+          ValueError: features that are not floating-point numbers.
+        """
+        if not jnp.issubdtype(features.dtype, jnp.floating):
+            raise ValueError(
+                f"features must be floating-point numbers, got {features.dtype}"
+            )
+        if features.dtype.itemsize < 4:
+            features = features.astype(np.float32)
         on_host = isinstance(features, np.ndarray) or all(
             device.platform == "cpu" for device in features.devices()
         )

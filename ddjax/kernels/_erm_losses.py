@@ -50,7 +50,7 @@ class _Float64OnCpu:
 def in_float64(function: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
     """A function of float64 arrays, evaluated in float64 on the host."""
     with _Float64OnCpu():
-        return np.array(function(*arrays))
+        return np.array(jax.jit(function)(*arrays))
 
 
 def _smoothed_hinge(targets, predictions, width, _):

@@ -39,6 +39,14 @@ not divided by :math:`\lambda`.
 Source: "Dataset Distillation via Duality Gap" (DGKIP), equations 1 to 9. The dual
 printed there drops :math:`1/\lambda`; the identity for differentiable losses is not in
 the paper.
+
+>>> import jax.numpy as jnp
+>>> from ddjax.kernels import losses
+>>> features, targets = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([1.0, -1.0])
+>>> settings = {"loss": losses.get("logistic"), "ridge": 0.5}
+>>> found = gap(jnp.array([0.8, -0.6]), features, targets, **settings)
+>>> f"gap {found:.4f}, radius {parameter_radius(found, 0.5):.4f}"
+'gap 0.0071, radius 0.1680'
 """
 
 import math

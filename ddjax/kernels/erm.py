@@ -20,6 +20,13 @@ the sizes only:
   of support vectors first.
 
 The solvers run on the host (SciPy); they are not jittable and not differentiable.
+
+>>> import numpy as np
+>>> from ddjax.kernels import losses
+>>> features, labels = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([1.0, -1.0])
+>>> found = solve(features, labels, loss=losses.get("hinge"), ridge=0.5)
+>>> print(found.weights.round(4), found.converged, found.gap < 1e-6)
+[ 0.5 -1. ] True True
 """
 
 import math

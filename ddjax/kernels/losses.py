@@ -20,6 +20,13 @@ Three kinds:
 
 Margin and regression losses act element by element on `(n,)` or `(n, c)` and are
 summed over columns: `(n, c)` targets of ±1 make one-vs-rest.
+
+>>> import jax.numpy as jnp
+>>> hinge, y, f = get("hinge"), jnp.array([1.0, -1.0]), jnp.array([0.25, 0.5])
+>>> print(hinge.value(y, f), hinge.gradient(y, f))
+[0.75 1.5 ] [-1.  1.]
+>>> print(hinge.conjugate(y, jnp.array([-0.5, 2.0])))
+[-0.5  inf]
 """
 
 import functools

@@ -1,3 +1,5 @@
+import doctest
+import functools
 import math
 
 import jax
@@ -8,6 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC, LinearSVR
 
 from ddjax.kernels import duality, erm, losses
+from ddjax.kernels._erm_features import Features
 
 NAMES = list(losses.LOSSES)
 
@@ -29,16 +32,20 @@ def problem(loss, samples, size, columns=3, seed=0):
 def honest(solution, features, targets, loss, ridge):
     """The gap that the duality module finds for what the solver returned."""
     with jax.enable_x64(True):
-        return float(
-            duality.gap(
-                solution.weights,
-                np.asarray(features, np.float64),
-                np.asarray(targets, np.float64),
-                loss=loss,
-                ridge=ridge,
-                duals=solution.duals,
-            )
+        found = gap_of(
+            solution.weights,
+            np.asarray(features, np.float64),
+            np.asarray(targets, np.float64),
+            solution.duals,
+            np.float64(ridge),
+            loss=loss,
         )
+        return float(found)
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def gap_of(weights, features, targets, duals, ridge, *, loss):
+    return duality.gap(weights, features, targets, duals=duals, ridge=ridge, loss=loss)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -370,3 +377,16 @@ def test_kernel_mistakes_are_named():
         erm.solve_kernel(
             np.full((3, 3), np.nan), np.ones(3), loss=losses.hinge(), ridge=1.0
         )
+
+
+def test_integer_features_are_refused():
+    with pytest.raises(ValueError, match="floating-point numbers, got int64"):
+        Features(np.ones((3, 2), np.int64))
+
+
+def test_half_precision_features_are_widened():
+    assert Features(np.ones((3, 2), np.float16)).dtype == np.float32
+
+
+def test_doctests():
+    assert doctest.testmod(erm).failed == 0

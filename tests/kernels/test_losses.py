@@ -1,3 +1,4 @@
+import doctest
 import functools
 import inspect
 
@@ -333,3 +334,7 @@ def test_mistakes_are_named(call, message):
 def test_every_loss_is_documented():
     for name, factory in losses.LOSSES.items():
         assert ".. math::" in (inspect.getdoc(factory) or ""), name
+
+
+def test_doctests():
+    assert doctest.testmod(losses).failed == 0
