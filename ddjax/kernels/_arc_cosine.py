@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 # Covariances of positions in one array of the convolutional kernel, when the caller
-# names no block: 4 MiB in float32, small enough for a CPU's cache.
-_ENTRIES_AT_ONCE = 2**20
+# names no block: 1 MiB in float32, small enough for a CPU's cache.
+_ENTRIES_AT_ONCE = 2**18
 
 
 class _Pair(NamedTuple):
@@ -145,10 +145,20 @@ def _with_bias(rows: Array, w_std: float, b_std: float) -> Array:
     return jnp.concatenate([rows, jnp.full_like(rows[..., :1], b_std)], axis=-1)
 
 
-def _through_relu(pair: _Pair, inverses: Array, roots: Array) -> _Pair:
-    """One activation, given the products of the standard deviations on either side."""
-    kappa_1, kappa_0 = relu_moments(pair.nngp * inverses)
-    return _Pair(kappa_1 * roots, None if pair.ntk is None else pair.ntk * kappa_0)
+def _activate(correlation: _Pair, roots: Array) -> _Pair:
+    """One activation, of kernels divided by `roots`.
+
+    Those are the products of the standard deviations on either side.
+    """
+    kappa_1, kappa_0 = relu_moments(correlation.nngp)
+    tangents = correlation.ntk
+    return _Pair(
+        kappa_1 * roots, None if tangents is None else tangents * kappa_0 * roots
+    )
+
+
+def _scaled(pair: _Pair, factors: Array) -> _Pair:
+    return jax.tree.map(lambda c: c * factors, pair)
 
 
 def _affine(
@@ -192,7 +202,7 @@ def fully_connected_kernel(
             variances = [w_std**2 * v / 2 + b_std**2 for v in variances]
         root1, root2 = map(_root, variances)
         inverses = _outer(_inverse(root1), _inverse(root2))
-        pair = _through_relu(pair, inverses, _outer(root1, root2))
+        pair = _activate(_scaled(pair, inverses), _outer(root1, root2))
     return _finish(pair, architecture, include_readout)
 
 
@@ -257,43 +267,48 @@ def _by_offset(maps: Array, axis: int) -> Array:
     return maps.reshape(*before, 4, height * width, *after)
 
 
-def _first_covariance(patches1: Array, patches2: Array, ntk: bool):
-    rows, columns = _by_offset(patches1, 0), _by_offset(patches2, 1)
+def _first_correlation(
+    patches1: Array, patches2: Array, root1: Array, root2: Array, ntk: bool
+) -> Callable[[Array, Array], _Pair]:
+    rows = _by_offset(patches1 * _inverse(root1)[..., None], 0)
+    columns = _by_offset(patches2 * _inverse(root2)[..., None], 1)
 
-    def covariance(u: Array, v: Array) -> _Pair:
+    def correlation(u: Array, v: Array) -> _Pair:
         nngp = _matmul(columns[:, v], rows[u])
         return _Pair(nngp, nngp if ntk else None)
 
-    return covariance
+    return correlation
 
 
-def _stored_covariance(pair: _Pair):
+def _later_correlation(
+    pair: _Pair, root1: Array, root2: Array
+) -> Callable[[Array, Array], _Pair]:
+    inverses = _inverse(root2)[..., None, None] * _inverse(root1)[None, None, None]
+
     def split(c: Array) -> Array:
         c = _by_offset(_by_offset(c, 1), 3)
         return jnp.transpose(c, (3, 1, 0, 2, 4))
 
-    stored = jax.tree.map(split, pair)
+    stored = jax.tree.map(split, _scaled(pair, inverses))
     return lambda u, v: jax.tree.map(lambda c: c[u, v], stored)
 
 
 def _pooled_relu(
-    covariance: Callable[[Array, Array], _Pair], root1: Array, root2: Array
+    correlation: Callable[[Array, Array], _Pair], root1: Array, root2: Array
 ) -> _Pair:
     """ReLU, then average pooling, a pair of offsets in the pooling windows at a time.
 
     Args:
-      covariance: maps the offset u in the first image and v in the others to the pair
-        (j, q, p) between the positions there.
+      correlation: maps the offset u in the first image and v in the others to the pair
+        (j, q, p) between the positions there, divided by the standard deviations.
       root1: (h, w) standard deviations of the first image's pre-activations.
       root2: (j, h, w) the same of the others.
     """
     root1, root2 = _by_offset(root1, 0), _by_offset(root2, 1)
-    inverse1, inverse2 = _inverse(root1), _inverse(root2)
 
     @jax.checkpoint
     def one(u: Array, v: Array) -> _Pair:
-        inverses = _outer(inverse2[:, v], inverse1[u])
-        return _through_relu(covariance(u, v), inverses, _outer(root2[:, v], root1[u]))
+        return _activate(correlation(u, v), _outer(root2[:, v], root1[u]))
 
     def add(total: _Pair, index: Array) -> tuple[_Pair, None]:
         part = one(index // 4, index % 4)
@@ -323,17 +338,20 @@ def _pooled(
     seen, pair = [], None
     for layer in range(architecture.depth):
         if pair is None:
-            covariance = _first_covariance(patches1, patches2, ntk)
             variance = jnp.sum(patches1**2, axis=-1)
         else:
             shape = (-1, height, width, height, width)
             pair = jax.tree.map(functools.partial(jnp.reshape, shape=shape), pair)
             pair = _affine(pair, architecture, _window_mean)
-            covariance = _stored_covariance(pair)
             variance = jnp.einsum("abab->ab", pair.nngp[0])
-        seen.append(_root(variance) if roots1 is None else roots1[layer])
-        others = seen[-1][None] if roots2 is None else roots2[layer]
-        pair = _pooled_relu(covariance, seen[-1], others)
+        one = _root(variance) if roots1 is None else roots1[layer]
+        many = one[None] if roots2 is None else roots2[layer]
+        if pair is None:
+            correlation = _first_correlation(patches1, patches2, one, many, ntk)
+        else:
+            correlation = _later_correlation(pair, one, many)
+        pair = _pooled_relu(correlation, one, many)
+        seen.append(one)
         height, width = height // 2, width // 2
     assert pair is not None, "an architecture has at least one layer"
     return pair, seen
@@ -365,7 +383,7 @@ def _unpooled(
             one, many = one[None, None, None], many[..., None, None]
         inverses = _inverse(one) * _inverse(many)
         pair = _affine(pair, architecture, _window_mean)
-        return _through_relu(pair, inverses, one * many), None
+        return _activate(_scaled(pair, inverses), one * many), None
 
     # A loop, as XLA would compute each unrolled layer again for every shift of it.
     start = _Pair(nngp, jnp.zeros_like(nngp) if ntk else None)

@@ -164,7 +164,7 @@ def kernel_fn(
         forward and backward. A pair of 28 x 28 images in float32 takes 2 MB with
         pooling, 0.2 MB without if it ends by flattening, and 100 MB if by averaging;
         in neural-tangents 30 MB. Results do not depend on it. None: in the closed form
-        as many as take some 50 MB (or one), in neural-tangents all n x m pairs.
+        as many as take some 10 MB (or one), in neural-tangents all n x m pairs.
 
     Returns:
       The kernel: `k(x1, x2)` with `x1` of shape (n, \*shape) and `x2` of (m, \*shape),

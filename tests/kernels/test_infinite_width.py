@@ -1,4 +1,3 @@
-import doctest
 import functools
 import json
 from pathlib import Path
@@ -453,8 +452,3 @@ def test_integer_images_are_refused():
     images = jnp.zeros((2, 4), jnp.uint8)
     with pytest.raises(ValueError, match="uint8"):
         unchecked(kernel)(images, images)
-
-
-def test_doctests():
-    for module in (infinite_width, _arc_cosine):
-        assert doctest.testmod(module).failed == 0
