@@ -452,3 +452,8 @@ def test_integer_images_are_refused():
     images = jnp.zeros((2, 4), jnp.uint8)
     with pytest.raises(ValueError, match="uint8"):
         unchecked(kernel)(images, images)
+
+
+def test_every_public_function_has_an_example():
+    for name in ("kernel_fn", "diagonal_fn", "blocked_kernel", "empirical_ntk"):
+        assert ">>>" in getattr(infinite_width, name).__doc__
