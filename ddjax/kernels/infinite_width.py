@@ -29,11 +29,10 @@ float64 on CPUs with AVX-512: the process can end with a segmentation fault. The
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.kernels import _arc_cosine, _neural_tangents
@@ -41,8 +40,6 @@ from ddjax.kernels.random_features import Architecture
 
 __all__ = [
     "KernelFn",
-    "Tile",
-    "blocked_kernel",
     "diagonal_fn",
     "empirical_ntk",
     "kernel_fn",
@@ -61,14 +58,6 @@ class KernelFn(Protocol):
     ) -> Float[Array, "n m"]:
         """The kernel matrix."""
         ...
-
-
-class Tile(NamedTuple):
-    """A part of a kernel matrix: `values[i, j] = k(x1[rows][i], x2[columns][j])`."""
-
-    rows: slice
-    columns: slice
-    values: np.ndarray
 
 
 def _check(architecture: Architecture, kind: str) -> None:
@@ -152,6 +141,14 @@ def kernel_fn(
     >>> gradient = jax.grad(lambda x: jnp.sum(kernel(x, images)))(images[:2])
     >>> gradient.shape
     (2, 8, 8, 1)
+
+    A convolutional kernel takes the memory of `block` pairs beside its inputs and the
+    n x m result; a fully connected one takes a few arrays of n x m. For a matrix larger
+    than the device, block by block on the host:
+
+    >>> from ddjax.kernels import blocks
+    >>> blocks.gram_in_blocks(kernel, images, block=2).shape
+    (3, 3)
 
     Args:
       architecture: the network; its width does not matter here.
@@ -353,90 +350,6 @@ def _neural_tangents_kernel(
     return kernel
 
 
-def _spans(count: int, block: int) -> list[slice]:
-    return [slice(i, min(i + block, count)) for i in range(0, count, block)]
-
-
-def _cut(inputs: Any, span: slice, block: int) -> Array:
-    """A block of inputs, the last filled up so that one compilation serves them all."""
-    part = jnp.asarray(inputs[span])
-    spare = [(0, block - part.shape[0])] + [(0, 0)] * (part.ndim - 1)
-    return jnp.pad(part, spare, mode="edge")
-
-
-def _store(matrix: np.ndarray, tile: Tile) -> np.ndarray:
-    matrix[tile.rows, tile.columns] = tile.values
-    return matrix
-
-
-def blocked_kernel(
-    kernel: Callable[[Array, Array], Array],
-    x1: Any,
-    x2: Any = None,
-    *,
-    block: int,
-    reduce: Callable[[Any, Tile], Any] = _store,
-    initial: Any = None,
-) -> Any:
-    """A kernel matrix tile by tile, on the host: n x m need not fit on the device.
-
-    The inputs may stay on the host as well (NumPy arrays, memory maps): a tile's rows
-    are moved when their turn comes. The kernel is compiled once, for `block` x `block`.
-
-    >>> import numpy as np
-    >>> from ddjax.kernels import random_features
-    >>> kernel = kernel_fn(random_features.fully_connected(depth=2))
-    >>> images = np.linspace(0, 1, 60, dtype=np.float32).reshape(10, 6)
-    >>> blocked_kernel(kernel, images, block=4).shape
-    (10, 10)
-    >>> def trace(total, tile):
-    ...     same = tile.rows == tile.columns
-    ...     return total + (float(np.trace(tile.values)) if same else 0.0)
-    >>> blocked_kernel(kernel, images, block=4, reduce=trace, initial=0.0) > 0
-    True
-
-    Args:
-      kernel: `k(x1, x2) -> (n, m)`: of `kernel_fn`, or `empirical_ntk` with its first
-        arguments filled in. Symmetric in its arguments.
-      x1: inputs (n, ...).
-      x2: inputs (m, ...). None: `x1` again; tiles below the diagonal are then the
-        transposes of those above, at half the work.
-      block: inputs of either side at a time.
-      reduce: folds the tiles, in no promised order: `reduce(carry, tile) -> carry`. The
-        default stores them in a matrix.
-      initial: the first carry. With the default `reduce`, the array (n, m) to write to,
-        for instance a memory map; None makes one.
-
-    Returns:
-      The last carry: with the default `reduce` the matrix, a NumPy array.
-
-    Raises:
-      ValueError: `block` below 1, or no inputs.
-    """
-    if block < 1:
-        raise ValueError(f"block is {block}, but must be at least 1")
-    symmetric, second = x2 is None, x1 if x2 is None else x2
-    n, m = len(x1), len(second)
-    if n == 0 or m == 0:
-        raise ValueError(f"a kernel of {n} and {m} inputs has no tiles")
-    size1, size2 = min(block, n), min(block, m)
-    compiled = jax.jit(kernel)
-    carry = initial
-    for rows in _spans(n, size1):
-        left = _cut(x1, rows, size1)
-        for columns in _spans(m, size2):
-            if symmetric and columns.start < rows.start:
-                continue
-            values = np.asarray(compiled(left, _cut(second, columns, size2)))
-            values = values[: rows.stop - rows.start, : columns.stop - columns.start]
-            if carry is None and reduce is _store:
-                carry = np.empty((n, m), values.dtype)
-            carry = reduce(carry, Tile(rows, columns, values))
-            if symmetric and columns.start > rows.start:
-                carry = reduce(carry, Tile(columns, rows, values.T))
-    return carry
-
-
 def empirical_ntk(
     apply: Callable[[Any, Array], Array],
     params: Any,
@@ -453,14 +366,19 @@ def empirical_ntk(
     parameterisation it tends to `kernel_fn(..., kind="ntk")` as the width grows, with
     an error that falls as 1/sqrt(width).
 
-    Holds both sets' Jacobians, (n + m) c numbers for each parameter: bound n and m with
-    `blocked_kernel` and `functools.partial(empirical_ntk, apply, params)`.
-
     >>> import jax.numpy as jnp
     >>> linear = lambda params, x: x @ params
-    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> empirical_ntk(linear, jnp.ones((2, 5)), x, x[:1]).tolist()
+    >>> params, x = jnp.ones((2, 5)), jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> empirical_ntk(linear, params, x, x[:1]).tolist()
     [[5.0], [11.0]]
+
+    It holds both sets' Jacobians, (n + m) c numbers for each parameter. In blocks:
+
+    >>> import functools
+    >>> from ddjax.kernels import blocks
+    >>> kernel = functools.partial(empirical_ntk, linear)
+    >>> blocks.gram_in_blocks(kernel, x, block=1, arguments=[params]).tolist()
+    [[5.0, 11.0], [11.0, 25.0]]
 
     Args:
       apply: `apply(params, x (n, *shape)) -> (n, c)`; each output depends on its own

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax.kernels import _arc_cosine, infinite_width, random_features
+from ddjax.kernels import _arc_cosine, blocks, infinite_width, random_features
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 CASES = json.loads((GOLDENS / "neural_tangents.json").read_text())["cases"]
@@ -164,6 +164,14 @@ def test_diagonal_is_the_diagonal_of_the_matrix(architecture):
     assert relative(jax.jit(diagonal)(images), np.diag(matrix)) < 1e-6
 
 
+def test_matrix_on_the_host_compiles_once():
+    kernel = infinite_width.kernel_fn(random_features.fully_connected(depth=1))
+    once = chex.assert_max_traces(kernel, n=1)
+    x1, x2 = draw(7, 3), draw(5, 3, seed=1)
+    found = blocks.gram_in_blocks(once, x1, x2, block=3)
+    np.testing.assert_allclose(found, kernel(x1, x2), rtol=1e-6)
+
+
 @pytest.mark.parametrize("architecture", CONVOLUTIONAL[1:3])
 def test_blocks_and_the_order_of_arguments_do_not_matter(architecture):
     few, many = draw(2, 4, 4, 1), draw(5, 4, 4, 1, seed=1)
@@ -281,58 +289,6 @@ def test_memory_does_not_grow_with_the_number_of_pairs():
     assert temporary(64) < 7e6
 
 
-# --- blocks on the host --------------------------------------------------------------
-
-
-def test_blocked_kernel_is_the_kernel():
-    kernel = infinite_width.kernel_fn(random_features.fully_connected(depth=1))
-    x1, x2 = draw(7, 3), draw(5, 3, seed=1)
-    expected = np.asarray(kernel(x1, x2))
-    for block in (3, 100):
-        found = infinite_width.blocked_kernel(kernel, x1, np.asarray(x2), block=block)
-        assert isinstance(found, np.ndarray) and found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_blocked_kernel_of_one_set_does_half_the_work():
-    kernel = infinite_width.kernel_fn(random_features.fully_connected(depth=1))
-    x = draw(10, 3)
-    evaluated = []
-
-    def count(carry, tile):
-        evaluated.append(tile)
-        carry[tile.rows, tile.columns] += tile.values
-        return carry
-
-    zeros = np.zeros((10, 10), np.float32)
-    found = infinite_width.blocked_kernel(
-        kernel, x, block=4, reduce=count, initial=zeros
-    )
-    np.testing.assert_allclose(found, kernel(x, x), rtol=1e-6)
-    np.testing.assert_array_equal(found, found.T)
-    shared = sum(t.values.base is not None for t in evaluated)
-    assert len(evaluated) == 9 and shared >= 3
-
-
-def test_blocked_kernel_writes_to_a_memory_map_and_compiles_once(tmp_path):
-    kernel = infinite_width.kernel_fn(random_features.fully_connected(depth=1))
-    once = chex.assert_max_traces(kernel, n=1)
-    x1, x2 = np.asarray(draw(7, 3)), np.asarray(draw(5, 3, seed=1))
-    shape = {"dtype": np.float32, "shape": (7, 5)}
-    target = np.memmap(tmp_path / "kernel", mode="w+", **shape)
-    found = infinite_width.blocked_kernel(once, x1, x2, block=3, initial=target)
-    assert found is target
-    np.testing.assert_allclose(found, kernel(*map(jnp.asarray, (x1, x2))), rtol=1e-6)
-
-
-def test_blocked_kernel_refuses_what_it_cannot_do():
-    kernel = infinite_width.kernel_fn(random_features.fully_connected(depth=1))
-    with pytest.raises(ValueError, match="block is 0"):
-        infinite_width.blocked_kernel(kernel, draw(2, 2), block=0)
-    with pytest.raises(ValueError, match="0 and 2 inputs"):
-        infinite_width.blocked_kernel(kernel, draw(0, 2), draw(2, 2), block=1)
-
-
 # --- finite networks -----------------------------------------------------------------
 
 
@@ -390,16 +346,6 @@ def test_empirical_ntk_is_the_contraction_of_jacobians():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_empirical_ntk_in_blocks():
-    def apply(params, x):
-        return jnp.tanh(x @ params)
-
-    params, x = draw(3, 2), draw(5, 3, seed=1)
-    ntk = jax.jit(functools.partial(infinite_width.empirical_ntk, apply, params))
-    blocked = infinite_width.blocked_kernel(ntk, x, block=2)
-    np.testing.assert_allclose(blocked, ntk(x, x), rtol=1e-5)
-
-
 # --- the door ------------------------------------------------------------------------
 
 
@@ -455,5 +401,5 @@ def test_integer_images_are_refused():
 
 
 def test_every_public_function_has_an_example():
-    for name in ("kernel_fn", "diagonal_fn", "blocked_kernel", "empirical_ntk"):
+    for name in ("kernel_fn", "diagonal_fn", "empirical_ntk"):
         assert ">>>" in getattr(infinite_width, name).__doc__
