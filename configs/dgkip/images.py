@@ -24,7 +24,7 @@ def image_config(
       dataset: name of the data set.
       defaults: values of those names that differ from the common ones.
     """
-    given = parse_arg(
+    given: Any = parse_arg(
         arg,
         **{
             "ipc": 1,
@@ -46,7 +46,7 @@ def image_config(
     loss = "softmax" if given.ten and given.loss == "logistic" else given.loss
     probe: dict[str, Any] = {"draws": 1, "ridge_per_sample": distilled_ridge}
     other = {"logistic": "hinge", "hinge": "logistic"}.get(loss)
-    config = ConfigDict(
+    config: Any = ConfigDict(
         {
             "seed": 0,
             "data": {

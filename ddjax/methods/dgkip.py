@@ -30,7 +30,7 @@ arXiv 2502.12607.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ from ddjax.methods.optimization import State
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
 from ddjax.synthetic.distilled import DistilledSet
+
+Form = Literal["auto", "full", "gradient_norm"]
 
 __all__ = ["OBJECTIVES", "Reference", "dgkip", "distilled_gap", "solve_reference"]
 
@@ -88,7 +90,7 @@ def dgkip(
     start_ridge: float | None = None,
     anneal_steps: int = 0,
     objective: str = "log_gap",
-    form: str = "auto",
+    form: Form = "auto",
     gap_space: str = "auto",
     learn_targets: bool = True,
     initialization: str = "real",
@@ -265,7 +267,7 @@ def distilled_gap(
     *,
     loss: Loss,
     ridge: float | Array,
-    form: str = "auto",
+    form: Form = "auto",
     in_kernel: bool = False,
     sample_block: int | None = None,
 ) -> Float[Array, ""]:
@@ -340,9 +342,9 @@ def solve_reference(
     ridge = ridge_per_sample * len(labels)
     inputs = problem.train.inputs
     exact = feature_map.kind in ("nngp", "ntk")
-    params, apply = (
-        ({}, None) if exact else feature_maps.build(feature_map, inputs.shape[1:])
-    )
+    params: Any = {}
+    if not exact:
+        params, _ = feature_maps.build(feature_map, inputs.shape[1:])
 
     def compute() -> Arrays:
         settings = {
@@ -357,7 +359,10 @@ def solve_reference(
             "real_features",
             lambda: {
                 "features": random_features.map_in_blocks(
-                    apply, inputs, block=block, arguments=(params,)
+                    feature_maps.application(feature_map),
+                    inputs,
+                    block=block,
+                    arguments=(params,),
                 )
             },
         )["features"]

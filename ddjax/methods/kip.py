@@ -66,7 +66,7 @@ def kip(
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    settings = {"kind": "ntk"} if features is None else dict(features)
+    settings: dict[str, Any] = {"kind": "ntk"} if features is None else dict(features)
     if settings.get("kind") == "inputs":
         raise ValueError(
             "features of kind 'inputs' give no kernel for KIP; use 'ntk', "
@@ -119,9 +119,7 @@ def kip(
     def step(state: State, batch: ridge_objective.Batch, key: PRNGKeyArray):
         del key
 
-        real_targets = centred_one_hot(
-            batch.real.targets, state.learned["targets"].shape[1]
-        )
+        real_targets = ridge_objective.real_targets(batch, state)
 
         def objective(learned):
             gram, cross = grams(batch.params, parts.inputs(learned), batch.real.inputs)

@@ -134,7 +134,8 @@ def learner(
     }
     if not learn_targets:
         transforms["targets"] = optax.set_to_zero()
-    transform = optax.partition(transforms, _group_labels)
+    by_group: dict[Any, Any] = transforms
+    transform = optax.partition(by_group, _group_labels)
 
     def start(key, problem: Problem, targets, extra=None) -> State:
         inputs, labels = select(key, problem, per_class=per_class, how=initialization)
@@ -151,8 +152,7 @@ def learner(
             changes, moments = transform.update(
                 gradients, state.optimizer, state.learned
             )
-        learned = optax.apply_updates(state.learned, changes)
-        assert isinstance(learned, dict)
+        learned: Any = optax.apply_updates(state.learned, changes)
         if learn_targets and project_targets is not None:
             learned = {**learned, "targets": project_targets(learned["targets"])}
         return State(learned, moments, state.labels, state.step + 1)

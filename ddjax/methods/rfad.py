@@ -124,15 +124,13 @@ def rfad(
             networks=networks,
         )
 
-        real_targets = centred_one_hot(
-            batch.real.targets, state.learned["targets"].shape[1]
-        )
+        real_targets = ridge_objective.real_targets(batch, state)
 
         def objective(learned):
             rows = apply(params, parts.inputs(learned))
             return ridge_objective.ridge_loss(
                 rows @ rows.T,
-                apply(params, batch.real.inputs) @ rows.T,
+                apply(params, jnp.asarray(batch.real.inputs)) @ rows.T,
                 learned["targets"],
                 real_targets,
                 ridge=ridge,

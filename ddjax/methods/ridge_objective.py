@@ -13,8 +13,17 @@ from ddjax.kernels import ridge as ridge_regression
 from ddjax.methods import optimization
 from ddjax.methods.base import HostRows
 from ddjax.models import feature_maps
+from ddjax.synthetic.targets import centred_one_hot
 
-__all__ = ["Batch", "RealData", "check_batch_size", "draw", "real_data", "ridge_loss"]
+__all__ = [
+    "Batch",
+    "RealData",
+    "check_batch_size",
+    "draw",
+    "real_data",
+    "real_targets",
+    "ridge_loss",
+]
 
 
 class RealData(NamedTuple):
@@ -96,11 +105,18 @@ def real_data(
 
 def draw(key: PRNGKeyArray, data: RealData, batch_size: int) -> Batch:
     """A batch of different real samples, uniformly; all where there are fewer."""
-    inputs, labels = data.real
+    real = data.real.split if isinstance(data.real, HostRows) else data.real
+    inputs, labels = jnp.asarray(real.inputs), optimization.class_labels(real)
     if batch_size < inputs.shape[0]:
         rows = jax.random.choice(key, inputs.shape[0], (batch_size,), replace=False)
         inputs, labels = inputs[rows], labels[rows]
     return Batch(Split(inputs, labels), data.params)
+
+
+def real_targets(batch: Batch, state: optimization.State) -> Float[Array, "b c"]:
+    """Centred one-hot targets of a batch's labels."""
+    classes = state.learned["targets"].shape[1]
+    return centred_one_hot(optimization.class_labels(batch.real), classes)
 
 
 def check_batch_size(batch_size: int) -> None:

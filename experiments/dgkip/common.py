@@ -14,7 +14,7 @@ from ddjax import data
 from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.accuracy import accuracy
 from ddjax.kernels import erm, losses, random_features
-from ddjax.methods.base import Method, Remember
+from ddjax.methods.base import Arrays, Method, Remember
 from ddjax.methods.optimization import State
 from ddjax.models import feature_maps
 from ddjax.runtime.chunk import Chunk, compile_chunk, own_buffers
@@ -26,6 +26,7 @@ __all__ = [
     "Run",
     "Rows",
     "Started",
+    "apart",
     "define_data_flags",
     "distil",
     "features_of",
@@ -68,12 +69,21 @@ def load(
 
 def shelf() -> Remember:
     """A `Remember` that keeps everything in memory, for runs that share it."""
-    kept: dict[str, dict[str, Array]] = {}
+    kept: dict[str, Arrays] = {}
 
-    def remember(name: str, compute: Callable[[], dict[str, Array]]):
+    def remember(name: str, compute: Callable[[], Arrays]) -> Arrays:
         if name not in kept:
             kept[name] = compute()
         return kept[name]
+
+    return remember
+
+
+def apart(shared: Remember, owner: str) -> Remember:
+    """A view of a shelf on which only the features of the real data are shared."""
+
+    def remember(name: str, compute: Callable[[], Arrays]) -> Arrays:
+        return shared(name if name == "real_features" else f"{owner} {name}", compute)
 
     return remember
 

@@ -67,7 +67,11 @@ def contenders(
         "warmup_steps": steps // 10,
         "solver_tolerance": 1e-3,
     }
-    learned = {"per_class": per_class, "batch_size": batch_size, "decay_steps": steps}
+    learned: dict[str, Any] = {
+        "per_class": per_class,
+        "batch_size": batch_size,
+        "decay_steps": steps,
+    }
     return {
         "random real": (methods.selection(how="real", per_class=per_class), 1),
         "k-means": (methods.selection(how="kmeans_centres", per_class=per_class), 1),
@@ -126,11 +130,7 @@ def run_seed(
     shared, rows = common.shelf(), []
     for count in per_class:
         for name, (method, steps) in make(count).items():
-
-            def remember(what, compute, name=name):
-                return shared(
-                    what if what == "real_features" else f"{name} {what}", compute
-                )
+            remember = common.apart(shared, name)
 
             run = common.distil(
                 method, problem, seed=seed, steps=steps, remember=remember

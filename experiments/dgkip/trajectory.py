@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
             "learning_rates": [float(each) for each in _RATES.value],
         },
         {"curves": curves},
-        scale=f"classes 0 and 1, {len(problem.train.targets)} real images, "
+        scale=f"classes 0 and 1, {len(problem.train.inputs)} real images, "
         f"{_STEPS.value} steps",
         reduced=None
         if full

@@ -99,12 +99,7 @@ def run_seed(
     shared = common.shelf()
     rows, real_rows = [], None
     for short, loss in LOSSES.items():
-        # The features are the same for both losses, the solutions are not.
-        def remember(name, compute, short=short):
-            return shared(
-                name if name == "real_features" else f"{short}_{name}", compute
-            )
-
+        remember = common.apart(shared, short)
         began = time.perf_counter()
         reference = solve_reference(
             feature_map,
@@ -130,7 +125,7 @@ def run_seed(
                 "evaluated_with": {short: full},
                 "relative_gap": float(reference.gap / reference.squared_norm),
                 "solver_seconds": time.perf_counter() - began,
-                "images": len(problem.train.targets),
+                "images": len(problem.train.inputs),
             }
         )
         logging.info("%s seed %d, %s on all data: %s", dataset, seed, short, full)
@@ -190,7 +185,7 @@ def run_seed(
 def _best_step(run, method, problem, feature_map, loss, real_rows):
     """The step whose samples are worth most to their own loss on validation data."""
     validation = {"validation": real_rows["validation"]}
-    best, chosen, kept = -1.0, 0, None
+    best, chosen, kept = -1.0, 0, method.distilled(run.state, problem, run.data)
     for step, state in sorted(run.snapshots.items()):
         distilled = method.distilled(state, problem, run.data)
         worth = common.probe(
