@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 __all__ = ["as_matrix", "check_rows"]
@@ -25,6 +26,6 @@ def check_rows(rows: Any, targets: Any, weights: Any, name: str) -> None:
         )
 
 
-def as_matrix(targets: Array, dtype: Any) -> Array:
+def as_matrix(targets: Array | np.ndarray, dtype: Any) -> Array:
     """Targets as (rows, columns)."""
-    return targets.reshape(targets.shape[0], -1).astype(dtype)
+    return jnp.asarray(targets, dtype).reshape(targets.shape[0], -1)

@@ -161,6 +161,7 @@ def factored(gram: Float[Array, "m m"], ridge: Float[Array, ""]) -> Factored:
     return Factored(factor, jitter, ridge, solver)
 
 
+@jax.jit
 def log_determinant(factor: Float[Array, "m m"]) -> Float[Array, ""]:
     """The log-determinant of A, 2 sum_i log L_ii.
 
@@ -170,6 +171,7 @@ def log_determinant(factor: Float[Array, "m m"]) -> Float[Array, ""]:
     return 2.0 * jnp.log(jnp.diagonal(factor)).sum()
 
 
+@jax.jit
 def inverse_diagonal(factor: Float[Array, "m m"]) -> Float[Array, " m"]:
     """The diagonal of A⁻¹, the squared norms of the columns of L⁻¹.
 

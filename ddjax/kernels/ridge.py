@@ -302,7 +302,7 @@ def _kernel_solve(
 
 
 def kernel_predict(
-    cross_gram: Float[Array, "n m"], solution: KernelRidgeSolution
+    cross_gram: Float[Array | np.ndarray, "n m"], solution: KernelRidgeSolution
 ) -> Float[Array, "n *c"]:
     """Predictions K_ts alpha + b of a kernel model.
 
@@ -314,7 +314,7 @@ def kernel_predict(
 
 
 def predict(
-    features: Float[Array, "n p"], solution: RidgeSolution
+    features: Float[Array | np.ndarray, "n p"], solution: RidgeSolution
 ) -> Float[Array, "n *c"]:
     """Predictions F W + b of a linear model.
 
@@ -325,13 +325,15 @@ def predict(
     return _affine(features, solution.weights, solution.intercept)
 
 
-def _affine(rows: Array, weights: Array, intercept: Array) -> Array:
+@jax.jit
+def _affine(rows, weights, intercept):
     return product(rows, weights) + intercept.reshape((1, *intercept.shape))
 
 
 # What else comes from the factor.
 
 
+@jax.jit
 def effective_dimension(solution: KernelRidgeSolution) -> Float[Array, ""]:
     """Degrees of freedom tr(K (K + ridge I)⁻¹) = m − ridge tr A⁻¹ of a fit.
 
@@ -345,6 +347,7 @@ def effective_dimension(solution: KernelRidgeSolution) -> Float[Array, ""]:
     return (1.0 - solution.ridge * of_inverse).sum()
 
 
+@jax.jit
 def leave_one_out(solution: KernelRidgeSolution) -> Float[Array, "m *c"]:
     r"""Residuals y_i − f_{−i}(x_i), f_{−i} fitted without the i-th sample.
 

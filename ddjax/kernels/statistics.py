@@ -38,11 +38,12 @@ class SufficientStatistics(NamedTuple):
     count: Float[Array, ""]
 
 
+@jax.jit
 def sufficient_statistics(
-    features: Float[Array, "n p"],
-    targets: Float[Array, "n *c"],
+    features: Float[Array | np.ndarray, "n p"],
+    targets: Float[Array | np.ndarray, "n *c"],
     *,
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[Array | np.ndarray, " n"] | None = None,
 ) -> SufficientStatistics:
     """FᵀF, FᵀY, ‖Y‖² and n, or the same with every row counted by its weight.
 
@@ -141,8 +142,9 @@ def _accumulate(
     return add_statistics(total, sufficient_statistics(features, targets))
 
 
+@jax.jit
 def squared_loss_from_statistics(
-    weights: Float[Array, "p *c"], statistics: SufficientStatistics
+    weights: Float[Array | np.ndarray, "p *c"], statistics: SufficientStatistics
 ) -> Float[Array, ""]:
     r"""Half the summed squared error, at a cost that does not depend on n.
 

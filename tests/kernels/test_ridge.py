@@ -40,11 +40,11 @@ def draw(seed=0, m=M, p=P, c=C, dtype=np.float64):
     features = rng.normal(size=(m, p)).astype(dtype)
     targets = rng.normal(size=(m, c)).astype(dtype)
     weights = rng.uniform(0.2, 2.0, size=m).astype(dtype)
-    return jnp.asarray(features), jnp.asarray(targets), jnp.asarray(weights)
+    return features, targets, weights
 
 
 def gram_of(features):
-    return features @ features.T + 0.5 * jnp.eye(len(features), dtype=features.dtype)
+    return features @ features.T + 0.5 * np.eye(len(features), dtype=features.dtype)
 
 
 def close(actual, expected, tolerance):
@@ -126,7 +126,7 @@ def test_the_kernel_intercept_is_that_of_the_features(x64):
 def test_conventions(x64, side, convention):
     features, targets, _ = draw()
     gram = features @ features.T
-    strength = 0.3 * (jnp.trace(gram) / M if convention == "relative" else M)
+    strength = 0.3 * (np.trace(gram) / M if convention == "relative" else M)
     named = ridge.solve(features, targets, ridge=0.3, convention=convention, side=side)
     absolute = ridge.solve(features, targets, ridge=strength)
     close(named.weights, absolute.weights, 1e-12)
@@ -147,7 +147,7 @@ def test_weights_count_rows(x64, convention, intercept):
         weighted = ridge.solve(
             features,
             targets,
-            weights=jnp.asarray(counts, float),
+            weights=counts.astype(float),
             side=side,
             **settings_,
         )
@@ -155,7 +155,7 @@ def test_weights_count_rows(x64, convention, intercept):
         close(weighted.weights, plain.weights, 1e-11)
         close(weighted.intercept, plain.intercept, 1e-11)
     kernel = ridge.kernel_solve(
-        features @ features.T, targets, weights=jnp.asarray(counts, float), **settings_
+        features @ features.T, targets, weights=counts.astype(float), **settings_
     )
     close(features.T @ kernel.coefficients, plain.weights, 1e-11)
     close(kernel.intercept, plain.intercept, 1e-11)
@@ -480,7 +480,7 @@ def test_no_silent_nan():
 def test_the_gram_is_symmetrised(x64):
     features, targets, _ = draw()
     gram = gram_of(features)
-    skew = jnp.triu(jnp.ones_like(gram), 1)
+    skew = np.triu(np.ones_like(gram), 1)
     skewed = ridge.kernel_solve(gram + 0.1 * (skew - skew.T), targets, ridge=0.3)
     straight = ridge.kernel_solve(gram, targets, ridge=0.3)
     close(skewed.coefficients, straight.coefficients, 1e-12)
@@ -492,7 +492,7 @@ def test_gradient_at_a_zero_weight_is_finite(x64):
     def loss(weights):
         return ridge.solve(features, targets, ridge=0.3, weights=weights).weights.sum()
 
-    assert jnp.isfinite(jax.grad(loss)(weights.at[0].set(0.0))).all()
+    assert jnp.isfinite(jax.grad(loss)(np.where(np.arange(M) == 0, 0.0, weights))).all()
 
 
 # float64 factorisation.
@@ -574,7 +574,10 @@ def test_what_cannot_be_left_out_gets_zero(x64):
     close(one.intercept, 3.0, 1e-14)
     features, targets, weights = draw()
     solution = ridge.kernel_solve(
-        gram_of(features), targets, ridge=0.3, weights=weights.at[2].set(0.0)
+        gram_of(features),
+        targets,
+        ridge=0.3,
+        weights=np.where(np.arange(M) == 2, 0.0, weights),
     )
     assert not ridge.leave_one_out(solution)[2].any()
 
