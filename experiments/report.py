@@ -69,11 +69,11 @@ def caption(found: Sequence[Record]) -> str:
     machine = found[0]["hardware"]
     device = ", ".join(sorted(set(machine["devices"])))
     minutes = sum(each["wall_seconds"] for each in found) / 60
-    parts = [f"{len(found)} records"]
+    parts = [f"{len(found)} record{'s' if len(found) > 1 else ''}"]
     if seeds:
         parts.append(f"seeds {', '.join(map(str, seeds))}")
     parts.append(f"{device}, {machine['cores']} cores ({machine['processor']})")
-    parts.append(f"{minutes:.0f} minutes in all")
+    parts.append(f"{minutes:.0f} min in all")
     text = "; ".join(parts) + ". Scale: " + "; ".join(scale) + "."
     return text + (f" Reduced: {'; '.join(reduced)}." if reduced else "")
 
