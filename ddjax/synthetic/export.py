@@ -17,6 +17,7 @@ __all__ = ["PYTORCH_SNIPPET", "to_npz", "to_torch_safetensors", "write"]
 PYTORCH_SNIPPET = """\
 import torch
 from safetensors.torch import load_file
+
 distilled = load_file("distilled.safetensors")
 train = torch.utils.data.TensorDataset(distilled["inputs"], distilled["targets"])
 test_images = (test_images - distilled["mean"]) / distilled["std"]
