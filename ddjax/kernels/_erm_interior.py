@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddjax.kernels._erm_linear import separate_solver, simplex_solver
+from ddjax.kernels._erm_losses import evaluate
 from ddjax.kernels._erm_newton import Found, small_enough
 from ddjax.kernels.losses import Loss
 
@@ -115,6 +116,15 @@ def _longest(values: np.ndarray, change: np.ndarray) -> float:
     return min(1.0, 0.99 / max(float(shrink.max()), 1e-300))
 
 
+def _at_rest(gram: np.ndarray, targets: np.ndarray, loss: Loss, ridge: float) -> Found:
+    """Zero weights: a solution that an interior point can only approach."""
+    zeros = np.zeros_like(targets)
+    local = evaluate(targets, zeros, loss=loss, width=_EPS)
+    pull = float(np.sum(local.duals * (gram @ local.duals)))
+    gap = local.slack + max(pull, 0.0) / (2.0 * ridge)
+    return Found(zeros, local.duals, gap, local.loss, 0)
+
+
 def interior_point(
     gram: np.ndarray,
     targets: np.ndarray,
@@ -137,7 +147,11 @@ def interior_point(
     Returns:
       The point with the smallest gap; coefficients are beta, `(n, c)`.
     """
+    resting = _at_rest(gram, targets, loss, ridge)
+    if small_enough(resting, tolerance):
+        return resting
     pieces = _pieces(loss, targets)
+    floor = 4.0 * _EPS * float(np.abs(pieces.offsets).max(axis=-1).sum())
     simplex = np.full(pieces.offsets.shape, 1.0 / pieces.offsets.shape[-1])
     beta = _duals(pieces, targets, simplex)
     values = _values(pieces, targets, gram @ beta / ridge)
@@ -154,10 +168,10 @@ def interior_point(
         gap += max(float(np.sum(lag * (gram @ lag))), 0.0) / (2.0 * ridge)
         primal = float(np.sum(top)) + 0.5 * float(np.sum(beta * predictions))
         if best is None or gap < best.gap:
-            best = Found(beta, duals, gap, primal, iteration)
+            best = Found(beta, duals, gap, primal, iteration, floor)
         elif iteration > best.iterations + 8:
             break
-        if small_enough(gap, primal, tolerance) or iteration == max_iterations:
+        if small_enough(best, tolerance) or iteration == max_iterations:
             break
         # Less room than the values are known to is rounding, not progress.
         room = np.maximum(level - values, _EPS * (1.0 + np.abs(values).max()))

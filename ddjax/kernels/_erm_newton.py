@@ -13,6 +13,7 @@ sample and the step stays exact (as in the Laplace approximation of Rasmussen an
 Williams, "Gaussian Processes for Machine Learning", algorithm 3.3).
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 
+_PATIENCE = 15
+
+
 class Found(NamedTuple):
     """Where a solver stopped.
 
@@ -39,6 +43,7 @@ class Found(NamedTuple):
       gap: duality gap of the two.
       primal: primal objective.
       iterations: Newton or quasi-Newton steps.
+      floor: gap that rounding of the losses alone can leave.
     """
 
     coefficients: np.ndarray
@@ -46,11 +51,13 @@ class Found(NamedTuple):
     gap: float
     primal: float
     iterations: int
+    floor: float = 0.0
 
 
-def small_enough(gap: float, primal: float, tolerance: float) -> bool:
-    """Whether the gap is within tolerance of the primal objective."""
-    return bool(gap <= tolerance * abs(primal) + np.finfo(np.float64).tiny)
+def small_enough(found: Found, tolerance: float) -> bool:
+    """Whether the gap is within tolerance of the primal objective, or rounding."""
+    smallest = max(found.floor, float(np.finfo(np.float64).tiny))
+    return bool(found.gap <= max(tolerance * abs(found.primal), smallest))
 
 
 def line_search(slope: Callable[[np.ndarray], np.ndarray], columns: int) -> np.ndarray:
@@ -105,18 +112,22 @@ def newton(
     beta = np.zeros_like(targets) if start is None else start
     coupled = loss.kind == "multiclass"
     solver = simplex_solver if coupled else separate_solver
-    best = None
+    best, lowest, idle = None, math.inf, 0
     for iteration in range(max_iterations + 1):
         predictions = gram @ beta / ridge
         local = evaluate(targets, predictions, loss=loss)
         residual = beta - local.duals
         gap = float(np.sum(residual * (gram @ residual))) / (2.0 * ridge)
         primal = local.loss + 0.5 * float(np.sum(beta * predictions))
+        # The gap need not fall in every step, the primal objective does until only
+        # rounding is left.
+        falls = primal < lowest - 1e-13 * abs(lowest) or lowest == math.inf
+        idle = 0 if falls or best is None or gap < best.gap else idle + 1
+        lowest = min(lowest, primal)
         if best is None or gap < best.gap:
             best = Found(beta, local.duals, max(gap, 0.0), primal, iteration)
-        elif iteration > best.iterations + 20:
-            break
-        if small_enough(gap, primal, tolerance) or iteration == max_iterations:
+        done = small_enough(best, tolerance) or iteration == max_iterations
+        if done or idle >= _PATIENCE:
             break
         step = solver(gram, local.curvature, ridge)(-residual)
         direction = gram @ step / ridge

@@ -213,7 +213,7 @@ def quasi_newton(
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
-        done = small_enough(best.gap, best.primal, 0.5 * tolerance)
+        done = small_enough(best, 0.5 * tolerance)
         improved = before is None or best.gap < 0.9 * before.gap
         idle = 0 if improved else idle + 1
         # At a given width the gap of a loss with kinks may rest before it falls.
@@ -250,7 +250,7 @@ def _stage(
         found = _measure(point, ridge, steps)
         best = found if best is None or found.gap < best.gap else best
         best = best._replace(iterations=steps)
-        done = small_enough(best.gap, best.primal, 0.5 * tolerance)
+        done = small_enough(best, 0.5 * tolerance)
         settled = not loss.smooth and found.gap <= 2.0 * point.local.slack
         if done or settled or steps >= max_iterations:
             break

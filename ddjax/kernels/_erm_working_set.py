@@ -71,7 +71,7 @@ def working_set(
             best = found
         wrong = np.argsort(-excess)[: max(_FIRST // 2, len(chosen) // 2)]
         wrong = wrong[excess[wrong] > 0]
-        if small_enough(best.gap, best.primal, 0.5 * tolerance) or wrong.size == 0:
+        if small_enough(best, 0.5 * tolerance) or wrong.size == 0:
             return best
         if len(chosen) + len(wrong) > limit:
             support = np.abs(part.duals).max(axis=1) > 1e-5 * np.abs(part.duals).max()
