@@ -37,7 +37,7 @@ The solvers run on the host (SciPy); they are not jittable and not differentiabl
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -128,6 +128,18 @@ def _check(
     if bad:
         raise ValueError(f"targets hold {bad} values that are not finite")
     return values if values.ndim == 2 else values[:, None]
+
+
+def _settings(
+    loss: Loss, ridge: float, tolerance: float, max_iterations: int
+) -> dict[str, Any]:
+    """What every solver is told."""
+    return {
+        "loss": loss,
+        "ridge": float(ridge),
+        "tolerance": float(tolerance),
+        "max_iterations": max_iterations,
+    }
 
 
 def _dense(
@@ -246,12 +258,7 @@ def solve(
     wanted = _check(targets, matrix.count, loss, ridge, tolerance)
     if not matrix.finite():
         raise ValueError("features hold values that are not finite")
-    settings = {
-        "loss": loss,
-        "ridge": float(ridge),
-        "tolerance": float(tolerance),
-        "max_iterations": max_iterations,
-    }
+    settings = _settings(loss, ridge, tolerance, max_iterations)
     if _fits(matrix.count, loss):
         found = _dense(matrix.gram(), wanted, **settings)
         weights = matrix.exact_adjoint(found.coefficients) / ridge
@@ -262,7 +269,10 @@ def solve(
 
 
 def _large(
-    features: Features, targets: ndarray, initial: _Real | None, settings: dict
+    features: Features,
+    targets: ndarray,
+    initial: _Real | None,
+    settings: dict[str, Any],
 ) -> Found:
     """Many samples: working sets where they apply, else preconditioned L-BFGS."""
     loss, ridge = settings["loss"], settings["ridge"]
@@ -327,12 +337,7 @@ def solve_kernel(
         raise ValueError("gram holds values that are not finite")
     matrix += matrix.T
     matrix *= 0.5
-    settings = {
-        "loss": loss,
-        "ridge": float(ridge),
-        "tolerance": float(tolerance),
-        "max_iterations": max_iterations,
-    }
+    settings = _settings(loss, ridge, tolerance, max_iterations)
     if _fits(len(matrix), loss):
         found = _dense(matrix, wanted, **settings)
     else:
@@ -350,7 +355,7 @@ def solve_kernel(
     )
 
 
-def _large_kernel(gram: ndarray, targets: ndarray, settings: dict) -> Found:
+def _large_kernel(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> Found:
     """Many samples: the rows of a Cholesky factor serve as features.
 
     The factor is that of a slightly larger matrix; the gap is evaluated on the kernel
@@ -362,7 +367,8 @@ def _large_kernel(gram: ndarray, targets: ndarray, settings: dict) -> Found:
     jitter, factor = 1e-14 * float(np.trace(gram)), None
     while factor is None:
         try:
-            lifted = gram + jitter * np.eye(len(gram))
+            lifted = gram.copy()
+            lifted.flat[:: len(gram) + 1] += jitter
             factor = cholesky(lifted, lower=True, overwrite_a=True)
         except LinAlgError:
             jitter *= 10.0
