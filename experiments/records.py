@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
+from ddjax.synthetic.atomic import replace_file
 
 __all__ = [
     "RESULTS",
@@ -111,7 +111,9 @@ def write_record(
         "results": _plain(results, "results"),
     }
     path = Path(directory) / f"{name}.json"
-    _write_atomically(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode("utf-8"))
     return path
 
 
@@ -160,17 +162,3 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise ValueError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    try:
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError:
-        os.unlink(file.name)
-        raise
