@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments import records, report
+from experiments.dgkip import tables
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -32,7 +33,7 @@ def transfer_record(seed, accuracy):
 
 
 def test_mean_and_spread_over_seeds_beside_the_paper():
-    table = report.transfer([transfer_record(0, 0.98), transfer_record(1, 0.99)])
+    table = tables.transfer([transfer_record(0, 0.98), transfer_record(1, 0.99)])
     row = table.splitlines()[2]
     assert "98.50 ± 0.71 | 99.97 ± 0.02 | 50.00 ± 0.00 | 99.76 ± 0.00" in row
     assert "Reduced: 1 network." in table and "seeds 0, 1" in table

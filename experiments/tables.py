@@ -1,0 +1,51 @@
+"""What the tables of every paper are made with: Markdown, spreads, captions."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["Record", "Table", "below", "caption", "markdown", "percent"]
+
+Record = Mapping[str, Any]
+"""What `experiments.records.read_records` gives."""
+
+Table = Callable[[Sequence[Record]], str]
+"""All records -> Markdown."""
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is flush left, the others right."""
+    lines = ["| " + " | ".join(header) + " |"]
+    lines.append("|" + "|".join([":--"] + ["--:"] * (len(header) - 1)) + "|")
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def percent(fractions: Sequence[float]) -> str:
+    """Mean ± standard deviation over seeds (ddof 1), in percent."""
+    values = [100.0 * each for each in fractions]
+    if len(values) < 2:
+        return f"{values[0]:.2f} (one seed)"
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def below(found: Sequence[Record], prefix: str) -> list[Record]:
+    """The records whose name starts with a folder's."""
+    return [each for each in found if each["name"].startswith(prefix + "/")]
+
+
+def caption(found: Sequence[Record]) -> str:
+    """How the runs behind a table were done: reductions, seeds, hardware, time."""
+    reduced = sorted({each["reduced"] for each in found if each["reduced"]})
+    seeds = sorted({each["seed"] for each in found if each["seed"] is not None})
+    scale = sorted({each["scale"] for each in found})
+    machine = found[0]["hardware"]
+    device = ", ".join(sorted(set(machine["devices"])))
+    minutes = sum(each["wall_seconds"] for each in found) / 60
+    parts = [f"{len(found)} record{'s' if len(found) > 1 else ''}"]
+    if seeds:
+        parts.append(f"seeds {', '.join(map(str, seeds))}")
+    parts.append(f"{device}, {machine['cores']} cores ({machine['processor']})")
+    parts.append(f"{minutes:.0f} min in all")
+    text = "; ".join(parts) + ". Scale: " + "; ".join(scale) + "."
+    return text + (f" Reduced: {'; '.join(reduced)}." if reduced else "")
