@@ -1,0 +1,39 @@
+"""What a frozen encoder is to the rest of the library."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+__all__ = ["Encoder", "EncoderError", "MissingWeightsError"]
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be made: which file or option, and why."""
+
+
+class MissingWeightsError(EncoderError, FileNotFoundError):
+    """Weights that are not there; the message says where to get and put them."""
+
+
+class Encoder(NamedTuple):
+    """A frozen network that turns images into features, as a pure function.
+
+    Attributes:
+      name: the registered name, such as `mobilenetv2`.
+      params: its weights, flat, under the key names of the file they came from.
+      apply: `(params, images) -> features`; the images `(b, h, w, 3)` are RGB in
+        [0, 1], the encoder's own normalisation happens inside. Pure, differentiable in
+        both arguments, and to be compiled by the caller.
+      input_size: height and width that the weights were trained for, in pixels.
+      width: number p of features.
+      source: where the weights come from: `repository`, `file`, `licence`, `sha256`
+        and what else is needed to make the encoder again; JSON-able.
+    """
+
+    name: str
+    params: dict[str, Array]
+    apply: Callable[[dict[str, Array], Float[Array, "b h w 3"]], Float[Array, "b p"]]
+    input_size: int
+    width: int
+    source: dict[str, Any]
