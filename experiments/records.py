@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
-from ddjax.synthetic.atomic import replace_file
+from ddjax.storage.atomic import replace_file
 
 __all__ = [
     "RESULTS",

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "ddjax.kernels": 0,
+    "ddjax.storage": 0,
     "ddjax.models": 1,
     "ddjax.data": 1,
     "ddjax.synthetic": 1,

@@ -1,7 +1,6 @@
 """The loop around a method: steps, checkpoints, metrics, progress, reports."""
 
 from ddjax.runtime.chunk import compile_chunk
-from ddjax.runtime.lock import WorkdirInUse, exclusive
 from ddjax.runtime.loop import (
     CHOICES,
     Diverged,
@@ -11,6 +10,7 @@ from ddjax.runtime.loop import (
     train,
 )
 from ddjax.runtime.signals import Interrupted
+from ddjax.storage.lock import WorkdirInUse, exclusive
 
 __all__ = [
     "CHOICES",

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy import ndarray
 
-from ddjax.runtime.checksum import checksum
+from ddjax.storage.checksum import checksum
 
 __all__ = ["Checkpoint", "CheckpointStore"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddjax.synthetic import atomic
+from ddjax.storage import atomic
 
 __all__ = ["METRICS_FILE", "MetricsLog", "read"]
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax.methods.base import Arrays, Remember
-from ddjax.runtime.checksum import checksum
-from ddjax.synthetic import atomic
+from ddjax.storage import atomic
+from ddjax.storage.checksum import checksum
 
 __all__ = ["LIMIT", "on_disk"]
 

@@ -22,7 +22,7 @@ from ddjax.runtime.render import (
     to_html,
     to_markdown,
 )
-from ddjax.synthetic import atomic
+from ddjax.storage import atomic
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 from ddjax.synthetic.grid import to_png
 

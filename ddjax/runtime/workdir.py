@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddjax.synthetic import atomic
+from ddjax.storage import atomic
 
 __all__ = ["agree", "open_workdir", "write_json"]
 

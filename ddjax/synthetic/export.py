@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from ddjax.synthetic import atomic, encoding
+from ddjax.storage import atomic
+from ddjax.synthetic import encoding
 from ddjax.synthetic.checks import check
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs, natural_inputs
 from ddjax.synthetic.files import DistilledSetError

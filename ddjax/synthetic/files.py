@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy import ndarray
 
-from ddjax.synthetic import atomic, encoding
+from ddjax.storage import atomic
+from ddjax.synthetic import encoding
 from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = ["DOCUMENT", "DistilledSetError", "load", "save"]

@@ -18,7 +18,7 @@ OLD, NEW, NOTHING = 1, 2, 3
 
 _TRACED = (
     os.path.join("synthetic", "files.py"),
-    os.path.join("synthetic", "atomic.py"),
+    os.path.join("storage", "atomic.py"),
 )
 
 

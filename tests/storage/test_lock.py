@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ddjax.runtime.lock import WorkdirInUse, exclusive
+from ddjax.storage.lock import WorkdirInUse, exclusive
 
 _HOLDER = """
 import sys, time, importlib.util
@@ -31,7 +31,7 @@ def test_second_is_refused_and_first_frees(tmp_path):
 
 
 def test_killed_holder_blocks_nobody(tmp_path):
-    from ddjax.runtime import lock
+    from ddjax.storage import lock
 
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, lock.__file__, str(tmp_path)],
