@@ -2,6 +2,7 @@
 
 from ddjax.data import augment, preprocess
 from ddjax.data.batches import HostBatch, gather, host_batch_indices
+from ddjax.data.columns import Columns
 from ddjax.data.errors import DataError, MissingDataError
 from ddjax.data.load import from_arrays, load
 from ddjax.data.options import DEVICE_BUDGET
@@ -14,6 +15,7 @@ __all__ = [
     "DEVICE_BUDGET",
     "SOURCES",
     "TEST_FRACTION",
+    "Columns",
     "DataError",
     "HostBatch",
     "MissingDataError",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ddjax.data.columns import Columns, check_columns
 from ddjax.data.errors import DataError
 from ddjax.data.source import Rows, Source, rows_of_array
 
@@ -19,6 +20,7 @@ def read(
     validation: Sequence[Any] | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    columns: Columns | None = None,
     where: str = "arrays",
 ) -> Source:
     """Makes a source of pairs of inputs and targets.
@@ -34,6 +36,7 @@ def read(
       test: the same for the test data, or None.
       validation: the same for the validation data, or None.
       class_names: one name per integer label, or the strings that the labels are.
+      columns: names and units, for features with regression targets.
       where: what the arrays came from, for messages.
 
     Returns:
@@ -53,6 +56,8 @@ def read(
     for part in pairs:
         _check_alike(inputs["train"], inputs[part], f"{where}: {part} inputs")
     names = _encode_classes(targets, class_names, where)
+    if columns is not None:
+        _check_names(columns, inputs["train"], targets["train"], where)
     rows: dict[str, Rows] = {
         part: rows_of_array(inputs[part], targets[part], f"{where}: {part}")
         for part in pairs
@@ -65,6 +70,7 @@ def read(
         class_names=names,
         unit=unit if inputs["train"].ndim == 4 else 1.0,
         origin={"reader": "arrays"},
+        columns=columns,
     )
 
 
@@ -116,8 +122,19 @@ def _targets(value: Any, inputs: np.ndarray, where: str) -> np.ndarray | None:
         if not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise DataError(f"{where}: sample {row} has a NaN or infinite target")
-        return array.reshape(len(array), -1).astype(np.float32)
+        return array.reshape(len(array), -1).astype(np.float64)
     return array
+
+
+def _check_names(
+    columns: Columns, inputs: np.ndarray, targets: np.ndarray | None, where: str
+) -> None:
+    if targets is None or targets.ndim != 2:
+        raise DataError(f"{where}: columns given, but there are no regression targets")
+    try:
+        check_columns(columns, input_shape=inputs.shape[1:], targets=targets.shape[1])
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _check_alike(train: np.ndarray, other: np.ndarray, where: str) -> None:

@@ -56,9 +56,10 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
             pass
     for array in arrays.values():
         _apply_in_place(fitted, array)
+    of_targets, targets_report = _fit_targets(parts["train"], options)
     return Problem(
         name=name,
-        **_placed(arrays, parts, options),
+        **_placed(arrays, _with_targets(parts, of_targets), options),
         preprocessing=fitted,
         class_names=class_names,
         fingerprint=digest.hexdigest(),
@@ -70,7 +71,10 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
             "unit": source.unit,
             "counts": {key: len(array) for key, array in arrays.items()},
             "preprocessing": report,
+            **targets_report,
         },
+        targets_preprocessing=of_targets,
+        columns=source.columns,
     )
 
 
@@ -121,6 +125,38 @@ def _apply_in_place(fitted: preprocess.Preprocessing, array: np.ndarray) -> None
             block[...] = preprocess.apply(fitted, block)
     if isinstance(array, np.memmap):
         array.flush()
+
+
+def _fit_targets(
+    train: Part, options: Options
+) -> tuple[preprocess.Preprocessing | None, dict[str, Any]]:
+    """The map of regression targets and its record; None and {} without them."""
+    if train.targets is None or train.targets.ndim == 1:
+        return None, {}
+    kind = "standardize" if options.standardize_targets else "none"
+    fitted, report = preprocess.fit_and_report(train.targets, kind=kind)
+    return fitted, {"targets_preprocessing": report}
+
+
+def _with_targets(
+    parts: dict[str, Part], fitted: preprocess.Preprocessing | None
+) -> dict[str, Part]:
+    """The parts with preprocessed targets, where they are real-valued."""
+    if fitted is None:
+        return parts
+    mapped = {}
+    for key, part in parts.items():
+        assert part.targets is not None  # every part has targets, or none
+        targets = np.asarray(preprocess.apply(fitted, part.targets))
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(targets.astype(np.float32)).all()
+        if not finite:
+            raise DataError(
+                f"{part.rows.where}: targets reach {np.abs(part.targets).max():g}, "
+                "too large for float32"
+            )
+        mapped[key] = part._replace(targets=targets)
+    return mapped
 
 
 def _placed(

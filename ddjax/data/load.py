@@ -7,6 +7,7 @@ from typing import Any
 
 from ddjax.data import arrays
 from ddjax.data.assemble import assemble
+from ddjax.data.columns import Columns
 from ddjax.data.options import (
     DEVICE_BUDGET,
     Options,
@@ -34,6 +35,7 @@ def load(
     on_device: bool | str = "auto",
     device_budget: int = DEVICE_BUDGET,
     scratch: str | os.PathLike | None = None,
+    standardize_targets: bool = True,
 ) -> Problem:
     """Loads a data set by name, splits it and preprocesses it.
 
@@ -69,6 +71,9 @@ def load(
       device_budget: bytes (all splits, float32), for `on_device="auto"`.
       scratch: a folder for memory-mapped host arrays, for data larger than memory; the
         caller removes what is written there. Default: arrays in memory.
+      standardize_targets: whether regression targets are brought to mean 0 and standard
+        deviation 1 (each, over the training split); `Problem.targets_preprocessing`
+        brings predictions back to natural units.
 
     Returns:
       The problem; its inputs are float32 in preprocessed units. Natural units are
@@ -90,6 +95,7 @@ def load(
             on_device=on_device,
             device_budget=device_budget,
             scratch=scratch,
+            standardize_targets=standardize_targets,
         )
     )
     source = read_source(
@@ -108,6 +114,7 @@ def from_arrays(
     *,
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
+    columns: Columns | None = None,
     classes: Sequence[int | str] | None = None,
     validation: float | Sequence[Any] = 0.1,
     seed: int = 0,
@@ -117,6 +124,7 @@ def from_arrays(
     on_device: bool | str = "auto",
     device_budget: int = DEVICE_BUDGET,
     scratch: str | os.PathLike | None = None,
+    standardize_targets: bool = True,
 ) -> Problem:
     """Makes a problem of the user's own arrays; see `arrays.read` for what they may be.
 
@@ -134,6 +142,7 @@ def from_arrays(
       test: the same; None: a fixed fifth of `train`.
       name: the problem's name.
       class_names: one name per label.
+      columns: names and units of features and regression targets.
       classes: as for `load`.
       validation: as for `load`, or a pair of inputs and targets.
       seed: as for `load`.
@@ -143,6 +152,7 @@ def from_arrays(
       on_device: as for `load`.
       device_budget: as for `load`.
       scratch: as for `load`.
+      standardize_targets: as for `load`.
 
     Returns:
       The problem.
@@ -162,7 +172,10 @@ def from_arrays(
             on_device=on_device,
             device_budget=device_budget,
             scratch=scratch,
+            standardize_targets=standardize_targets,
         )
     )
-    source = arrays.read(train, test, own, class_names=class_names, where=name)
+    source = arrays.read(
+        train, test, own, class_names=class_names, columns=columns, where=name
+    )
     return assemble(name, source, options)

@@ -28,6 +28,7 @@ class Options(NamedTuple):
       on_device: True, False or `auto`.
       device_budget: bytes, for `auto`.
       scratch: folder for memory-mapped arrays; None: memory.
+      standardize_targets: whether regression targets are standardised.
     """
 
     classes: Sequence[int | str] | None
@@ -39,6 +40,7 @@ class Options(NamedTuple):
     on_device: bool | str
     device_budget: int
     scratch: str | os.PathLike | None
+    standardize_targets: bool = True
 
 
 def check_options(options: Options) -> Options:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
+from ddjax.data.columns import Columns
 from ddjax.data.preprocess import Preprocessing
 
 __all__ = ["Problem", "Split"]
@@ -16,8 +17,8 @@ class Split(NamedTuple):
     Attributes:
       inputs: preprocessed inputs, images NHWC `(n, h, w, c)` or features `(n, d)`,
         float32. On device when they fit, else a host array (memory map allowed).
-      targets: `int32` labels `(n,)` for classification, `float32` `(n, c)` for
-        regression, None for unlabelled data.
+      targets: `int32` labels `(n,)` for classification, preprocessed `float32`
+        `(n, c)` for regression, None for unlabelled data.
     """
 
     inputs: Float[Array | ndarray, "n *shape"]
@@ -37,6 +38,9 @@ class Problem(NamedTuple):
       class_names: one name per label, None when there are no classes.
       fingerprint: sha256 over the raw selected data and the split (hex).
       source: where the data came from and how it was cut (JSON-able).
+      targets_preprocessing: for regression, the invertible map from natural to
+        preprocessed targets, fitted on `train` only; None when there are classes.
+      columns: names and units of the columns of a table, or None.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Problem(NamedTuple):
     class_names: tuple[str, ...] | None
     fingerprint: str
     source: dict[str, Any]
+    targets_preprocessing: Preprocessing | None = None
+    columns: Columns | None = None
 
     @property
     def classes(self) -> int:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddjax.data.columns import Columns
+
 __all__ = ["Rows", "Source", "rows_of_array"]
 
 
@@ -35,6 +37,7 @@ class Source(NamedTuple):
       unit: natural inputs are raw inputs divided by this (255 for bytes).
       origin: where it came from (JSON-able; no paths of this machine, since it is
         stored with results).
+      columns: names and units of the columns of a table, or None.
     """
 
     train: Rows
@@ -43,6 +46,7 @@ class Source(NamedTuple):
     class_names: tuple[str, ...] | None
     unit: float
     origin: dict[str, Any]
+    columns: Columns | None = None
 
 
 def rows_of_array(inputs: np.ndarray, targets: np.ndarray | None, where: str) -> Rows:

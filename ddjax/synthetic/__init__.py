@@ -1,12 +1,27 @@
 """The distilled set: parameterisations, initialisation, targets, files, exports."""
 
 from ddjax.synthetic.budget import floats, images_equivalent, target_floats
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs, natural_inputs
+from ddjax.synthetic.distilled import (
+    DistilledSet,
+    decoded_inputs,
+    natural_inputs,
+    natural_regression_targets,
+)
 from ddjax.synthetic.encoding import SCHEMA_VERSION, digest
-from ddjax.synthetic.export import PYTORCH_SNIPPET, to_npz, to_torch_safetensors
+from ddjax.synthetic.export import (
+    PYTORCH_SNIPPET,
+    to_csv,
+    to_npz,
+    to_torch_safetensors,
+)
 from ddjax.synthetic.files import DistilledSetError, load, save
 from ddjax.synthetic.grid import draw, to_png
-from ddjax.synthetic.initialization import INITIALIZATIONS, select
+from ddjax.synthetic.initialization import (
+    INITIALIZATIONS,
+    ROW_INITIALIZATIONS,
+    select,
+    select_rows,
+)
 from ddjax.synthetic.origin import provenance
 from ddjax.synthetic.parameterization import (
     PARAMETERIZATIONS,
@@ -27,6 +42,7 @@ __all__ = [
     "INITIALIZATIONS",
     "PARAMETERIZATIONS",
     "PYTORCH_SNIPPET",
+    "ROW_INITIALIZATIONS",
     "SCHEMA_VERSION",
     "TARGETS_KINDS",
     "DistilledSet",
@@ -41,6 +57,7 @@ __all__ = [
     "load",
     "make",
     "natural_inputs",
+    "natural_regression_targets",
     "one_hot",
     "one_vs_rest",
     "pixels",
@@ -48,8 +65,10 @@ __all__ = [
     "provenance",
     "save",
     "select",
+    "select_rows",
     "signs",
     "target_floats",
+    "to_csv",
     "to_npz",
     "to_png",
     "to_torch_safetensors",

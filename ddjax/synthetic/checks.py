@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from ddjax.data import preprocess
+from ddjax.data.columns import check_columns
 from ddjax.data.preprocess import Preprocessing
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.parameterization import PARAMETERIZATIONS
@@ -37,7 +38,8 @@ def check(distilled: DistilledSet) -> None:
         raise ValueError(f"class_names is {names!r}, not a tuple of strings or None")
     _check_targets(distilled, m)
     _check_labels(distilled.labels, m, names)
-    _check_preprocessing(distilled.preprocessing, shape[1:])
+    _check_preprocessing("preprocessing", distilled.preprocessing, shape[1:])
+    _check_table(distilled, shape[1:])
 
 
 def check_name(name: Any) -> None:
@@ -136,34 +138,50 @@ def _check_labels(labels: Any, m: int, names: tuple[str, ...] | None) -> None:
         raise ValueError(f"label {wrong[0]} is outside [0, {len(names)})")
 
 
-def _check_preprocessing(preprocessing: Preprocessing, shape: tuple[int, ...]) -> None:
+def _check_table(distilled: DistilledSet, shape: tuple[int, ...]) -> None:
+    """What only a regression set has."""
+    of_targets, columns = distilled.targets_preprocessing, distilled.columns
+    if of_targets is None and columns is None:
+        return
+    if distilled.targets_kind != "regression":
+        raise ValueError(
+            f"targets of kind {distilled.targets_kind!r} have no targets_preprocessing "
+            "and no columns; only those of kind 'regression' have"
+        )
+    count = int(np.prod(np.shape(distilled.targets)[1:], dtype=int))
+    if of_targets is not None:
+        _check_preprocessing("targets_preprocessing", of_targets, (count,))
+    if columns is not None:
+        check_columns(columns, input_shape=shape, targets=count)
+
+
+def _check_preprocessing(
+    where: str, preprocessing: Preprocessing, shape: tuple[int, ...]
+) -> None:
     kind = preprocessing.kind
     if kind not in preprocess.KINDS:
         known = ", ".join(preprocess.KINDS)
-        raise ValueError(f"unknown preprocessing {kind!r}; known: {known}")
+        raise ValueError(f"unknown {where} {kind!r}; known: {known}")
     for name in ("mean", "std"):
-        array = _check_floats(f"preprocessing.{name}", getattr(preprocessing, name))
+        array = _check_floats(f"{where}.{name}", getattr(preprocessing, name))
         if not _broadcasts(array.shape, shape):
             raise ValueError(
-                f"preprocessing.{name} has shape {array.shape}, which does not "
-                f"broadcast to inputs of shape {shape}"
+                f"{where}.{name} has shape {array.shape}, which does not "
+                f"broadcast to shape {shape}"
             )
     if not (np.asarray(preprocessing.std) > 0).all():
-        raise ValueError("preprocessing.std is not positive everywhere")
+        raise ValueError(f"{where}.std is not positive everywhere")
     size = int(np.prod(shape))
     for name in ("whiten", "unwhiten"):
         matrix = getattr(preprocessing, name)
         if (matrix is not None) != (kind == "zca"):
             found = "no" if matrix is None else "a"
-            raise ValueError(
-                f"preprocessing of kind {kind!r} has {found} {name} matrix"
-            )
+            raise ValueError(f"{where} of kind {kind!r} has {found} {name} matrix")
         if matrix is not None:
-            array = _check_floats(f"preprocessing.{name}", matrix)
+            array = _check_floats(f"{where}.{name}", matrix)
             if array.shape != (size, size):
                 raise ValueError(
-                    f"preprocessing.{name} has shape {array.shape}; expected "
-                    f"{(size, size)}"
+                    f"{where}.{name} has shape {array.shape}; expected {(size, size)}"
                 )
 
 

@@ -7,10 +7,16 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 
 from ddjax.data import preprocess
+from ddjax.data.columns import Columns
 from ddjax.data.preprocess import Preprocessing
 from ddjax.synthetic.parameterization import Parameterization
 
-__all__ = ["DistilledSet", "decoded_inputs", "natural_inputs"]
+__all__ = [
+    "DistilledSet",
+    "decoded_inputs",
+    "natural_inputs",
+    "natural_regression_targets",
+]
 
 
 class DistilledSet(NamedTuple):
@@ -30,6 +36,9 @@ class DistilledSet(NamedTuple):
       provenance: method, full config, seeds, versions, the source data's fingerprint
         (JSON-able).
       certificate: what is guaranteed about the set (JSON-able numbers), or None.
+      targets_preprocessing: for regression, the map from natural to preprocessed
+        targets; None: targets are in natural units, or are none of regression.
+      columns: names and units of a table's columns, or None.
     """
 
     stored: dict[str, Float[Array | ndarray, "..."]]
@@ -41,6 +50,8 @@ class DistilledSet(NamedTuple):
     class_names: tuple[str, ...] | None
     provenance: dict[str, Any]
     certificate: dict[str, Any] | None = None
+    targets_preprocessing: Preprocessing | None = None
+    columns: Columns | None = None
 
 
 def decoded_inputs(distilled: DistilledSet) -> Float[Array, "m *shape"]:
@@ -53,3 +64,21 @@ def natural_inputs(distilled: DistilledSet) -> Float[Array, "m *shape"]:
     """The samples in the data's own units (images in [0, 1] up to clipping)."""
     inputs = preprocess.invert(distilled.preprocessing, decoded_inputs(distilled))
     return jnp.asarray(inputs)
+
+
+def natural_regression_targets(distilled: DistilledSet) -> Float[Array, "m c"]:
+    """Regression targets in the data's own units.
+
+    Raises:
+      ValueError: targets of another kind.
+    """
+    if distilled.targets_kind != "regression":
+        raise ValueError(
+            f"targets of kind {distilled.targets_kind!r} have no natural units; only "
+            "those of kind 'regression' have"
+        )
+    targets = jnp.asarray(distilled.targets)
+    targets = targets.reshape(targets.shape[0], -1)
+    if distilled.targets_preprocessing is None:
+        return targets
+    return jnp.asarray(preprocess.invert(distilled.targets_preprocessing, targets))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ddjax.data.columns import Columns
 from ddjax.data.preprocess import Preprocessing
 from ddjax.synthetic import parameterization as parameterizations
 from ddjax.synthetic.checks import check, check_name
@@ -25,11 +26,14 @@ __all__ = [
     "loads",
 ]
 
-SCHEMA_VERSION = 1
+# Version 2 added `targets_preprocessing` and `columns`; version 1 is still read.
+SCHEMA_VERSION = 2
 
 _FORMAT = "ddjax distilled set"
 _STORED = "stored."
-_PREPROCESSING = ("mean", "std", "whiten", "unwhiten")
+_PREPROCESSING = "preprocessing"
+_OF_TARGETS = "targets_preprocessing"
+_STATISTICS = ("mean", "std", "whiten", "unwhiten")
 _TYPES = {
     "format": str,
     "schema_version": int,
@@ -42,6 +46,7 @@ _TYPES = {
     "provenance": dict,
     "certificate": (dict, type(None)),
 }
+_TYPES_SINCE_2 = {_OF_TARGETS: (dict, type(None)), "columns": (dict, type(None))}
 
 
 def encode(distilled: DistilledSet) -> tuple[dict[str, Any], dict[str, ndarray]]:
@@ -58,6 +63,7 @@ def encode(distilled: DistilledSet) -> tuple[dict[str, Any], dict[str, ndarray]]
         "schema_version": SCHEMA_VERSION,
         "digest": digest(distilled),
         "arrays": _describe(arrays),
+        **dict.fromkeys(_TYPES_SINCE_2),
         **_meaning(distilled),
         "provenance": _plain(distilled.provenance, "provenance"),
         "certificate": _plain(distilled.certificate, "certificate"),
@@ -88,16 +94,16 @@ def decode(document: dict[str, Any], arrays: Mapping[str, ndarray]) -> Distilled
         targets=arrays["targets"],
         targets_kind=document["targets_kind"],
         labels=arrays.get("labels"),
-        preprocessing=Preprocessing(
-            kind=document["preprocessing"]["kind"],
-            mean=arrays["preprocessing.mean"],
-            std=arrays["preprocessing.std"],
-            whiten=arrays.get("preprocessing.whiten"),
-            unwhiten=arrays.get("preprocessing.unwhiten"),
-        ),
+        preprocessing=_preprocessing(_PREPROCESSING, document, arrays),
         class_names=None if names is None else tuple(names),
         provenance=document["provenance"],
         certificate=document["certificate"],
+        targets_preprocessing=(
+            _preprocessing(_OF_TARGETS, document, arrays)
+            if document.get(_OF_TARGETS)
+            else None
+        ),
+        columns=_columns(document["columns"]) if document.get("columns") else None,
     )
     check(distilled)
     found = digest(distilled)
@@ -114,8 +120,9 @@ def digest(distilled: DistilledSet) -> str:
 
     Two runs that agree to the last bit have the same digest: it covers the stored
     numbers, targets, labels and preprocessing (names, dtypes, shapes and bytes), the
-    parameterisation, the kinds and the class names. It leaves out the provenance and
-    the certificate, which say where a set comes from and what it is worth.
+    parameterisation, the kinds, the names of classes and columns. It leaves out the
+    provenance and the certificate, which say where a set comes from and what it is
+    worth.
     """
     arrays = _arrays(distilled)
     what = {"arrays": _describe(arrays), **_meaning(distilled)}
@@ -179,13 +186,23 @@ def check_document(document: dict[str, Any]) -> None:
             f"schema_version is {version}, newer than {SCHEMA_VERSION}, the newest "
             "that this version of ddjax reads: upgrade ddjax to load it"
         )
-    _check_keys("the document", document, _TYPES)
+    types = _TYPES if version == 1 else {**_TYPES, **_TYPES_SINCE_2}
+    _check_keys("the document", document, types)
     _check_keys(
         "parameterization",
         document["parameterization"],
         {"name": str, "settings": dict},
     )
-    _check_keys("preprocessing", document["preprocessing"], {"kind": str})
+    for where in (_PREPROCESSING, _OF_TARGETS):
+        if document.get(where) is not None:
+            _check_keys(where, document[where], {"kind": str})
+            _check_statistics(where, document["arrays"])
+    if document.get("columns") is not None:
+        _check_keys(
+            "columns",
+            document["columns"],
+            {"inputs": list, "targets": list, "units": dict},
+        )
     for name in document["class_names"] or ():
         if type(name) is not str:
             raise ValueError(f"class_names holds {name!r}, which is not a string")
@@ -205,7 +222,9 @@ def _check_keys(where: str, found: dict[str, Any], types: dict[str, Any]) -> Non
 
 
 def _check_array_names(arrays: dict[str, Any]) -> None:
-    known = ("targets", "labels", *(f"preprocessing.{n}" for n in _PREPROCESSING))
+    known = ["targets", "labels"]
+    for where in (_PREPROCESSING, _OF_TARGETS):
+        known += [f"{where}.{name}" for name in _STATISTICS]
     for name, described in arrays.items():
         if name.startswith(_STORED):
             check_name(name.removeprefix(_STORED))
@@ -216,9 +235,27 @@ def _check_array_names(arrays: dict[str, Any]) -> None:
         _check_keys(f"array {name}", described, {"dtype": str, "shape": list})
         if any(type(n) is not int or n < 0 for n in described["shape"]):
             raise ValueError(f"array {name} has the shape {described['shape']}")
-    for name in ("targets", "preprocessing.mean", "preprocessing.std"):
+    if "targets" not in arrays:
+        raise ValueError("array 'targets' is missing")
+
+
+def _check_statistics(where: str, arrays: dict[str, Any]) -> None:
+    for name in (f"{where}.mean", f"{where}.std"):
         if name not in arrays:
             raise ValueError(f"array {name!r} is missing")
+
+
+def _preprocessing(
+    where: str, document: dict[str, Any], arrays: Mapping[str, ndarray]
+) -> Preprocessing:
+    mean, std = arrays[f"{where}.mean"], arrays[f"{where}.std"]
+    whiten, unwhiten = arrays.get(f"{where}.whiten"), arrays.get(f"{where}.unwhiten")
+    return Preprocessing(document[where]["kind"], mean, std, whiten, unwhiten)
+
+
+def _columns(document: dict[str, Any]) -> Columns:
+    inputs, targets = tuple(document["inputs"]), tuple(document["targets"])
+    return Columns(inputs, targets, document["units"])
 
 
 def _parameterization(document: dict[str, Any]) -> Parameterization:
@@ -233,7 +270,7 @@ def _parameterization(document: dict[str, Any]) -> Parameterization:
 
 def _meaning(distilled: DistilledSet) -> dict[str, Any]:
     names = distilled.class_names
-    return {
+    meaning = {
         "parameterization": {
             "name": distilled.parameterization.name,
             "settings": _plain(distilled.parameterization.settings, "settings"),
@@ -242,13 +279,22 @@ def _meaning(distilled: DistilledSet) -> dict[str, Any]:
         "preprocessing": {"kind": distilled.preprocessing.kind},
         "class_names": None if names is None else list(names),
     }
+    # Left out where there is nothing to say, so that digests of version 1 still hold.
+    if distilled.targets_preprocessing is not None:
+        meaning[_OF_TARGETS] = {"kind": distilled.targets_preprocessing.kind}
+    if distilled.columns is not None:
+        meaning["columns"] = _plain(distilled.columns._asdict(), "columns")
+    return meaning
 
 
 def _arrays(distilled: DistilledSet) -> dict[str, ndarray]:
-    named = {_STORED + name: array for name, array in distilled.stored.items()}
+    named: dict[str, Any] = {
+        _STORED + name: array for name, array in distilled.stored.items()
+    }
     named |= {"targets": distilled.targets, "labels": distilled.labels}
-    for name in _PREPROCESSING:
-        named[f"preprocessing.{name}"] = getattr(distilled.preprocessing, name)
+    for where in (_PREPROCESSING, _OF_TARGETS):
+        for name in _STATISTICS:
+            named[f"{where}.{name}"] = getattr(getattr(distilled, where), name, None)
     return {name: _host(array) for name, array in named.items() if array is not None}
 
 

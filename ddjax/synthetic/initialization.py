@@ -7,9 +7,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 
-__all__ = ["INITIALIZATIONS", "select"]
+__all__ = ["INITIALIZATIONS", "ROW_INITIALIZATIONS", "select", "select_rows"]
 
 INITIALIZATIONS = ("real", "random", "kmeans_centres", "kmeans", "noise")
+ROW_INITIALIZATIONS = ("real", "kmeans_centres", "kmeans", "noise")
 
 
 def select(
@@ -21,7 +22,8 @@ def select(
 
     Args:
       key: the only source of randomness.
-      problem: a classification problem; only `problem.train` is looked at.
+      problem: a classification problem (`select_rows` is for regression); only
+        `problem.train` is looked at.
       per_class: samples a class, >= 1.
       how: one of
         `real`: random real samples, the same number from each class;
@@ -46,8 +48,7 @@ def select(
         raise ValueError(f"per_class must be at least 1, got {per_class}")
     labels = _labels(problem)
     balanced = np.repeat(np.arange(problem.classes, dtype=np.int32), per_class)
-    # NumPy draws from here on: the data may be a memory map that never sees a device.
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    rng = _generator(key)
     if how == "noise":
         shape = (len(balanced), *problem.train.inputs.shape[1:])
         inputs = rng.standard_normal(shape, dtype=np.float32)
@@ -57,13 +58,84 @@ def select(
         return jnp.asarray(_take(problem, chosen)), jnp.asarray(labels[chosen])
     members = _members(labels, problem, per_class)
     if how == "kmeans_centres":
-        blocks = [_kmeans(rng, _take(problem, rows), per_class) for rows in members]
+        blocks = [_kmeans(rng, _take(problem, rows), per_class)[0] for rows in members]
         return jnp.asarray(np.concatenate(blocks)), jnp.asarray(balanced)
     if how == "kmeans":
         chosen = [_nearest_to_centres(rng, problem, r, per_class) for r in members]
     else:
         chosen = [rng.choice(rows, per_class, replace=False) for rows in members]
     return jnp.asarray(_take(problem, np.concatenate(chosen))), jnp.asarray(balanced)
+
+
+def select_rows(
+    key: PRNGKeyArray, problem: Problem, *, count: int, how: str
+) -> tuple[Float[Array, "m *shape"], Float[Array, "m c"]]:
+    """Chooses `count` starting samples and their targets for regression.
+
+    The same key gives the same samples bit by bit, on any number of cores.
+
+    Args:
+      key: the only source of randomness.
+      problem: a regression problem; only `problem.train` is looked at.
+      count: how many samples m, >= 1.
+      how: one of
+        `real`: random real samples, each used once, with their targets;
+        `kmeans_centres`: the centres of k-means over the inputs, each with the mean
+        target of its cluster;
+        `kmeans`: the real samples nearest to those centres, each used once, with
+        their own targets;
+        `noise`: inputs and targets N(0, 1), in preprocessed space.
+
+    Returns:
+      Preprocessed inputs `(m, *shape)` and targets `(m, c)`, float32.
+
+    Raises:
+      ValueError: an unknown `how`, `count` < 1, a problem without regression targets,
+        or fewer than `count` real samples.
+    """
+    if how not in ROW_INITIALIZATIONS:
+        raise ValueError(
+            f"unknown initialization {how!r} for regression; known: "
+            f"{', '.join(ROW_INITIALIZATIONS)}"
+        )
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    targets = problem.train.targets
+    if targets is None or np.ndim(targets) != 2:
+        raise ValueError(
+            f"problem {problem.name!r} has no regression targets to select with"
+        )
+    values, rng = np.asarray(targets, np.float32), _generator(key)
+    if how == "noise":
+        shape = (count, *problem.train.inputs.shape[1:])
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        heights = rng.standard_normal((count, values.shape[1]), dtype=np.float32)
+        return jnp.asarray(noise), jnp.asarray(heights)
+    if len(values) < count:
+        raise ValueError(
+            f"{count} samples were asked for, but problem {problem.name!r} has "
+            f"{len(values)} to choose from"
+        )
+    rows = np.arange(len(values))
+    if how == "kmeans_centres":
+        centres, cluster = _kmeans(rng, _take(problem, rows), count)
+        sizes = np.bincount(cluster, minlength=count)
+        sums = np.zeros((count, values.shape[1]))
+        np.add.at(sums, cluster, values)
+        # Fewer different samples than clusters leave some of them empty.
+        means = sums / np.maximum(sizes, 1)[:, None]
+        means[sizes == 0] = values.mean(axis=0)
+        return jnp.asarray(centres), jnp.asarray(means.astype(np.float32))
+    if how == "kmeans":
+        chosen = _nearest_to_centres(rng, problem, rows, count)
+    else:
+        chosen = rng.choice(rows, count, replace=False)
+    return jnp.asarray(_take(problem, chosen)), jnp.asarray(values[chosen])
+
+
+def _generator(key: PRNGKeyArray) -> np.random.Generator:
+    """NumPy draws, because the data may be a memory map that never sees a device."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 
 def _labels(problem: Problem) -> np.ndarray:
@@ -100,9 +172,13 @@ def _take(problem: Problem, rows: np.ndarray) -> np.ndarray:
     return np.asarray(problem.train.inputs[rows], dtype=np.float32)
 
 
-def _kmeans(rng: np.random.Generator, inputs: np.ndarray, k: int) -> np.ndarray:
+def _kmeans(
+    rng: np.random.Generator, inputs: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres, and the cluster of each input."""
     if k == 1:
-        return inputs.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        centre = inputs.mean(axis=0, keepdims=True, dtype=np.float64)
+        return centre.astype(np.float32), np.zeros(len(inputs), np.int64)
     import threadpoolctl
     from sklearn.cluster import KMeans
 
@@ -110,8 +186,9 @@ def _kmeans(rng: np.random.Generator, inputs: np.ndarray, k: int) -> np.ndarray:
     seed = int(rng.integers(2**32))
     # One thread: scikit-learn adds partial sums in the order in which threads finish.
     with threadpoolctl.threadpool_limits(limits=1):
-        centres = KMeans(k, random_state=seed).fit(flat).cluster_centers_
-    return centres.astype(np.float32).reshape(k, *inputs.shape[1:])
+        found = KMeans(k, random_state=seed).fit(flat)
+    centres = found.cluster_centers_.astype(np.float32)
+    return centres.reshape(k, *inputs.shape[1:]), np.asarray(found.labels_)
 
 
 def _nearest_to_centres(
@@ -119,7 +196,7 @@ def _nearest_to_centres(
 ) -> np.ndarray:
     inputs = _take(problem, rows)
     flat = inputs.reshape(len(inputs), -1)
-    centres = _kmeans(rng, inputs, k).reshape(k, -1)
+    centres = _kmeans(rng, inputs, k)[0].reshape(k, -1)
     free = np.ones(len(rows), dtype=bool)
     chosen = np.empty(k, dtype=np.int64)
     for i, centre in enumerate(centres):

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax.data import DataError, arrays, from_arrays, preprocess
+from ddjax.data import Columns, DataError, arrays, from_arrays, preprocess
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (40, 6, 5, 3), np.uint8)
@@ -89,6 +89,44 @@ def test_float_targets_are_regression(width):
     assert [len(s.inputs) for s in (problem.train, problem.validation)] == [29, 3]
 
 
+def test_regression_targets_are_standardised_on_the_training_split():
+    targets = 1e6 + 100.0 * GENERATOR.normal(size=(40, 2)) * [1.0, 5.0]
+    problem = from_arrays((FEATURES, targets))
+    train = np.asarray(problem.train.targets)
+    np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(train.std(axis=0), 1, rtol=1e-6)
+    assert problem.source["targets_preprocessing"]["kind"] == "standardize"
+    parts = [
+        preprocess.invert(
+            problem.targets_preprocessing, np.asarray(s.targets, np.float64)
+        )
+        for s in (problem.train, problem.validation, problem.test)
+    ]
+    found = np.sort(np.concatenate(parts), axis=0)
+    np.testing.assert_allclose(found, np.sort(targets, axis=0), rtol=1e-9)
+
+
+def test_regression_targets_may_stay_natural():
+    targets = GENERATOR.normal(size=40)
+    problem = from_arrays((FEATURES, targets), standardize_targets=False)
+    assert problem.targets_preprocessing.kind == "none"
+    assert set(np.asarray(problem.train.targets)[:, 0]) <= set(
+        targets.astype(np.float32)
+    )
+
+
+def test_classes_have_no_targets_preprocessing():
+    problem = from_arrays((FEATURES, LABELS))
+    assert problem.targets_preprocessing is None and problem.columns is None
+    assert "targets_preprocessing" not in problem.source
+
+
+def test_columns_are_carried():
+    columns = Columns(tuple("abcdefg"), ("y",), {"a": "m", "y": "kg"})
+    problem = from_arrays((FEATURES, FEATURES[:, 0]), columns=columns)
+    assert problem.columns == columns
+
+
 def test_no_targets():
     problem = from_arrays((FEATURES, None), limit=20)
     assert problem.train.targets is None and len(problem.train.inputs) == 18
@@ -141,6 +179,18 @@ ERRORS = {
     "named floats": (
         dict(train=(FEATURES, FEATURES), class_names=("a", "b")),
         r"floats \(regression\)",
+    ),
+    "columns of classes": (
+        dict(train=(FEATURES, LABELS), columns=Columns(("a",), ("y",), {})),
+        "columns given, but there are no regression targets",
+    ),
+    "few columns": (
+        dict(train=(FEATURES, FEATURES), columns=Columns(("a",), ("y",), {})),
+        r"columns name 1 inputs; inputs have shape \(7,\)",
+    ),
+    "large targets": (
+        dict(train=(FEATURES, FEATURES * 1e60), standardize_targets=False),
+        "too large for float32",
     ),
     "names": (
         dict(train=(IMAGES, LABELS), class_names=("a",)),

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import synthetic
-from ddjax.data import preprocess
+from ddjax.data import Columns, preprocess
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split
 
@@ -65,12 +65,59 @@ def distilled_set(
     return result._replace(**changes)
 
 
+def table(*, samples: int = 40, device=True) -> Problem:
+    """A linear table of three columns in natural units far from standard ones."""
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(samples, 3)) * [2.0, 30.0, 0.1] + [5.0, -100.0, 1.0]
+    targets = (
+        1000.0 + inputs @ [[30.0], [-2.0], [500.0]] + rng.normal(size=(samples, 1))
+    )
+    maps = preprocess.fit(inputs), preprocess.fit(targets)
+    place = jnp.asarray if device else np.asarray
+    split = Split(
+        place(np.asarray(preprocess.apply(maps[0], inputs), np.float32)),
+        place(np.asarray(preprocess.apply(maps[1], targets), np.float32)),
+    )
+    columns = Columns(("rooms", "area", "age"), ("price",), {"area": "m2"})
+    return Problem(
+        *("table", split, split, split, maps[0], None, "1" * 64, {"kind": "test"}),
+        targets_preprocessing=maps[1],
+        columns=columns,
+    )
+
+
+def table_set(*, kind: str = "standardize") -> synthetic.DistilledSet:
+    """A sound regression set of five rows of `table`."""
+    problem = table(device=False)
+    of_targets = problem.targets_preprocessing
+    if kind == "none":
+        of_targets = NONE
+    return synthetic.DistilledSet(
+        stored={"inputs": np.asarray(problem.train.inputs[:5])},
+        parameterization=synthetic.pixels(),
+        targets=np.asarray(problem.train.targets[:5]),
+        targets_kind="regression",
+        labels=None,
+        preprocessing=problem.preprocessing,
+        class_names=None,
+        provenance={},
+        targets_preprocessing=of_targets,
+        columns=problem.columns,
+    )
+
+
 def assert_same(a: synthetic.DistilledSet, b: synthetic.DistilledSet) -> None:
     """Equal to the last bit, dtypes included."""
     assert sorted(a.stored) == sorted(b.stored)
     pairs = [(a.stored[name], b.stored[name]) for name in a.stored]
     pairs += [(a.targets, b.targets), (a.labels, b.labels)]
-    pairs += list(zip(a.preprocessing[1:], b.preprocessing[1:], strict=True))
+    maps = [(a.preprocessing, b.preprocessing)]
+    assert (a.targets_preprocessing is None) == (b.targets_preprocessing is None)
+    if a.targets_preprocessing is not None:
+        maps.append((a.targets_preprocessing, b.targets_preprocessing))
+    for left, right in maps:
+        assert left.kind == right.kind
+        pairs += list(zip(left[1:], right[1:], strict=True))
     for left, right in pairs:
         assert (left is None) == (right is None)
         if left is not None:
@@ -78,6 +125,12 @@ def assert_same(a: synthetic.DistilledSet, b: synthetic.DistilledSet) -> None:
             assert (left.dtype, left.shape) == (right.dtype, right.shape)
             assert left.tobytes() == right.tobytes()
     assert a.parameterization[:2] == b.parameterization[:2]
-    assert a.preprocessing.kind == b.preprocessing.kind
-    assert a[3] == b[3] and a[6:] == b[6:]
+    for field in (
+        "targets_kind",
+        "class_names",
+        "provenance",
+        "certificate",
+        "columns",
+    ):
+        assert getattr(a, field) == getattr(b, field)
     assert synthetic.digest(a) == synthetic.digest(b)

@@ -1,5 +1,6 @@
 """Tests of the exports to NumPy and PyTorch."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file
 
 from ddjax import synthetic
 from ddjax.data import preprocess
-from tests.synthetic.problems import distilled_set, natural_images
+from tests.synthetic.problems import distilled_set, natural_images, table_set
 
 Error = synthetic.DistilledSetError
 KINDS = ("none", "standardize", "zca")
@@ -39,6 +40,55 @@ def test_npz_holds_everything_without_pickle(tmp_path, shape, kind):
     description = json.loads(str(content["description"]))
     assert description["provenance"] == distilled.provenance
     assert description["digest"] == synthetic.digest(distilled)
+
+
+def test_regression_sets_keep_their_units(tmp_path):
+    distilled = table_set()
+    natural = synthetic.natural_regression_targets(distilled)
+    assert 500 < float(natural.mean()) < 3000
+    with np.load(synthetic.to_npz(tmp_path / "a.npz", distilled)) as file:
+        np.testing.assert_array_equal(file["natural_targets"], natural)
+        assert file["target_names"].tolist() == ["price"]
+        assert file["input_names"].tolist() == ["rooms", "area", "age"]
+        back = file["targets"] * file["targets_std"] + file["targets_mean"]
+    np.testing.assert_allclose(back, natural, rtol=1e-6)
+    path = synthetic.to_torch_safetensors(tmp_path / "a.safetensors", distilled)
+    tensors = load_file(path)
+    back = tensors["targets"] * tensors["targets_std"] + tensors["targets_mean"]
+    np.testing.assert_allclose(back, natural, rtol=1e-6)
+    with safe_open(path, framework="numpy") as file:
+        columns = json.loads(file.metadata()["ddjax"])["columns"]
+    assert columns["targets"] == ["price"] and columns["units"] == {"area": "m2"}
+
+
+def test_csv_is_the_table_in_natural_units(tmp_path):
+    distilled = table_set()
+    path = synthetic.to_csv(tmp_path / "new" / "a.csv", distilled)
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["rooms", "area", "age", "price"]
+    found = np.array(rows, np.float32)
+    np.testing.assert_array_equal(found[:, :3], synthetic.natural_inputs(distilled))
+    np.testing.assert_array_equal(
+        found[:, 3:], synthetic.natural_regression_targets(distilled)
+    )
+    nameless = distilled._replace(columns=None, targets_preprocessing=None)
+    text = synthetic.to_csv(path, nameless).read_text()
+    assert text.startswith("x0,x1,x2,y0\n")
+    assert float(text.split("\n")[1].split(",")[3]) == distilled.targets[0, 0]
+
+
+def test_what_is_no_table_gives_no_csv(tmp_path):
+    with pytest.raises(Error, match="'scores' have no natural units"):
+        synthetic.to_csv(tmp_path / "a.csv", distilled_set())
+    images = distilled_set(targets_kind="regression", labels=None, class_names=None)
+    with pytest.raises(Error, match=r"shape \(4, 4, 3\) are no columns"):
+        synthetic.to_csv(tmp_path / "a.csv", images)
+    with pytest.raises(Error, match="not finite"):
+        synthetic.to_csv(
+            tmp_path / "a.csv", table_set()._replace(targets=np.full(5, np.nan))
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_npz_of_a_set_without_labels(tmp_path):

@@ -18,7 +18,13 @@ from safetensors.numpy import save as safetensors_bytes
 from ddjax import synthetic
 from ddjax.data.preprocess import Preprocessing
 from ddjax.synthetic import files
-from tests.synthetic.problems import NONE, assert_same, blobs, distilled_set
+from tests.synthetic.problems import (
+    NONE,
+    assert_same,
+    blobs,
+    distilled_set,
+    table_set,
+)
 
 Error = synthetic.DistilledSetError
 FORMS = ("folder", "single.safetensors")
@@ -57,6 +63,35 @@ def test_jax_arrays_and_missing_parts(tmp_path, form):
     )
     synthetic.save(str(tmp_path / form), saved)
     assert_same(saved, synthetic.load(str(tmp_path / form)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["none", "standardize"])
+def test_regression_sets_make_the_round_trip(tmp_path, form, kind):
+    saved = table_set(kind=kind)
+    synthetic.save(tmp_path / form, saved)
+    loaded = synthetic.load(tmp_path / form)
+    assert_same(saved, loaded)
+    np.testing.assert_array_equal(
+        synthetic.natural_regression_targets(loaded),
+        synthetic.natural_regression_targets(saved),
+    )
+
+
+@pytest.mark.parametrize("kind", ["standardize", "zca"])
+def test_sets_of_the_first_schema_are_still_read(tmp_path, kind):
+    saved = distilled_set(kind=kind)
+    synthetic.save(tmp_path, saved)
+    document = json.loads((tmp_path / files.DOCUMENT).read_text())
+    for key in ("targets_preprocessing", "columns"):
+        assert document.pop(key) is None
+    document["schema_version"] = 1
+    (tmp_path / files.DOCUMENT).write_text(json.dumps(document))
+    assert_same(saved, synthetic.load(tmp_path))
+    document["columns"] = None
+    (tmp_path / files.DOCUMENT).write_text(json.dumps(document))
+    with pytest.raises(Error, match="unknown keys: 'columns'"):
+        synthetic.load(tmp_path)
 
 
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
@@ -174,6 +209,20 @@ def test_digest_sees_every_bit_of_the_content_and_nothing_else():
     digests = {synthetic.digest(other) for other in changed}
     assert len(digests) == len(changed) and digest not in digests
     assert digest == synthetic.digest(base._replace(provenance={}, certificate=None))
+
+
+def test_digest_sees_units_and_names_of_regression_sets():
+    base = table_set()
+    prep, columns = base.targets_preprocessing, base.columns
+    changed = [
+        base._replace(targets_preprocessing=None),
+        base._replace(targets_preprocessing=prep._replace(mean=prep.mean + 1)),
+        base._replace(columns=None),
+        base._replace(columns=columns._replace(targets=("rent",))),
+        base._replace(columns=columns._replace(units={})),
+    ]
+    digests = {synthetic.digest(each) for each in (base, *changed)}
+    assert len(digests) == 6
 
 
 # --- replacing, crashing, sharing ----------------------------------------------------
@@ -355,6 +404,67 @@ def test_unsound_sets_are_not_saved(tmp_path, message):
     assert _names(tmp_path) == []
 
 
+TABLE = table_set()
+UNSOUND_TABLES = {
+    "columns name 2 inputs; inputs have shape": {
+        "columns": TABLE.columns._replace(inputs=("a", "b"))
+    },
+    "columns name 2 targets; there are 1": {
+        "columns": TABLE.columns._replace(targets=("a", "b"))
+    },
+    "the name 'price' twice": {
+        "columns": TABLE.columns._replace(inputs=("price", "b", "c"))
+    },
+    "columns hold 3, which is no name": {
+        "columns": TABLE.columns._replace(inputs=("a", 3, "c"))
+    },
+    "a unit of 'volume', which is no column": {
+        "columns": TABLE.columns._replace(units={"volume": "l"})
+    },
+    "targets_preprocessing.std is not positive": {
+        "targets_preprocessing": TABLE.targets_preprocessing._replace(std=np.zeros(1))
+    },
+    r"targets_preprocessing.mean has shape \(2,\)": {
+        "targets_preprocessing": TABLE.targets_preprocessing._replace(mean=np.ones(2))
+    },
+    "unknown targets_preprocessing 'log'": {
+        "targets_preprocessing": TABLE.targets_preprocessing._replace(kind="log")
+    },
+    "no targets_preprocessing and no columns": {"targets_kind": "representation"},
+}
+
+
+@pytest.mark.parametrize("message", UNSOUND_TABLES)
+def test_unsound_tables_are_not_saved(tmp_path, message):
+    with pytest.raises(Error, match=message):
+        synthetic.save(tmp_path / "a", TABLE._replace(**UNSOUND_TABLES[message]))
+
+
+WRONG_TABLES = {
+    "targets_preprocessing lacks keys: 'kind'": ("targets_preprocessing", {}),
+    "wrong type of targets_preprocessing": ("targets_preprocessing", 1),
+    "columns lacks keys: 'units'": ("columns", {"inputs": [], "targets": []}),
+    "columns hold 1, which is no name": (
+        "columns",
+        {"inputs": [1, "b", "c"], "targets": ["d"], "units": {}},
+    ),
+    r"columns hold \['a'\], which is no name": (
+        "columns",
+        {"inputs": [["a"], "b", "c"], "targets": ["d"], "units": {}},
+    ),
+    "changed or damaged": ("targets_preprocessing", None),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_TABLES)
+def test_wrong_documents_of_tables(tmp_path, message):
+    synthetic.save(tmp_path, TABLE)
+    key, value = WRONG_TABLES[message]
+    _edit(tmp_path, _set(key, value=value))
+    with pytest.raises(Error, match=message):
+        synthetic.load(tmp_path)
+
+
 def test_endless_provenance_is_not_saved(tmp_path):
     loop = {}
     loop["self"] = loop
@@ -399,8 +509,8 @@ def _delete(*keys):
 
 
 WRONG_JSON = {
-    "schema_version is 2, newer than 1, .* upgrade ddjax": _set(
-        "schema_version", value=2
+    "schema_version is 3, newer than 2, .* upgrade ddjax": _set(
+        "schema_version", value=3
     ),
     "schema_version is True": _set("schema_version", value=True),
     "schema_version is 0": _set("schema_version", value=0),

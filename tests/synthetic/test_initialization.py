@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddjax import synthetic
-from tests.synthetic.problems import blobs
+from tests.synthetic.problems import blobs, table
 
 KEY = 7
 
@@ -102,3 +102,70 @@ def test_errors():
     unlabelled = problem._replace(train=problem.train._replace(targets=None))
     with pytest.raises(ValueError, match="no class labels"):
         synthetic.select(_key(), unlabelled, per_class=1, how="noise")
+
+
+@pytest.mark.parametrize("device", [True, False])
+@pytest.mark.parametrize("how", synthetic.ROW_INITIALIZATIONS)
+def test_rows_of_regression_problems(how, device):
+    problem = table(device=device)
+    inputs, targets = synthetic.select_rows(_key(), problem, count=6, how=how)
+    assert inputs.shape == (6, 3) and targets.shape == (6, 1)
+    assert inputs.dtype == targets.dtype == jnp.float32
+    again = synthetic.select_rows(_key(), problem, count=6, how=how)
+    other = synthetic.select_rows(jax.random.key(8), problem, count=6, how=how)
+    np.testing.assert_array_equal(inputs, again[0])
+    np.testing.assert_array_equal(targets, again[1])
+    assert not np.array_equal(inputs, other[0])
+
+
+@pytest.mark.parametrize("how", ["real", "kmeans"])
+def test_real_rows_are_distinct_and_keep_their_targets(how):
+    problem = table(samples=20)
+    inputs, targets = synthetic.select_rows(_key(), problem, count=20, how=how)
+    pairs = np.concatenate([inputs, targets], axis=1)
+    real = np.concatenate(problem.train, axis=1)
+    assert sorted(map(tuple, pairs)) == sorted(map(tuple, real))
+
+
+def test_centres_have_the_mean_target_of_their_cluster():
+    problem = table()
+    inputs, targets = map(np.asarray, problem.train)
+    one = synthetic.select_rows(_key(), problem, count=1, how="kmeans_centres")
+    np.testing.assert_allclose(one[0][0], inputs.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(one[1][0], targets.mean(axis=0), atol=1e-6)
+    centres, heights = synthetic.select_rows(
+        _key(), problem, count=4, how="kmeans_centres"
+    )
+    distances = np.square(inputs[:, None] - np.asarray(centres)[None]).sum(axis=2)
+    nearest = distances.argmin(axis=1)
+    for cluster in range(4):
+        members = targets[nearest == cluster]
+        np.testing.assert_allclose(heights[cluster], members.mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_centres_of_equal_rows_are_finite():
+    problem = table(samples=5)
+    same = problem.train._replace(inputs=np.ones((5, 3), np.float32))
+    inputs, targets = synthetic.select_rows(
+        _key(), problem._replace(train=same), count=3, how="kmeans_centres"
+    )
+    assert np.isfinite(inputs).all() and np.isfinite(targets).all()
+
+
+def test_errors_of_rows():
+    problem = table(samples=5)
+    rows = synthetic.select_rows
+    with pytest.raises(ValueError, match="unknown initialization 'random'.*known: r"):
+        rows(_key(), problem, count=1, how="random")
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        rows(_key(), problem, count=0, how="real")
+    for how in ("real", "kmeans", "kmeans_centres"):
+        with pytest.raises(ValueError, match="6 samples .* 'table' has 5 to choose"):
+            rows(_key(), problem, count=6, how=how)
+    for other in (
+        blobs(),
+        problem._replace(train=problem.train._replace(targets=None)),
+    ):
+        with pytest.raises(ValueError, match="has no regression targets"):
+            rows(_key(), other, count=1, how="noise")
