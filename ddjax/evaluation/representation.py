@@ -56,7 +56,7 @@ def representation(
 
     def of_draws(key: PRNGKeyArray, distilled: DistilledSet) -> list[FeatureMap]:
         del distilled
-        times = draws if features == "random_features" else 1
+        times = draws if features in ("random_features", "fourier") else 1
         keys = [jax.random.fold_in(key, draw) for draw in range(times)]
         return [feature_maps.from_settings(one, settings) for one in keys]
 

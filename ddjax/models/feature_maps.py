@@ -6,6 +6,7 @@ hashable, JSON-able, and enough to rebuild the very same random networks.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ __all__ = [
     "as_architecture",
     "build",
     "exact",
+    "fourier",
     "from_recipe",
     "from_settings",
     "in_blocks",
@@ -33,7 +35,7 @@ __all__ = [
     "to_recipe",
 ]
 
-KINDS = ("inputs", "random_features", "nngp", "ntk")
+KINDS = ("inputs", "random_features", "fourier", "nngp", "ntk")
 """What a learner may see its inputs through."""
 
 _ARCHITECTURES = {
@@ -41,6 +43,9 @@ _ARCHITECTURES = {
     "convolutional": random_features.convolutional,
 }
 _NETWORKS = {"fully_connected": 30, "convolutional": 8}
+_FREQUENCIES = 256
+# Kinds that are drawn at random.
+_DRAWN = ("random_features", "fourier")
 Features = Callable[[Any, Array], Array]
 Kernel = Callable[[Array, Array], Array]
 
@@ -50,14 +55,18 @@ class FeatureMap(NamedTuple):
 
     Attributes:
       kind: `inputs` (the flattened inputs themselves), `random_features` (penultimate
-        features of finite random networks), `nngp` or `ntk` (an exact kernel: no
-        features, use `kernel`).
-      architecture: of the networks; None for `inputs`.
+        features of finite random networks), `fourier` (random Fourier features of the
+        Gaussian kernel), `nngp` or `ntk` (an exact kernel: no features, use `kernel`).
+      architecture: of the networks; None for `inputs` and `fourier`.
       networks: number of random networks (0 unless `random_features`).
-      key_data: the random key's `uint32` words (`random_features` only).
+      key_data: the random key's `uint32` words (`random_features` and `fourier`).
       key_impl: the random key's generator.
       readout: whether the dense head is counted: features `[w_std f, b_std]`, hence
         the kernel `w_std² f·f' + b_std²` (`random_features` only).
+      frequencies: number of random frequencies, half that of features (0 unless
+        `fourier`).
+      length_scale: of the Gaussian kernel, relative to the square root of the number
+        of an input's entries (`fourier` only).
     """
 
     kind: str
@@ -66,6 +75,8 @@ class FeatureMap(NamedTuple):
     key_data: tuple[int, ...] = ()
     key_impl: str = "threefry2x32"
     readout: bool = False
+    frequencies: int = 0
+    length_scale: float = 1.0
 
 
 def inputs() -> FeatureMap:
@@ -93,11 +104,42 @@ def random(
     """
     if networks < 1:
         raise ValueError(f"networks must be at least 1, got {networks}")
-    words = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
-    implementation = str(jax.random.key_impl(key))
     return FeatureMap(
-        "random_features", architecture, networks, words, implementation, readout
+        "random_features", architecture, networks, *_words(key), readout=readout
     )
+
+
+def fourier(
+    key: PRNGKeyArray, *, frequencies: int = _FREQUENCIES, length_scale: float = 1.0
+) -> FeatureMap:
+    """Random Fourier features of the Gaussian kernel, drawn from `key`.
+
+    Args:
+      key: a single typed key (`jax.random.key`).
+      frequencies: how many, >= 1; features are twice as many.
+      length_scale: > 0, relative to the square root of the number of an input's
+        entries: two standardised inputs are some sqrt(2 d) apart.
+
+    Raises:
+      ValueError: a number out of range.
+    """
+    if frequencies < 1:
+        raise ValueError(f"frequencies must be at least 1, got {frequencies}")
+    if not (math.isfinite(length_scale) and length_scale > 0):
+        raise ValueError(f"length_scale must be > 0, got {length_scale}")
+    words, implementation = _words(key)
+    return FeatureMap(
+        "fourier",
+        key_data=words,
+        key_impl=implementation,
+        frequencies=frequencies,
+        length_scale=float(length_scale),
+    )
+
+
+def _words(key: PRNGKeyArray) -> tuple[tuple[int, ...], str]:
+    words = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
+    return words, str(jax.random.key_impl(key))
 
 
 def exact(kind: str, architecture: Architecture) -> FeatureMap:
@@ -149,7 +191,8 @@ def from_settings(
       settings: `kind` (default `random_features`), `architecture` (see
         `as_architecture`; default `fully_connected`), and for random features
         `networks` (default 30 fully connected or 8 convolutional ones, DGKIP's numbers)
-        and `readout` (default False). `inputs` takes the kind alone.
+        and `readout` (default False). `fourier` takes `frequencies` and `length_scale`
+        (see there), `inputs` the kind alone.
 
     Raises:
       ValueError: an unknown kind, or a setting that the kind does not have.
@@ -158,12 +201,18 @@ def from_settings(
     kind = given.pop("kind")
     if kind not in KINDS:
         raise ValueError(f"unknown feature map {kind!r}; known: {', '.join(KINDS)}")
-    allowed = {"inputs": (), "random_features": ("architecture", "networks", "readout")}
+    allowed = {
+        "inputs": (),
+        "random_features": ("architecture", "networks", "readout"),
+        "fourier": ("frequencies", "length_scale"),
+    }
     unknown = sorted(set(given) - set(allowed.get(kind, ("architecture",))))
     if unknown:
         raise ValueError(f"feature map {kind!r} does not take the settings {unknown}")
     if kind == "inputs":
         return inputs()
+    if kind == "fourier":
+        return fourier(key, **given)
     architecture = as_architecture(given.get("architecture", "fully_connected"))
     if kind != "random_features":
         return exact(kind, architecture)
@@ -179,9 +228,13 @@ def to_recipe(feature_map: FeatureMap) -> dict[str, Any]:
         recipe["architecture"] = dict(feature_map.architecture._asdict())
     if feature_map.kind == "random_features":
         recipe["networks"] = feature_map.networks
+        recipe["readout"] = feature_map.readout
+    if feature_map.kind == "fourier":
+        recipe["frequencies"] = feature_map.frequencies
+        recipe["length_scale"] = feature_map.length_scale
+    if feature_map.kind in _DRAWN:
         recipe["key_data"] = list(feature_map.key_data)
         recipe["key_impl"] = feature_map.key_impl
-        recipe["readout"] = feature_map.readout
     return recipe
 
 
@@ -194,7 +247,11 @@ def from_recipe(recipe: dict[str, Any]) -> FeatureMap:
     kind = recipe.get("kind")
     if kind not in KINDS:
         raise ValueError(f"unknown feature map {kind!r}; known: {', '.join(KINDS)}")
-    needed = {"inputs": (), "random_features": ("architecture", "networks", "key_data")}
+    needed = {
+        "inputs": (),
+        "random_features": ("architecture", "networks", "key_data"),
+        "fourier": ("frequencies", "length_scale", "key_data"),
+    }
     missing = [k for k in needed.get(kind, ("architecture",)) if k not in recipe]
     unknown = sorted(set(recipe) - set(FeatureMap._fields))
     if missing or unknown:
@@ -224,7 +281,7 @@ def build(
     """Rebuilds the networks and the function that applies them.
 
     Args:
-      feature_map: of kind `inputs` or `random_features`.
+      feature_map: of kind `inputs`, `random_features` or `fourier`.
       input_shape: shape of one input, without the sample axis.
       chunk: how many networks are applied at once (see
         `ddjax.kernels.random_features.features`).
@@ -237,10 +294,15 @@ def build(
       ValueError: an exact kernel, which has no features (use `kernel`).
     """
     apply = application(feature_map, chunk=chunk)
-    if feature_map.architecture is None:
+    if feature_map.kind == "inputs":
         return {}, apply
     words = jnp.asarray(feature_map.key_data, jnp.uint32)
     key = jax.random.wrap_key_data(words, impl=feature_map.key_impl)
+    if feature_map.architecture is None:
+        frequencies = random_features.init_frequencies(
+            key, size=math.prod(input_shape), frequencies=feature_map.frequencies
+        )
+        return frequencies, apply
     params = random_features.init_networks(
         key,
         feature_map.architecture,
@@ -258,6 +320,8 @@ def application(feature_map: FeatureMap, *, chunk: int | None = None) -> Feature
     """
     if feature_map.kind == "inputs":
         return _flatten
+    if feature_map.kind == "fourier":
+        return _fourier_features(feature_map.length_scale)
     if feature_map.kind != "random_features" or feature_map.architecture is None:
         raise ValueError(
             f"feature map {feature_map.kind!r} has no features; use kernel() instead"
@@ -314,6 +378,16 @@ def kernel(feature_map: FeatureMap) -> Kernel:
 def _flatten(params: Any, inputs: Array) -> Float[Array, "n d"]:
     del params
     return inputs.reshape(inputs.shape[0], -1)
+
+
+@functools.lru_cache(maxsize=32)
+def _fourier_features(length_scale: float) -> Features:
+    @jax.jit
+    def apply(params: Any, inputs: Float[Array, "n *shape"]) -> Float[Array, "n q"]:
+        scale = length_scale * math.sqrt(math.prod(inputs.shape[1:]))
+        return random_features.fourier_features(params, inputs, length_scale=scale)
+
+    return apply
 
 
 # The same function for the same architecture, so that it is compiled once.

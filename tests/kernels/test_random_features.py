@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics.pairwise import rbf_kernel
 
 from ddjax.kernels import blocks, infinite_width, random_features
 from ddjax.kernels.random_features import convolutional, fully_connected
@@ -480,3 +481,84 @@ def test_examples_in_the_docstrings():
     for module in (random_features, blocks):
         failed, attempted = doctest.testmod(module)
         assert attempted > 2 and failed == 0
+
+
+# Random Fourier features.
+
+
+def gaussian_kernel(x, length_scale):
+    """By scikit-learn, whose gamma is 1 / (2 length_scale²)."""
+    return rbf_kernel(np.float64(x), gamma=0.5 / length_scale**2)
+
+
+def fourier_error(x, count, *, length_scale, seed=0):
+    frequencies = random_features.init_frequencies(
+        jax.random.key(seed), size=x.shape[1], frequencies=count
+    )
+    rows = random_features.fourier_features(frequencies, x, length_scale=length_scale)
+    gram = np.float64(rows @ rows.T)
+    return math.sqrt(np.mean((gram - gaussian_kernel(x, length_scale)) ** 2))
+
+
+def test_fourier_features_tend_to_the_gaussian_kernel():
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    counts = [64, 256, 1024, 4096]
+    errors = [
+        np.mean([fourier_error(x, count, length_scale=1.7, seed=s) for s in range(6)])
+        for count in counts
+    ]
+    assert errors[-1] < 0.015
+    slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert -0.65 < slope < -0.35
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    length_scale=st.floats(0.1, 10.0),
+    shift=st.floats(-5.0, 5.0),
+    seed=st.integers(0, 2**16),
+)
+def test_fourier_features_are_unit_vectors_of_a_stationary_kernel(
+    length_scale, shift, seed
+):
+    x = jax.random.normal(jax.random.key(seed), (3, 2, 2))
+    frequencies = random_features.init_frequencies(
+        jax.random.key(seed + 1), size=4, frequencies=8
+    )
+    here, there = (
+        random_features.fourier_features(frequencies, each, length_scale=length_scale)
+        for each in (x, x + jnp.asarray(shift, x.dtype))
+    )
+    np.testing.assert_allclose(jnp.sum(here * here, axis=1), 1.0, rtol=1e-5)
+    close(here @ here.T, there @ there.T, 2e-5 * (1 + abs(shift) / length_scale) * 10)
+
+
+def test_more_frequencies_begin_with_the_same_ones():
+    few, many = (
+        random_features.init_frequencies(jax.random.key(2), size=5, frequencies=count)
+        for count in (3, 7)
+    )
+    np.testing.assert_array_equal(few, many[:3])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: f(jnp.ones((2, 3)), length_scale=0.0), "length_scale is 0.0"),
+        (lambda f: f(jnp.ones((2, 4)), length_scale=1.0), "4 entries.*for 3"),
+    ],
+)
+def test_fourier_features_refuse(call, message):
+    frequencies = random_features.init_frequencies(
+        jax.random.key(0), size=3, frequencies=2
+    )
+    with pytest.raises(ValueError, match=message):
+        call(lambda *a, **k: random_features.fourier_features(frequencies, *a, **k))
+
+
+@pytest.mark.parametrize("name", ["size", "frequencies"])
+def test_frequencies_refuse(name):
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        random_features.init_frequencies(
+            jax.random.key(0), **{"size": 3, "frequencies": 2, name: 0}
+        )

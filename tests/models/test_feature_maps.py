@@ -27,6 +27,7 @@ def images(n: int = 5):
         feature_maps.random(jax.random.key(3), SMALL, networks=2),
         feature_maps.random(jax.random.key(3), CONV, networks=2, readout=True),
         feature_maps.random(jax.random.key(3, impl="rbg"), SMALL, networks=1),
+        feature_maps.fourier(jax.random.key(4), frequencies=3, length_scale=0.5),
         feature_maps.exact("nngp", SMALL),
         feature_maps.exact("ntk", CONV),
     ],
@@ -135,7 +136,7 @@ def test_exact_kernels_are_the_limit_of_random_features():
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"kind": "fourier"}, "unknown feature map 'fourier'; known: inputs"),
+        ({"kind": "wavelet"}, "unknown feature map 'wavelet'; known: inputs"),
         ({"kind": "random_features"}, "missing fields .*architecture"),
         ({"kind": "inputs", "widht": 3}, r"unknown fields \['widht'\]"),
         ({"kind": "nngp", "architecture": {"depth": 3}}, "architecture has the fields"),
@@ -177,3 +178,28 @@ def test_blocks_of_samples_change_nothing(block):
 def test_an_empty_block_is_refused():
     with pytest.raises(ValueError, match="got 0"):
         feature_maps.in_blocks(lambda params, inputs: inputs, 0)
+
+
+def test_fourier_features_are_rebuilt_and_relative_to_the_size_of_inputs():
+    made = feature_maps.from_settings(
+        jax.random.key(4), {"kind": "fourier", "frequencies": 2048, "length_scale": 0.5}
+    )
+    params, features = feature_maps.build(made, SHAPE)
+    again, _ = feature_maps.build(
+        feature_maps.from_recipe(feature_maps.to_recipe(made)), SHAPE
+    )
+    np.testing.assert_array_equal(params, again)
+    x = 0.5 * images(4)
+    rows, flat = features(params, x), np.asarray(x).reshape(4, -1)
+    squares = np.square(flat[:, None] - flat[None, :]).sum(axis=-1)
+    wanted = np.exp(-squares / (2 * 0.25 * flat.shape[1]))
+    np.testing.assert_allclose(rows @ rows.T, wanted, atol=0.06)
+    assert np.abs(wanted - np.eye(4)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"frequencies": 0}, {"length_scale": -1.0}, {"networks": 2}]
+)
+def test_bad_fourier_settings(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        feature_maps.from_settings(jax.random.key(0), {"kind": "fourier", **settings})
