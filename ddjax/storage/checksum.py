@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Array
 from numpy import ndarray
 
 __all__ = ["checksum"]
 
 
-def checksum(arrays: Mapping[str, ndarray]) -> str:
+def checksum(arrays: Mapping[str, Array | ndarray]) -> str:
     """The sha256 (hex) over names, dtypes, shapes and bytes, whatever their order."""
     digest = hashlib.sha256()
     for name in sorted(arrays):

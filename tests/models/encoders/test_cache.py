@@ -1,0 +1,303 @@
+"""The feature cache: right, resumed after a kill, and never used when damaged."""
+
+import json
+import signal
+import subprocess
+import sys
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+from ddjax.models.encoders.base import EncoderError
+from ddjax.models.encoders.cache import Augmentation, cached_features
+from ddjax.storage import WorkdirInUse, exclusive
+from tests.models.encoders.tiny import WIDTH, images, linear_encoder
+
+
+def build(directory, inputs, *, encoder=None, **settings):
+    settings = {"block": 4, "shard_rows": 8, "fingerprint": "tiny"} | settings
+    return cached_features(
+        encoder or linear_encoder(),
+        inputs,
+        directory=directory,
+        verbose=False,
+        **settings,
+    )
+
+
+def expected(pixels, encoder=None):
+    weights = np.asarray((encoder or linear_encoder()).params["weights"])
+    scaled = pixels.astype(np.float32) / 255 if pixels.dtype == np.uint8 else pixels
+    return scaled.reshape(len(pixels), -1) @ weights
+
+
+def only_folder(directory):
+    (folder,) = directory.iterdir()
+    return folder
+
+
+def refuse(*_):
+    raise AssertionError("computed again")
+
+
+def unused_encoder():
+    """Its key is that of `linear_encoder`, but it cannot compute."""
+    return linear_encoder()._replace(apply=refuse)
+
+
+@pytest.mark.parametrize("n", [1, 4, 8, 21])
+def test_features_are_those_of_the_encoder(tmp_path, n):
+    found = build(tmp_path, images(n))
+    assert found.shape == (n, WIDTH) and found.dtype == np.float32
+    assert isinstance(found, np.memmap) and not found.flags.writeable
+    np.testing.assert_allclose(found, expected(images(n)), rtol=1e-5, atol=1e-6)
+
+
+def test_the_file_is_an_npy_file(tmp_path):
+    found = build(tmp_path, images(21))
+    file = only_folder(tmp_path) / "features.npy"
+    np.testing.assert_array_equal(np.load(file, mmap_mode="r"), found)
+
+
+def test_floats_memory_maps_and_blocks_give_the_same(tmp_path):
+    pixels = images(21)
+    np.save(tmp_path / "pixels.npy", pixels)
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    floats = pixels.astype(np.float32) / 255
+    blocks = (pixels[i : i + 5] for i in range(0, 21, 5))
+    wanted = np.asarray(build(tmp_path / "a", pixels))
+    for i, (inputs, more) in enumerate(
+        [
+            (mapped, {}),
+            (floats, {}),
+            (jax.numpy.asarray(floats), {}),
+            (blocks, {"count": 21}),
+        ]
+    ):
+        found = build(tmp_path / f"other{i}", inputs, **more)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_once_whatever_the_last_block(tmp_path):
+    traces = []
+    encoder = linear_encoder(count=lambda: traces.append(1))
+    build(tmp_path, images(21), encoder=encoder)
+    assert len(traces) == 1
+
+
+def test_the_second_time_nothing_is_computed(tmp_path):
+    first = np.asarray(build(tmp_path, images(21)))
+    again = build(tmp_path, images(21), encoder=unused_encoder())
+    np.testing.assert_array_equal(first, again)
+
+
+def test_anything_else_is_another_cache(tmp_path):
+    build(tmp_path, images(21))
+    view = Augmentation(lambda key, x: x, {"name": "nothing"})
+    others = [
+        {"encoder": linear_encoder(seed=1)},
+        {"encoder": linear_encoder(option=1)},
+        {"fingerprint": "other"},
+        {"shard_rows": 4},
+        {"augmentation": view},
+        {"augmentation": view._replace(seed=1)},
+        {"augmentation": view._replace(recipe={"name": "other"})},
+    ]
+    for number, settings in enumerate(others):
+        build(tmp_path, images(21), **settings)
+        assert len(list(tmp_path.iterdir())) == number + 2, settings
+    build(tmp_path, images(20))
+    build(tmp_path, images(21).astype(np.float32) / 255)
+    assert len(list(tmp_path.iterdir())) == len(others) + 3
+
+
+def test_without_a_fingerprint_the_pixels_are_the_key(tmp_path):
+    build(tmp_path, images(21), fingerprint=None)
+    build(tmp_path, images(21).copy(), fingerprint=None, encoder=unused_encoder())
+    other = images(21)
+    other[20, 1, 2, 2] ^= 1
+    found = build(tmp_path, other, fingerprint=None)
+    np.testing.assert_allclose(found, expected(other), rtol=1e-5, atol=1e-6)
+
+
+def test_a_killed_build_goes_on_where_it_was(tmp_path):
+    command = [sys.executable, "-m", "tests.models.encoders.build_script", tmp_path]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    try:
+        for line in killed.stdout:
+            # Blocks 0 ... 16 are two finished shards and the start of the third.
+            if int(line) == 20:
+                break
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+    finally:
+        killed.kill()
+        killed.wait()
+        killed.stdout.close()
+    manifest = json.loads((only_folder(tmp_path) / "manifest.json").read_bytes())
+    assert sorted(map(int, manifest["shards"])) == [0, 1]
+    asked = []
+
+    def blocks():
+        for start in range(0, 40, 4):
+            yield images(40)[start : start + 4]
+
+    encoder = linear_encoder()
+
+    def apply(params, pixels):
+        jax.debug.callback(lambda _: asked.append(1), pixels[0, 0, 0, 0])
+        return linear_encoder().apply(params, pixels)
+
+    found = build(tmp_path, blocks(), count=40, encoder=encoder._replace(apply=apply))
+    jax.effects_barrier()
+    # 24 rows were left, in blocks of 4.
+    assert len(asked) == 6
+    np.testing.assert_allclose(found, expected(images(40)), rtol=1e-5, atol=1e-6)
+
+
+def damage_byte(folder):
+    data = bytearray((folder / "features.npy").read_bytes())
+    data[128 + 4 * WIDTH * 10] ^= 1
+    (folder / "features.npy").write_bytes(data)
+
+
+def damage_length(folder):
+    data = (folder / "features.npy").read_bytes()
+    (folder / "features.npy").write_bytes(data[:-30])
+
+
+def damage_header(folder):
+    data = (folder / "features.npy").read_bytes()
+    (folder / "features.npy").write_bytes(data.replace(b"<f4", b"<i4"))
+
+
+def damage_nan(folder):
+    """NaN with a checksum that fits: written by something that should not have."""
+    import hashlib
+
+    features = np.load(folder / "features.npy")
+    features[3, 2] = np.nan
+    np.save(folder / "features.npy", features)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["shards"]["0"] = hashlib.sha256(features[:8].tobytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def damage_key(folder):
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["key"]["encoder"]["weights"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def damage_json(folder):
+    (folder / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "again", "warning"),
+    [
+        (damage_byte, 2, "rows 8 to 15 are not what was written"),
+        (damage_length, 2, "rows 16 to 20 are not"),
+        (damage_nan, 2, "rows 0 to 7 are not"),
+        (damage_header, 6, "other features"),
+        (damage_key, 6, "other features"),
+        (damage_json, 6, "computing everything again"),
+    ],
+)
+def test_what_is_damaged_is_computed_again(tmp_path, damage, again, warning):
+    wanted = np.array(build(tmp_path, images(21)))
+    damage(only_folder(tmp_path))
+    calls = []
+
+    def apply(params, pixels):
+        jax.debug.callback(lambda _: calls.append(1), pixels[0, 0, 0, 0])
+        return linear_encoder().apply(params, pixels)
+
+    with pytest.warns(UserWarning, match=warning):
+        found = build(
+            tmp_path, images(21), encoder=linear_encoder()._replace(apply=apply)
+        )
+    jax.effects_barrier()
+    assert len(calls) == again
+    np.testing.assert_array_equal(found, wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(tmp_path, images(21), encoder=unused_encoder())
+
+
+def test_a_missing_file_is_computed_again(tmp_path):
+    wanted = np.array(build(tmp_path, images(21)))
+    (only_folder(tmp_path) / "features.npy").unlink()
+    np.testing.assert_array_equal(build(tmp_path, images(21)), wanted)
+
+
+def test_a_second_builder_is_refused_and_a_reader_is_not(tmp_path):
+    build(tmp_path, images(21))
+    folder = only_folder(tmp_path)
+    with exclusive(folder):
+        build(tmp_path, images(21), encoder=unused_encoder())
+        damage_byte(folder)
+        with pytest.raises(WorkdirInUse):
+            build(tmp_path, images(21))
+
+
+def shifted(key, pixels):
+    return pixels * jax.random.uniform(key, (len(pixels), 1, 1, 1))
+
+
+def test_views_depend_on_the_seed_and_the_row_alone(tmp_path):
+    views = Augmentation(shifted, {"name": "shifted"}, views=3, seed=7)
+    found = build(tmp_path / "a", images(10), augmentation=views)
+    assert found.shape == (30, WIDTH)
+    other_blocks = build(
+        tmp_path / "b", images(10), augmentation=views, block=7, shard_rows=11
+    )
+    np.testing.assert_allclose(found, other_blocks, rtol=1e-5, atol=1e-6)
+    plain = expected(images(10))
+    # A view is the image times a factor of its own.
+    factors = np.asarray(found).reshape(3, 10, WIDTH) / plain
+    np.testing.assert_allclose(factors, factors[..., :1] * np.ones(WIDTH), rtol=1e-4)
+    assert len(np.unique(factors[..., 0].round(5))) == 30
+    reseeded = build(tmp_path / "c", images(10), augmentation=views._replace(seed=8))
+    assert not np.allclose(found, reseeded)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "settings", "message"),
+    [
+        (images(4)[..., :1], {}, r"\(1, 2, 3, 1\).*RGB"),
+        (images(4)[0], {}, "RGB"),
+        (images(4).astype(np.int32), {}, "int32"),
+        (images(4).astype(np.float32), {}, "preprocessing='none'"),
+        (images(4) / np.float32(255) * np.nan, {}, "image 0"),
+        (images(4), {"count": 3}, "count=3"),
+        (iter([images(4)]), {}, "count=None"),
+        (iter([]), {"count": 4}, "no blocks"),
+        (iter([images(4)]), {"count": 5}, "hold 4 images"),
+        (iter([images(4)]), {"count": 3}, "more images"),
+        (iter([images(4)]), {"count": 4, "fingerprint": None}, "fingerprint"),
+        (images(4), {"block": 0}, "block=0"),
+        (images(4), {"augmentation": Augmentation(shifted, {}, views=0)}, "views=0"),
+        (
+            iter([images(4)]),
+            {"count": 4, "augmentation": Augmentation(shifted, {})},
+            "as an array",
+        ),
+    ],
+)
+def test_errors_at_the_door(tmp_path, inputs, settings, message):
+    with pytest.raises(EncoderError, match=message):
+        build(tmp_path, inputs, **settings)
+
+
+def test_features_that_are_not_finite_name_the_image(tmp_path):
+    def apply(params, pixels):
+        return jax.numpy.log(0.5 - pixels[:, :, 0, 0]) @ np.ones((2, WIDTH), np.float32)
+
+    floats = np.full((6, 2, 3, 3), 0.2, np.float32)
+    floats[5, 1, 0, 0] = 0.9
+    with pytest.raises(EncoderError, match="image 5 under 'linear' are not finite"):
+        build(tmp_path, floats, encoder=linear_encoder()._replace(apply=apply))
