@@ -4,7 +4,7 @@ import os
 import platform
 import socket
 
-# jaxlib 0.8.0 to 0.10.2 crash while compiling float64 convolution kernels for AVX-512.
+# jaxlib 0.8.0 to 0.10.2 crash while running float64 convolutions built for AVX-512.
 # Read when jax starts its backend; tests use float64 in 32-bit runs as well.
 if platform.machine().lower() in ("x86_64", "amd64"):
     flags = os.environ.get("XLA_FLAGS", "")
