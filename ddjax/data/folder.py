@@ -11,7 +11,23 @@ import numpy as np
 from ddjax.data.errors import DataError, MissingDataError
 from ddjax.data.source import Rows, Source
 
-__all__ = ["read"]
+__all__ = ["read", "read_cub50", "read_imagenette"]
+
+# The side that the images of the named data sets are brought to.
+_SIDE = 128
+_IMAGENETTE = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+_CUB50_CLASSES = 50
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 # Pillow hands EPS to Ghostscript, an interpreter of programs, and the others to
@@ -74,6 +90,74 @@ def read(folder: Path, *, image_size: tuple[int, int] | None, channels: int) -> 
             "channels": channels,
         },
     )
+
+
+def read_imagenette(
+    folder: Path, *, image_size: tuple[int, int] | None = None, channels: int = 3
+) -> Source:
+    """Imagenette, ten classes of ImageNet: `train` and `val`, by WordNet id.
+
+    Args:
+      folder: the unpacked archive.
+      image_size: see `read`; None: 128 x 128.
+      channels: 1 or 3.
+
+    Returns:
+      The source; `val` is the test data, the classes have their English names.
+
+    Raises:
+      DataError: see `read`, or other classes.
+      MissingDataError: no such files, with where to get them.
+    """
+    get = (
+        "Get imagenette2 (any size) from github.com/fastai/imagenette and unpack it "
+        "there: train/ and val/ with a folder per WordNet id"
+    )
+    source = _named(folder, "train", get, image_size, channels)
+    if source.class_names != tuple(_IMAGENETTE):
+        raise DataError(f"{folder}: not the ten classes of Imagenette. {get}")
+    return source._replace(class_names=tuple(_IMAGENETTE.values()))
+
+
+def read_cub50(
+    folder: Path, *, image_size: tuple[int, int] | None = None, channels: int = 3
+) -> Source:
+    """The first 50 classes of CUB-200-2011: `folder/train` and `folder/test`, by class.
+
+    Args:
+      folder: where they lie.
+      image_size: see `read`; None: 128 x 128.
+      channels: 1 or 3.
+
+    Returns:
+      The source.
+
+    Raises:
+      DataError: see `read`, or another number of classes.
+      MissingDataError: no such files, with where to get them.
+    """
+    get = (
+        "Get CUB_200_2011 from vision.caltech.edu/datasets/cub_200_2011 and put the "
+        "images of classes 001 to 050 there: train/ and test/ as train_test_split.txt "
+        "says, with a folder per class"
+    )
+    source = _named(folder, "test", get, image_size, channels)
+    if len(source.class_names or ()) != _CUB50_CLASSES:
+        raise DataError(f"{folder}: not the first {_CUB50_CLASSES} classes. {get}")
+    return source
+
+
+def _named(
+    folder: Path,
+    held_out: str,
+    get: str,
+    image_size: tuple[int, int] | None,
+    channels: int,
+) -> Source:
+    for part in ("train", held_out):
+        if not (folder / part).is_dir():
+            raise MissingDataError(f"{folder / part}: no such folder. {get}")
+    return read(folder, image_size=image_size or (_SIDE, _SIDE), channels=channels)
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:

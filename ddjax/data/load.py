@@ -45,7 +45,10 @@ def load(
       name: what to load. `digits`: scikit-learn's, always there. `mnist`,
         `fashion_mnist`: the idx files in `directory/mnist` and so on. `cifar10`,
         `cifar100` (fine labels): the binary versions, unpacked in `directory/cifar10`
-        and so on. `folder`: the images in `directory`, a subfolder per class;
+        and so on. `imagenette`, `cub50` (the first 50 classes of CUB-200-2011): the
+        image folders in `directory/imagenette` and so on, at 128 x 128 unless
+        `image_size` says otherwise. `folder`: the images in `directory`, a subfolder
+        per class;
         `folder:NAME`: those in `directory/NAME`. `npz:FILE`: the arrays of
         `directory/FILE`. `tfds:NAME`: a prepared data set of TensorFlow Datasets,
         `directory` being its data directory (default: its own).
@@ -63,9 +66,9 @@ def load(
       zca_ridge: see `preprocess.fit`.
       limit: the most training samples (validation included) and the most test samples
         to use, drawn in the classes' proportions. Default: all.
-      image_size: for `folder` and `tfds`: a side or (height, width) that images are
+      image_size: for image folders and `tfds`: a side or (height, width) that images are
         cropped (about the centre, to its aspect) and resized to.
-      channels: for `folder`: 1 (grey) or 3 (colour, the default).
+      channels: for image folders: 1 (grey) or 3 (colour, the default).
       on_device: whether the splits are arrays on JAX's default device (True) or host
         arrays (False); `auto`: on the device up to `device_budget`.
       device_budget: bytes (all splits, float32), for `on_device="auto"`.

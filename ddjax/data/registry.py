@@ -77,6 +77,20 @@ SOURCES: dict[str, Reader] = {
         argument="must",
         accepts=("image_size",),
     ),
+    "imagenette": Reader(
+        lambda r: folder.read_imagenette(
+            _named_folder(r, "imagenette"),
+            image_size=r.image_size,
+            channels=r.channels,
+        ),
+        accepts=("image_size", "channels"),
+    ),
+    "cub50": Reader(
+        lambda r: folder.read_cub50(
+            _named_folder(r, "cub50"), image_size=r.image_size, channels=r.channels
+        ),
+        accepts=("image_size", "channels"),
+    ),
 }
 
 

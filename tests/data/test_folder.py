@@ -188,3 +188,44 @@ def test_only_the_chosen_images_are_decoded(tmp_path):
     write_images(tmp_path, classes=("cat", "cow", "dog"))
     (tmp_path / "cow" / "1.png").write_bytes(b"broken")
     assert load("folder", directory=tmp_path, classes=("cat", "dog")).classes == 2
+
+
+IMAGENETTE = tuple(folder._IMAGENETTE)
+
+
+def test_imagenette_has_english_names_and_one_size(tmp_path):
+    for part in ("train", "val"):
+        write_images(
+            tmp_path / "imagenette" / part, classes=IMAGENETTE, count=4, size=(9, 12)
+        )
+    problem = load("imagenette", directory=tmp_path, preprocessing="none")
+    assert problem.train.inputs.shape == (30, 128, 128, 3)
+    assert problem.class_names is not None
+    assert problem.class_names[:2] == ("tench", "English springer")
+    assert problem.source["test"] == "official"
+    assert problem.source["image_size"] == (128, 128)
+    smaller = load("imagenette", directory=tmp_path / "imagenette", image_size=8)
+    assert smaller.test.inputs.shape == (40, 8, 8, 3)
+
+
+def test_cub50(tmp_path):
+    names = [f"{i:03d}.Bird" for i in range(1, 51)]
+    for part in ("train", "test"):
+        write_images(tmp_path / "cub50" / part, classes=names, count=3)
+    problem = load("cub50", directory=tmp_path, image_size=8)
+    assert problem.classes == 50 and problem.test.inputs.shape == (150, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("imagenette", "github.com/fastai"), ("cub50", "vision.caltech.edu")],
+)
+def test_named_folders_say_where_to_get_them(tmp_path, name, where):
+    with pytest.raises(
+        MissingDataError, match=f"{name}.train: no such folder.*{where}"
+    ):
+        load(name, directory=tmp_path)
+    for part in ("train", "val", "test"):
+        write_images(tmp_path / name / part)
+    with pytest.raises(DataError, match=f"not the .*{where}"):
+        load(name, directory=tmp_path)
