@@ -1,0 +1,216 @@
+r"""Images whose colours are decorrelated and whose pixels stay in their range.
+
+A latent image z becomes
+
+.. math::
+    x = l + (h - l)\,\sigma(2\, M z)
+
+pixel by pixel, :math:`\sigma` being the logistic function, l and h the bounds of the
+pixels and M the colour matrix: with the covariance of the channels over all real pixels
+:math:`C = U S U^\top`, :math:`M = U S^{1/2} / \sqrt{s_1}`. Steps of the same size in
+every coordinate of z then change brightness much and hues little, as natural images do.
+
+Source of the construction: Olah, Mordvintsev and Schubert, "Feature Visualization"
+(Distill, 2017), and its Lucid library, where M stands as a constant fitted to ImageNet.
+Here M is fitted to the real data at hand unless that constant is asked for.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddjax.data import preprocess
+from ddjax.synthetic.parameterization.base import Parameterization, Stored
+
+__all__ = [
+    "BOUNDS",
+    "COLOURS",
+    "check_settings",
+    "constant_names",
+    "decorrelated_colour",
+    "fitted",
+    "latent",
+    "pixels_of",
+]
+
+COLOURS = ("data", "imagenet", "none")
+BOUNDS = ("unit", "data")
+
+# U S^(1/2) of ImageNet's pixels in [0, 1], rounded as published in Lucid.
+_IMAGENET = (
+    (0.26, 0.09, 0.02),
+    (0.27, 0.00, -0.05),
+    (0.27, -0.09, 0.03),
+)
+# At most so many real images are looked at, evenly spaced.
+_FITTED_TO = 4096
+# Half a grey level of 8 bits: what an image loses at its bounds.
+_MARGIN = 1 / 512
+
+
+def decorrelated_colour(
+    *, colour: str = "data", bounds: str = "unit"
+) -> Parameterization:
+    """Latent images of full size, see the module.
+
+    Args:
+      colour: the matrix M: `data` (fitted to the real training images), `imagenet`
+        (the published constant, RGB only), or `none` (the identity: bounded pixels).
+      bounds: of the pixels: `unit`, that is 0 and 1, for problems without
+        preprocessing; or `data`, the extremes of each channel in the real training
+        images, for those with.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    check_settings(colour, bounds)
+
+    def init(inputs: Array, real: Any = None) -> Stored:
+        constants = fitted(real, inputs.shape, colour=colour, bounds=bounds)
+        return {"latent": latent(inputs, constants, colour), **constants}
+
+    def start(key, shape: tuple[int, ...], real: Any) -> Stored:
+        constants = fitted(real, shape, colour=colour, bounds=bounds)
+        return {"latent": jax.random.normal(key, shape), **constants}
+
+    return Parameterization(
+        name="decorrelated_colour",
+        settings={"colour": colour, "bounds": bounds},
+        init=init,
+        decode=lambda stored: pixels_of(stored["latent"], stored, colour),
+        start=start,
+        constants=constant_names(colour, bounds),
+    )
+
+
+def check_settings(colour: str, bounds: str) -> None:
+    """Refuses unknown names.
+
+    Raises:
+      ValueError: the name, and those that are known.
+    """
+    for name, value, known in (("colour", colour, COLOURS), ("bounds", bounds, BOUNDS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+
+
+def constant_names(colour: str, bounds: str) -> tuple[str, ...]:
+    """Names of the arrays that `fitted` gives."""
+    of_bounds = ("low", "high") if bounds == "data" else ()
+    return (("colour",) if colour == "data" else ()) + of_bounds
+
+
+def fitted(
+    real: Any, shape: tuple[int, ...], *, colour: str, bounds: str
+) -> dict[str, Float[Array, "..."]]:
+    """What has to be stored with the latent images to decode them.
+
+    Args:
+      real: real training images `(n, h, w, c)`, in the space of the samples.
+      shape: of the samples, `(m, h, w, c)`.
+      colour: one of `COLOURS`.
+      bounds: one of `BOUNDS`.
+
+    Raises:
+      ValueError: samples that are no images; a setting that these data do not allow.
+    """
+    if len(shape) != 4:
+        raise ValueError(f"inputs of shape {shape[1:]} are no images (h, w, c)")
+    if colour == "imagenet" and shape[-1] != 3:
+        raise ValueError(
+            f"colour='imagenet' is for RGB images, these have {shape[-1]} channels"
+        )
+    if real is None:
+        if constant_names(colour, bounds):
+            raise ValueError(
+                f"colour={colour!r}, bounds={bounds!r} are fitted to real images, but "
+                "none were given"
+            )
+        return {}
+    chosen = np.unique(np.linspace(0, len(real) - 1, _FITTED_TO).astype(np.int64))
+    images = real if len(chosen) == len(real) else real[chosen]
+    low, high = (
+        np.min([block.min(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
+        np.max([block.max(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
+    )
+    if bounds == "unit" and not (low.min() >= -1e-3 and high.max() <= 1 + 1e-3):
+        raise ValueError(
+            f"bounds='unit' is for pixels in [0, 1], but the real images go from "
+            f"{low.min():g} to {high.max():g}; use bounds='data', or load the data "
+            "with preprocessing='none'"
+        )
+    found = {}
+    if colour == "data":
+        found["colour"] = _colour_matrix(images)
+    if bounds == "data":
+        # A channel that does not vary still needs a range.
+        high = np.where(high > low, high, low + 1.0)
+        found |= {"low": low, "high": high}
+    return {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+
+
+def pixels_of(
+    latents: Float[Array, "m h w c"], stored: Stored, colour: str
+) -> Float[Array, "m h w c"]:
+    """The images of some latent ones; `stored` holds the constants."""
+    low, high = _bounds(stored)
+    values = jax.nn.sigmoid(2.0 * _mixed(latents, _matrix(stored, colour)))
+    return values if low is None else low + (high - low) * values
+
+
+def latent(
+    images: Float[Array, "m h w c"], stored: Stored, colour: str
+) -> Float[Array, "m h w c"]:
+    """The inverse of `pixels_of`; images are clipped to half a grey level inside."""
+    low, high = _bounds(stored)
+    values = images if low is None else (images - low) / (high - low)
+    values = jnp.clip(values, _MARGIN, 1.0 - _MARGIN)
+    matrix = _matrix(stored, colour)
+    logits = 0.5 * (jnp.log(values) - jnp.log1p(-values))
+    return _mixed(logits, None if matrix is None else jnp.linalg.inv(matrix))
+
+
+def _bounds(stored: Stored) -> tuple[Any, Any]:
+    if "low" not in stored:
+        return None, None
+    return stored["low"].reshape(1, 1, 1, -1), stored["high"].reshape(1, 1, 1, -1)
+
+
+def _matrix(stored: Stored, colour: str) -> Array | None:
+    if colour == "data":
+        return stored["colour"]
+    if colour == "none":
+        return None
+    matrix = np.array(_IMAGENET)
+    return jnp.asarray(matrix / np.linalg.norm(matrix, axis=0).max(), jnp.float32)
+
+
+def _mixed(images: Array, matrix: Array | None) -> Array:
+    if matrix is None:
+        return images
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("mhwc,dc->mhwd", images, matrix, precision=highest)
+
+
+def _blocks(images: Any):
+    for block in preprocess.blocks(images):
+        yield np.asarray(block, np.float64)
+
+
+def _colour_matrix(images: Any) -> np.ndarray:
+    """The M of the module, its columns in falling order and with positive sums."""
+    pixels = [block.reshape(-1, block.shape[-1]) for block in _blocks(images)]
+    count = sum(map(len, pixels))
+    mean = sum(rows.sum(axis=0) for rows in pixels) / count
+    covariance = sum((rows - mean).T @ (rows - mean) for rows in pixels) / count
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if not values[0] > 0:
+        return np.eye(len(values))
+    # Grey images in RGB have two channels' worth of nothing: M must have an inverse.
+    spread = np.sqrt(np.maximum(values / values[0], 1e-4))
+    total = vectors.sum(axis=0)
+    return vectors * np.where(total < 0, -1.0, 1.0) * spread
