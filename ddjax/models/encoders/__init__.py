@@ -1,5 +1,154 @@
 """Frozen pretrained encoders as pure functions over a flat dict of weights."""
 
-from ddjax.models.encoders.base import Encoder, EncoderError, MissingWeightsError
+import difflib
+import functools
+import os
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Encoder", "EncoderError", "MissingWeightsError"]
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from ddjax.models.encoders import weights as _weights
+from ddjax.models.encoders.base import Encoder, EncoderError, MissingWeightsError
+from ddjax.models.encoders.layers import at_least_single
+from ddjax.models.encoders.registry import ENTRIES, Entry
+
+__all__ = [
+    "ENTRIES",
+    "Encoder",
+    "EncoderError",
+    "MissingWeightsError",
+    "load",
+    "random",
+]
+
+
+def load(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    dtype: str = "float32",
+    **options: Any,
+) -> Encoder:
+    """An encoder with its weights from a safetensors file.
+
+    Args:
+      name: one of `ENTRIES`.
+      weights: the file. Default: the entry's file name in `directory/encoders`.
+      directory: the data directory. Default: the environment's `DDJAX_DATA_DIR`, then
+        `./local_data`.
+      dtype: what the encoder computes in: `float32`, `float64` or `bfloat16`. Weights
+        stored in F16, BF16, F32 or F64 are brought to it. Features are float32, or
+        float64 if that is it.
+      **options: of the entry; an unknown one is an error that lists them.
+
+    Raises:
+      MissingWeightsError: there is no such file; the message says where to get it.
+      EncoderError: an unknown name, option or dtype; a file that is a pickle, damaged,
+        or does not hold exactly these weights.
+    """
+    entry = _entry(name, options)
+    path = _path(entry, weights, directory)
+    arrays = _weights.read(
+        path,
+        entry.shapes(entry.spec),
+        where=f"Get {entry.file} ({entry.licence}) from {entry.repository}; convert it "
+        f"to safetensors if it is not, and put it there or give weights=PATH",
+        ignored=entry.ignored,
+        convert=entry.convert,
+    )
+    params = _weights.to_device(arrays, dtype)
+    source = {"file": path.name, "sha256": _weights.sha256(path)}
+    return _encoder(name, entry, params, options, source, dtype)
+
+
+def random(
+    name: str, key: Key[Array, ""], *, dtype: str = "float32", **options: Any
+) -> Encoder:
+    """An encoder with random weights of the right names and shapes.
+
+    For dry runs and for measuring costs; its `source` says that it is random.
+
+    Args:
+      name: one of `ENTRIES`.
+      key: of the weights.
+      dtype: see `load`.
+      **options: see `load`.
+
+    Raises:
+      EncoderError: an unknown name, option or dtype.
+    """
+    entry = _entry(name, options)
+    params = _weights.to_device(_weights.draw(key, entry.shapes(entry.spec)), dtype)
+    source = {"file": None, "sha256": None, "random": True}
+    return _encoder(name, entry, params, options, source, dtype)
+
+
+def _entry(name: str, options: dict[str, Any]) -> Entry:
+    if name not in ENTRIES:
+        close = difflib.get_close_matches(name, ENTRIES, n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        raise EncoderError(
+            f"unknown encoder {name!r}; known: {', '.join(ENTRIES)}.{guess}"
+        )
+    entry = ENTRIES[name]
+    unknown = sorted(set(options) - set(entry.options))
+    if unknown:
+        allowed = ", ".join(("dtype", *entry.options))
+        raise EncoderError(f"{name} has no option {unknown[0]!r}; allowed: {allowed}")
+    return entry
+
+
+def _path(
+    entry: Entry,
+    weights: str | os.PathLike[str] | None,
+    directory: str | os.PathLike[str] | None,
+) -> Path:
+    if weights is not None:
+        return Path(weights)
+    folder = Path(directory or os.environ.get("DDJAX_DATA_DIR") or "local_data")
+    if folder.name != "encoders":
+        folder = folder / "encoders"
+    return folder / entry.file
+
+
+def _encoder(
+    name: str,
+    entry: Entry,
+    params: dict[str, Array],
+    options: dict[str, Any],
+    source: dict[str, Any],
+    dtype: str,
+) -> Encoder:
+    return Encoder(
+        name=name,
+        params=params,
+        apply=functools.partial(_features, name=name, options=dict(options)),
+        input_size=entry.input_size,
+        width=entry.width,
+        source={
+            "repository": entry.repository,
+            "licence": entry.licence,
+            "dtype": dtype,
+            "options": dict(options),
+            **source,
+        },
+    )
+
+
+def _features(
+    params: dict[str, Array],
+    images: Float[Array, "b h w 3"],
+    *,
+    name: str,
+    options: dict[str, Any],
+) -> Float[Array, "b p"]:
+    entry = ENTRIES[name]
+    mean = jnp.asarray(entry.mean, images.dtype).reshape(1, 1, 1, 3)
+    std = jnp.asarray(entry.std, images.dtype).reshape(1, 1, 1, 3)
+    dtype = next(iter(params.values())).dtype
+    normalised = ((images - mean) / std).astype(dtype)
+    features = entry.apply(params, normalised, spec=entry.spec, **options)
+    return features.astype(at_least_single(dtype))

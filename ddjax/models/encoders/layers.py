@@ -1,0 +1,208 @@
+r"""Convolutions of frozen networks, fast to differentiate with respect to the pixels.
+
+XLA's CPU compiler runs grouped convolutions, their derivatives, and the derivatives of
+every convolution inside compiled loops as naive loops. On CPU they are therefore
+written here as what it does well: sums of shifted images for depthwise convolutions,
+
+.. math::
+    y_{uvc} = \sum_{ij} w_{ijc} \, x_{su + i, sv + j, c}, \qquad
+    \bar x = \mathrm{dilate}_s(\bar y) * \mathrm{flip}(w),
+
+and matrix products of patches for the others. Elsewhere than on CPU the ordinary
+convolution is used. Weights are in PyTorch's layout, images are channels last.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ddjax.kernels.convolution import convolve
+
+__all__ = [
+    "Padding",
+    "at_least_single",
+    "batch_norm",
+    "convolution",
+    "depthwise",
+    "relu6",
+    "same_padding",
+]
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Zeros before and after, for height and for width."""
+
+
+def same_padding(shape: tuple[int, ...], kernel: int, stride: int) -> Padding:
+    """TensorFlow's `SAME`: ceil(size / stride) outputs, the odd zero at the end.
+
+    Args:
+      shape: of images `(n, h, w, c)`.
+      kernel: height and width of the kernel.
+      stride: the stride.
+    """
+
+    def margins(size: int) -> tuple[int, int]:
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
+
+    return margins(shape[1]), margins(shape[2])
+
+
+def convolution(
+    images: Float[Array, "n h w c"],
+    weights: Float[Array, "d c k l"],
+    *,
+    stride: int = 1,
+    padding: Padding = ((0, 0), (0, 0)),
+) -> Float[Array, "n h2 w2 d"]:
+    """Convolution (cross-correlation); reverse mode only on CPU.
+
+    Args:
+      images: channels last.
+      weights: output channels, input channels, height and width of the kernel.
+      stride: in both directions.
+      padding: zeros around the images.
+    """
+    size = weights.shape[2:]
+    if size == (1, 1):
+        strided = _padded(images, padding)[:, ::stride, ::stride]
+        return jnp.einsum("nhwc,dc->nhwd", strided, weights[:, :, 0, 0])
+    kernels = weights.transpose(2, 3, 1, 0)
+    if jax.default_backend() != "cpu":
+        return _ordinary(images, kernels, stride, padding, groups=1)
+    middle = tuple((length // 2, length // 2) for length in size)
+    if stride == 1 and padding == middle and all(length % 2 for length in size):
+        return convolve(images, kernels)
+    patches = jnp.concatenate(_shifts(_padded(images, padding), size, stride), axis=-1)
+    flat = kernels.reshape(-1, kernels.shape[-1])
+    return jnp.einsum("nhwc,cd->nhwd", patches, flat)
+
+
+def depthwise(
+    images: Float[Array, "n h w c"],
+    weights: Float[Array, "c 1 k l"],
+    *,
+    stride: int = 1,
+    padding: Padding = ((0, 0), (0, 0)),
+) -> Float[Array, "n h2 w2 c"]:
+    """Convolution of each channel with its own kernel; reverse mode only on CPU.
+
+    Args:
+      images: channels last.
+      weights: one kernel a channel.
+      stride: in both directions.
+      padding: zeros around the images.
+    """
+    kernels = weights[:, 0].transpose(1, 2, 0)
+    if jax.default_backend() != "cpu":
+        return _ordinary(
+            images, kernels[:, :, None], stride, padding, groups=images.shape[-1]
+        )
+    return _depthwise(_padded(images, padding), kernels, stride)
+
+
+def _ordinary(
+    images: Array, kernels: Array, stride: int, padding: Padding, *, groups: int
+) -> Array:
+    return lax.conv_general_dilated(
+        images,
+        kernels,
+        window_strides=(stride, stride),
+        padding=padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _padded(images: Array, padding: Padding) -> Array:
+    return jnp.pad(images, ((0, 0), *padding, (0, 0)))
+
+
+def _shifts(images: Array, size: tuple[int, ...], stride: int) -> list[Array]:
+    """For each place in the kernel, what it sees at each output."""
+    height, width = images.shape[1] - size[0] + 1, images.shape[2] - size[1] + 1
+    return [
+        images[:, i : i + height : stride, j : j + width : stride]
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(images: Array, kernels: Array, stride: int) -> Array:
+    flat = kernels.reshape(-1, kernels.shape[-1])
+    shifts = _shifts(images, kernels.shape[:2], stride)
+    products = [x * w.reshape(1, 1, 1, -1) for x, w in zip(shifts, flat, strict=True)]
+    return functools.reduce(jnp.add, products)
+
+
+def _forward(
+    images: Array, kernels: Array, stride: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(images, kernels, stride), (images, kernels)
+
+
+def _backward(
+    stride: int, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    images, kernels = saved
+    # Dilated by the stride, with all the room that the flipped kernel needs; rows and
+    # columns that no output saw lie at the end.
+    margins = [(0, 0, 0)]
+    for axis in (1, 2):
+        before = kernels.shape[axis - 1] - 1
+        length = (gradient.shape[axis] - 1) * stride + 1
+        margins.append((before, images.shape[axis] - length, stride - 1))
+    zero = jnp.zeros((), gradient.dtype)
+    dilated = lax.pad(gradient, zero, [*margins, (0, 0, 0)])
+    of_images: Any = _depthwise(dilated, kernels[::-1, ::-1], 1)
+    shifts = _shifts(images, kernels.shape[:2], stride)
+    of_kernels = jnp.stack([jnp.sum(x * gradient, axis=(0, 1, 2)) for x in shifts])
+    return of_images, of_kernels.reshape(kernels.shape)
+
+
+_depthwise.defvjp(_forward, _backward)
+
+
+def batch_norm(
+    params: dict[str, Array], convolution: str, norm: str, *, epsilon: float
+) -> tuple[Float[Array, "d c k l"], Float[Array, "1 1 1 d"]]:
+    r"""Weights and bias of a convolution with the batch norm behind it folded in.
+
+    .. math::
+        w' = w \gamma / \sqrt{\sigma^2 + \epsilon}, \qquad
+        b' = \beta - \mu \gamma / \sqrt{\sigma^2 + \epsilon} ,
+
+    with the stored mean and variance, at least in float32.
+
+    Args:
+      params: the weights by name.
+      convolution: prefix of the convolution's name, which has no bias.
+      norm: prefix of the batch norm's name.
+      epsilon: what is added to the variance.
+    """
+    weights = params[f"{convolution}.weight"]
+    dtype = at_least_single(weights.dtype)
+    scale, shift, mean, variance = (
+        params[f"{norm}.{name}"].astype(dtype)
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = scale * lax.rsqrt(variance + epsilon)
+    folded = weights.astype(dtype) * scale.reshape(-1, 1, 1, 1)
+    bias = (shift - mean * scale).reshape(1, 1, 1, -1)
+    return folded.astype(weights.dtype), bias.astype(weights.dtype)
+
+
+def at_least_single(dtype: Any) -> np.dtype:
+    """float64 for float64, else float32."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def relu6(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """min(max(x, 0), 6)."""
+    return jnp.clip(values, 0, 6)
