@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-__all__ = ["DSA_OPERATIONS", "dsa", "sample_bilinear"]
+__all__ = [
+    "DSA_OPERATIONS",
+    "dsa",
+    "random_flip",
+    "random_resized_crop",
+    "sample_bilinear",
+]
 
 DSA_OPERATIONS = ("flip", "scale", "rotate", "crop", "cutout", "color")
 
@@ -94,6 +100,83 @@ def dsa(
     choice_key, key = jax.random.split(key)
     choice = jax.random.randint(choice_key, (), 0, len(names))
     return jax.lax.switch(choice, [available[name] for name in names], key, images)
+
+
+def random_flip(
+    key: PRNGKeyArray, images: Float[Array, "n h w c"], *, probability: float = 0.5
+) -> Float[Array, "n h w c"]:
+    """Each image mirrored left and right with a probability, independently.
+
+    Args:
+      key: of the draws.
+      images: `(n, h, w, c)`.
+      probability: in [0, 1].
+    """
+    return _flip(key, images, False, probability)
+
+
+def random_resized_crop(
+    key: PRNGKeyArray,
+    images: Float[Array, "n h w c"],
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Float[Array, "n h w c"]:
+    r"""A random part of each image, enlarged to the size of the whole (Inception's).
+
+    The part's area is a share :math:`a \sim U(\mathrm{scale})` of the image, its
+    width over height :math:`\log r \sim U(\log \mathrm{ratio})` times the image's,
+    hence :math:`\sqrt{a r}` of its width and :math:`\sqrt{a / r}` of its height; where
+    one is over 1 it becomes 1 (torchvision draws again, ten times, and then takes the
+    middle). Its place is uniform and not bound to whole pixels. Bilinear, pixel centres
+    at half-integers, clamped at the border of the part.
+
+    Args:
+      key: of the draws, one part an image.
+      images: `(n, h, w, c)`.
+      scale: range of the share of the area, in (0, 1].
+      ratio: range of the aspect ratio relative to the image's own, > 0.
+
+    Returns:
+      Images of the same shape, differentiable in `images`.
+
+    Raises:
+      ValueError: a range that is out of bounds or decreases.
+    """
+    for name, (low, high), most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
+        if not 0 < low <= high <= most:
+            raise ValueError(
+                f"{name}={(low, high)}; it must be 0 < low <= high"
+                + (" <= 1" if most == 1 else "")
+            )
+    number, height, width, _ = images.shape
+    draws = jax.random.uniform(key, (4, number), images.dtype)
+    area = scale[0] + (scale[1] - scale[0]) * draws[0]
+    logs = math.log(ratio[0]), math.log(ratio[1])
+    aspect = jnp.exp(logs[0] + (logs[1] - logs[0]) * draws[1])
+    parts = jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)
+    rows, columns = (
+        _enlarging(length, jnp.minimum(part, 1), place)
+        for length, part, place in zip(
+            (height, width), parts, (draws[2], draws[3]), strict=True
+        )
+    )
+    # Two products of small matrices are faster than gathering, above all backwards.
+    exact = jax.lax.Precision.HIGHEST
+    images = jnp.einsum("nij,njkc->nikc", rows, images, precision=exact)
+    return jnp.einsum("nlk,nikc->nilc", columns, images, precision=exact)
+
+
+def _enlarging(length: int, part: Array, place: Array) -> Array:
+    """Bilinear weights `(n, length, length)` of the old pixels in the new ones."""
+    size = part * length
+    start = place * (length - size)
+    at = (jnp.arange(length, dtype=part.dtype) + 0.5)[None, :] / length
+    inside = jnp.clip(at * size[:, None], 0.5, jnp.maximum(size - 0.5, 0.5)[:, None])
+    centres = start[:, None] + inside - 0.5
+    centres = jnp.clip(centres, 0, length - 1)
+    old = jnp.arange(length, dtype=part.dtype)[None, None, :]
+    return jnp.maximum(1 - jnp.abs(centres[:, :, None] - old), 0)
 
 
 def sample_bilinear(

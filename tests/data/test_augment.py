@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ddjax.data.augment import DSA_OPERATIONS, dsa, sample_bilinear
+from ddjax.data.augment import (
+    DSA_OPERATIONS,
+    dsa,
+    random_flip,
+    random_resized_crop,
+    sample_bilinear,
+)
 
 IMAGES = jax.random.normal(jax.random.key(0), (6, 8, 10, 3), jnp.float32)
 
@@ -158,3 +164,84 @@ def test_colour_is_an_affine_map_of_each_image():
 def test_unknown_operations_are_refused():
     with pytest.raises(ValueError, match="'blur' in strategy 'flip_blur'; known: flip"):
         dsa(jax.random.key(0), IMAGES, siamese=True, strategy="flip_blur")
+
+
+def test_flips_are_drawn_for_each_image():
+    many = jnp.concatenate([IMAGES] * 20)
+    out = np.asarray(random_flip(jax.random.key(0), many, probability=0.3))
+    flipped = np.array(
+        [np.array_equal(a, b[:, ::-1]) for a, b in zip(out, many, strict=True)]
+    )
+    same = np.array([np.array_equal(a, b) for a, b in zip(out, many, strict=True)])
+    assert (flipped ^ same).all() and 0.15 < flipped.mean() < 0.45
+
+
+def test_the_whole_image_as_a_crop_is_the_image():
+    crop = random_resized_crop(
+        jax.random.key(0), IMAGES, scale=(1.0, 1.0), ratio=(1.0, 1.0)
+    )
+    np.testing.assert_allclose(crop, IMAGES, atol=1e-5)
+
+
+def ramps(height, width, count):
+    """Channels: row, column and 1."""
+    i, j = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    image = np.stack([i, j, np.ones_like(i)], axis=-1).astype(np.float32)
+    return jnp.asarray(np.repeat(image[None], count, axis=0))
+
+
+def test_crops_of_ramps_are_ramps_of_the_right_slope_inside_the_image():
+    height, width, count = 24, 32, 400
+    out = np.asarray(
+        random_resized_crop(
+            jax.random.key(1), ramps(height, width, count), scale=(0.2, 0.5)
+        )
+    )
+    np.testing.assert_allclose(out[..., 2], 1, atol=1e-5)
+    assert out[..., 0].min() >= 0 and out[..., 0].max() <= height - 1
+    assert out[..., 1].min() >= 0 and out[..., 1].max() <= width - 1
+    # The slope of a ramp is the part of the side that is shown.
+    tall = np.diff(out[:, 8:16, 0, 0], axis=1).mean(axis=1)
+    wide = np.diff(out[:, 0, 12:20, 1], axis=1).mean(axis=1)
+    area, aspect = tall * wide, wide / tall
+    assert 0.19 < area.min() < 0.25 and 0.45 < area.max() < 0.51
+    assert 0.74 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.34
+    assert np.abs(np.mean(area) - 0.35) < 0.03
+    # Places reach every border.
+    first = out[:, 0, 0, 0]
+    assert first.min() < 1 and first.max() > 0.3 * height
+
+
+def test_crops_agree_with_pillow():
+    from PIL import Image
+
+    key = jax.random.key(5)
+    found = np.asarray(random_resized_crop(key, IMAGES[..., :1], scale=(0.5, 0.9)))
+    where = np.asarray(random_resized_crop(key, ramps(8, 10, 6), scale=(0.5, 0.9)))
+    for image, place, crop in zip(IMAGES[..., 0], where, found, strict=True):
+        # Pixels away from the clamped border say where the part begins and its size.
+        slope = place[4, 5, :2] - np.array([place[3, 5, 0], place[4, 4, 1]])
+        top, left = place[4, 5, :2] + 0.5 - slope * np.array([4.5, 5.5])
+        box = (left, top, left + 10 * slope[1], top + 8 * slope[0])
+        resized = Image.fromarray(np.asarray(image)).resize(
+            (10, 8), Image.Resampling.BILINEAR, box=tuple(map(float, box))
+        )
+        np.testing.assert_allclose(
+            crop[2:-2, 2:-2, 0], np.asarray(resized)[2:-2, 2:-2], atol=2e-3
+        )
+
+
+def test_gradients_of_crops_reach_the_pixels():
+    def total(images):
+        return (random_resized_crop(jax.random.key(2), images) ** 2).sum()
+
+    gradient = jax.grad(total)(IMAGES)
+    assert bool(jnp.isfinite(gradient).all()) and float(jnp.abs(gradient).max()) > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"scale": (0.0, 1.0)}, {"scale": (0.5, 1.5)}, {"ratio": (2.0, 1.0)}]
+)
+def test_ranges_of_crops_are_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        random_resized_crop(jax.random.key(0), IMAGES, **wrong)
