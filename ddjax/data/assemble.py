@@ -42,6 +42,9 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     """
     parts, class_names, record = select(source, options)
     digest = hashlib.sha256(json.dumps(class_names).encode())
+    if source.columns is not None:
+        names = [source.columns.inputs, source.columns.targets]
+        digest.update(json.dumps(names).encode())
     arrays = {key: _allocate(part, key, options) for key, part in parts.items()}
     # The parts are read in this order, which is part of the fingerprint.
     reading = {

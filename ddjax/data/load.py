@@ -1,7 +1,7 @@
 """From a data set's name, or the user's arrays, to a `Problem`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def load(
     limit: int | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
+    table: Mapping[str, Any] | None = None,
     on_device: bool | str = "auto",
     device_budget: int = DEVICE_BUDGET,
     scratch: str | os.PathLike | None = None,
@@ -51,7 +52,10 @@ def load(
         per class;
         `folder:NAME`: those in `directory/NAME`. `npz:FILE`: the arrays of
         `directory/FILE`. `tfds:NAME`: a prepared data set of TensorFlow Datasets,
-        `directory` being its data directory (default: its own).
+        `directory` being its data directory (default: its own). For regression:
+        `table:FILE`: the CSV or Parquet file `directory/FILE`; `diabetes`:
+        scikit-learn's, always there; `california_housing`, `diamonds`: the CSV files in
+        `directory/tabular`.
       directory: the data directory. Default: the environment's `DDJAX_DATA_DIR`, then
         `./local_data`.
       classes: which classes to keep, by label or name; they become 0, 1, ... in the
@@ -66,9 +70,11 @@ def load(
       zca_ridge: see `preprocess.fit`.
       limit: the most training samples (validation included) and the most test samples
         to use, drawn in the classes' proportions. Default: all.
-      image_size: for image folders and `tfds`: a side or (height, width) that images are
-        cropped (about the centre, to its aspect) and resized to.
+      image_size: for image folders and `tfds`: a side or (height, width) that images
+        are cropped (about the centre, to its aspect) and resized to.
       channels: for image folders: 1 (grey) or 3 (colour, the default).
+      table: for tables: keywords of `tabular.read`, such as
+        `{"target": "price", "units": {"price": "EUR"}}`.
       on_device: whether the splits are arrays on JAX's default device (True) or host
         arrays (False); `auto`: on the device up to `device_budget`.
       device_budget: bytes (all splits, float32), for `on_device="auto"`.
@@ -107,6 +113,7 @@ def load(
         explicit=directory is not None,
         image_size=check_image_size(image_size),
         channels=channels,
+        table=table,
     )
     return assemble(name, source, options)
 

@@ -1,11 +1,11 @@
 """The data sets that `load` knows by name."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ddjax.data import cifar, digits, folder, idx, npz, tfds
+from ddjax.data import cifar, digits, folder, idx, npz, tabular, tfds
 from ddjax.data.errors import DataError
 from ddjax.data.source import Source
 
@@ -21,6 +21,7 @@ class Request(NamedTuple):
       argument: what follows the colon in the data set's name, or an empty string.
       image_size: (height, width) that images are brought to; None: as they are.
       channels: 1 (grey) or 3 (colour).
+      table: keywords of `tabular.read`.
     """
 
     directory: Path
@@ -28,6 +29,7 @@ class Request(NamedTuple):
     argument: str = ""
     image_size: tuple[int, int] | None = None
     channels: int = 3
+    table: Mapping[str, Any] = {}
 
 
 class Reader(NamedTuple):
@@ -36,7 +38,7 @@ class Reader(NamedTuple):
     Attributes:
       read: the request -> the source.
       argument: whether a colon and an argument follow the name: `no`, `may` or `must`.
-      accepts: which of `image_size` and `channels` it heeds.
+      accepts: which of `image_size`, `channels` and `table` it heeds.
     """
 
     read: Callable[[Request], Source]
@@ -50,6 +52,12 @@ def _named_folder(request: Request, name: str) -> Path:
     if not inside.is_dir() and request.directory.name == name:
         return request.directory
     return inside
+
+
+def _with_target(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "target" not in table:
+        raise DataError("a table needs the column to predict: table={'target': NAME}")
+    return table
 
 
 SOURCES: dict[str, Reader] = {
@@ -68,6 +76,22 @@ SOURCES: dict[str, Reader] = {
         accepts=("image_size", "channels"),
     ),
     "npz": Reader(lambda r: npz.read(r.directory / r.argument), argument="must"),
+    "table": Reader(
+        lambda r: tabular.read(r.directory / r.argument, **_with_target(r.table)),
+        argument="must",
+        accepts=("table",),
+    ),
+    "diabetes": Reader(lambda r: tabular.read_diabetes()),
+    "california_housing": Reader(
+        lambda r: tabular.read_california_housing(
+            _named_folder(r, "tabular"), **r.table
+        ),
+        accepts=("table",),
+    ),
+    "diamonds": Reader(
+        lambda r: tabular.read_diamonds(_named_folder(r, "tabular"), **r.table),
+        accepts=("table",),
+    ),
     "tfds": Reader(
         lambda r: tfds.read(
             r.argument,
@@ -101,6 +125,7 @@ def read_source(
     explicit: bool,
     image_size: tuple[int, int] | None,
     channels: int | None,
+    table: Mapping[str, Any] | None = None,
 ) -> Source:
     """Finds the reader of a name such as `mnist` or `tfds:mnist`, and reads.
 
@@ -110,6 +135,7 @@ def read_source(
       explicit: whether the caller named it.
       image_size: (height, width) or None.
       channels: 1, 3 or None (3).
+      table: keywords of `tabular.read`, or None.
 
     Returns:
       The source.
@@ -126,16 +152,19 @@ def read_source(
         raise DataError(f"unknown data set {name!r}; did you mean {key!r}?")
     if not argument and reader.argument == "must":
         raise DataError(f"data set {name!r} needs what to read: '{key}:NAME'")
-    for option, value in (("image_size", image_size), ("channels", channels)):
+    given = {"image_size": image_size, "channels": channels, "table": table}
+    for option, value in given.items():
         if value is not None and option not in reader.accepts:
             heeding = [k for k, r in SOURCES.items() if option in r.accepts]
+            what = "images" if option != "table" else "the columns"
             raise DataError(
-                f"{option} is only for {', '.join(heeding)}; images of {key!r} are "
+                f"{option} is only for {', '.join(heeding)}; {what} of {key!r} are "
                 "used as they are"
             )
     if channels not in (None, 1, 3):
         raise DataError(f"channels={channels!r}; it is 1 (grey) or 3 (colour)")
-    request = Request(directory, explicit, argument, image_size, channels or 3)
+    options = tabular.check_options(table or {})
+    request = Request(directory, explicit, argument, image_size, channels or 3, options)
     return reader.read(request)
 
 

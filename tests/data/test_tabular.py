@@ -1,0 +1,354 @@
+"""Tables: what is read, what is refused and what the message says."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddjax import data
+from ddjax.data import DataError, MissingDataError, preprocess, tabular
+
+PLAIN = "area,age,price\n" + "".join(f"{i},{i * i % 7},{3 * i}.5\n" for i in range(12))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(content, name="table.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return to_file
+
+
+def everything(source):
+    count = np.arange(source.train.count)
+    return source.train.read(count), source.train.targets
+
+
+def test_columns_become_inputs_and_targets(write):
+    source = tabular.read(write(PLAIN), target="price", units={"price": "EUR"})
+    inputs, targets = everything(source)
+    np.testing.assert_array_equal(inputs[:3], [[0, 0], [1, 1], [2, 4]])
+    np.testing.assert_array_equal(targets[:3], [[0.5], [3.5], [6.5]])
+    assert source.columns == data.Columns(("area", "age"), ("price",), {"price": "EUR"})
+    assert source.origin["rows"] == 12 and source.origin["dropped"] == 0
+
+
+def test_several_targets_and_chosen_inputs(write):
+    source = tabular.read(write(PLAIN), target=("price", "area"), inputs=("age",))
+    assert source.columns.inputs == ("age",)
+    assert source.columns.targets == ("price", "area")
+    assert source.train.targets.shape == (12, 2)
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_dialects(write, sign, end):
+    text = "\ufeff" + PLAIN.replace(",", sign).replace("\n", end)
+    inputs, _ = everything(tabular.read(write(text), target="price"))
+    np.testing.assert_array_equal(inputs[2], [2, 4])
+
+
+def test_blank_lines_quotes_and_spaces(write):
+    text = '\n"the area", age ,"pri,ce"\n\n 1 ,2,"3"\n\n2,3,4\n   \n'
+    inputs, targets = everything(tabular.read(write(text), target="pri,ce"))
+    np.testing.assert_array_equal(inputs, [[1, 2], [2, 3]])
+    np.testing.assert_array_equal(targets, [[3], [4]])
+
+
+@given(
+    rows=st.lists(
+        st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3),
+        min_size=4,
+        max_size=10,
+    ),
+    names=st.lists(
+        st.text(
+            st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Z"]),
+            min_size=1,
+            max_size=6,
+        ).filter(lambda name: tabular._number(name) is None),
+        min_size=3,
+        max_size=3,
+        unique=True,
+    ),
+)
+def test_any_table_written_by_the_csv_module_is_read(tmp_path_factory, rows, names):
+    import csv
+
+    if len({row[2] for row in rows}) < 2:
+        rows = [(*row[:2], float(i)) for i, row in enumerate(rows)]
+    path = tmp_path_factory.mktemp("tables") / "a.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows([map(repr, row) for row in rows])
+    source = tabular.read(path, target=names[2], delimiter=",")
+    found = np.concatenate(everything(source), axis=1)
+    np.testing.assert_array_equal(found, np.array(rows))
+    assert source.columns.inputs == tuple(names[:2])
+
+
+TEXT = "size,colour,price\n1,red,1\n2,blue,2\n3,red,4\n4,green,3\n5,red,5\n"
+
+
+def test_text_becomes_columns_of_zero_and_one(write):
+    source = tabular.read(write(TEXT), target="price", units={"colour": "name"})
+    inputs, _ = everything(source)
+    names = ("size", "colour=blue", "colour=green", "colour=red")
+    assert source.columns.inputs == names and source.columns.units == {}
+    np.testing.assert_array_equal(inputs[1], [2, 1, 0, 0])
+    np.testing.assert_array_equal(inputs[:, 1:].sum(axis=1), 1)
+    assert source.origin["text"] == {"colour": ["blue", "green", "red"]}
+
+
+def test_text_becomes_positions_in_an_order(write):
+    order = {"colour": ("red", "green", "blue", "black")}
+    path = write(TEXT)
+    source = tabular.read(path, target="price", text="ordinal", orders=order)
+    np.testing.assert_array_equal(everything(source)[0][:, 1], [0, 2, 0, 1, 0])
+    source = tabular.read(path, target="price", orders=order)
+    assert source.columns.inputs[1:] == tuple(f"colour={c}" for c in order["colour"])
+    assert not everything(source)[0][:, 4].any()
+
+
+def test_numbers_named_in_orders_are_text(write):
+    text = "grade,price\n1,1\n2,2\nA,3\n"
+    orders = {"grade": ("A", "1", "2")}
+    source = tabular.read(write(text), target="price", text="ordinal", orders=orders)
+    np.testing.assert_array_equal(everything(source)[0], [[1], [2], [0]])
+
+
+@pytest.mark.filterwarnings("ignore:.* rows are fewer than")
+def test_rows_with_missing_cells_are_dropped_if_one_says_so(write):
+    text = (
+        "a,b,c,y\n1,2,u,3\n,2,v,3\n3,NA,v,1\n4,nan,v,2\n5,1, Null,2\n6,2,v,NaN\n"
+        "7,8,u,9\n8,8,u,9\n"
+    )
+    source = tabular.read(write(text), target="y", missing="drop")
+    inputs, targets = everything(source)
+    np.testing.assert_array_equal(inputs, [[1, 2, 1], [7, 8, 1], [8, 8, 1]])
+    np.testing.assert_array_equal(targets, [[3], [9], [9]])
+    assert source.origin["dropped"] == 5 and source.columns.inputs[2] == "c=u"
+
+
+def test_constant_columns_become_zeros(write):
+    text = "a,b,y\n" + "".join(f"5,{i},{i % 3}\n" for i in range(20))
+    problem = data.load(f"table:{write(text)}", table={"target": "y"})
+    assert not np.asarray(problem.train.inputs)[:, 0].any()
+    assert problem.source["preprocessing"]["constant_channels"] == [0]
+
+
+def test_fewer_rows_than_columns_warn(write):
+    names = ",".join(f"x{i}" for i in range(30))
+    rows = "".join(
+        ",".join(map(str, np.random.default_rng(i).normal(size=30))) + "\n"
+        for i in range(10)
+    )
+    path = write(f"{names}\n{rows}")
+    with pytest.warns(UserWarning, match="10 rows are fewer than the 29 input columns"):
+        problem = data.load(f"table:{path}", table={"target": "x7"})
+    assert problem.train.inputs.shape == (7, 29)
+
+
+def test_a_table_is_split_preprocessed_and_fingerprinted(write):
+    path = write(PLAIN)
+    table = {"target": "price", "units": {"price": "EUR"}}
+    problem = data.load("table:table.csv", directory=path.parent, table=table)
+    sizes = [len(s.inputs) for s in (problem.train, problem.validation, problem.test)]
+    assert sizes == [9, 1, 2]
+    assert problem.columns.units == {"price": "EUR"}
+    natural = preprocess.invert(
+        problem.targets_preprocessing, np.asarray(problem.train.targets)
+    )
+    assert set(np.round(natural[:, 0], 3)) <= {3 * i + 0.5 for i in range(12)}
+    again = data.load("table:table.csv", directory=path.parent, table=table)
+    assert again.fingerprint == problem.fingerprint
+    other_seed = data.load(
+        "table:table.csv", directory=path.parent, table=table, seed=1
+    )
+    np.testing.assert_array_equal(
+        *(
+            preprocess.invert(p.targets_preprocessing, np.asarray(p.test.targets))
+            for p in (problem, other_seed)
+        )
+    )
+    write(PLAIN.replace("age", "height"))
+    renamed = data.load("table:table.csv", directory=path.parent, table=table)
+    assert renamed.fingerprint not in (problem.fingerprint, other_seed.fingerprint)
+
+
+BAD = {
+    "empty file": ("", {}, "empty; a header of column names is expected"),
+    "header alone": ("a,y\n", {}, "no rows below the header"),
+    "numbers first": ("1,2\n3,4\n", {}, r"first line holds numbers \(1,2\), not"),
+    "no name": ("a,,y\n1,2,3\n", {}, "column 2 has no name"),
+    "same names": ("a,y,a\n1,2,3\n", {}, "columns 1 and 3 are both called 'a'"),
+    "ragged": ("a,y\n1,2\n1,2,3\n", {}, "line 3: 3 cells; the header has 2 names"),
+    "short": ("a,y\n1,2\n\n1\n", {}, "line 4: 1 cells; the header has 2 names"),
+    "latin": (b"a,y\n1,2\n\xe9,3\n", {}, "line 3: not UTF-8 text .byte 0xe9.*iconv"),
+    "quotes": ('a,y\n1,2\n"3,4\n5,6\n', {}, "not sound CSV: unexpected end of data"),
+    "absent": (
+        "a,price\n1,2\n",
+        {"target": "prise"},
+        "did you mean 'price'.* a, price",
+    ),
+    "no target": ("a,y\n1,2\n", {"target": ()}, "target is empty"),
+    "twice": ("a,y\n1,2\n", {"target": ("y", "y")}, "target has 'y' twice"),
+    "both": ("a,y\n1,2\n", {"inputs": ("a", "y")}, "both a target and an input"),
+    "alone": ("y\n1\n2\n", {}, "no column is left to predict from"),
+    "inputs": ("a,y\n1,2\n", {"inputs": "a"}, "give a sequence of column names"),
+    "units": ("a,y\n1,2\n", {"units": {"b": "m"}}, "units: there is no column 'b'"),
+    "mixed": ("a,y\n1,2\n2,3\nx,4\n", {}, "line 4: column 'a' has 'x' there and a num"),
+    "underscore": ("a,y\n1,2\n1_0,3\n", {}, "line 3: column 'a' has '1_0'"),
+    "infinite": ("a,y\n1,2\ninf,3\n", {}, "line 3: column 'a' is infinite there"),
+    "text target": ("a,y\n1,u\n2,v\n", {}, "target 'y' is text .such as 'u'."),
+    "constant": ("a,y\n1,2\n2,2\n", {}, "target 'y' is 2 in every row"),
+    "missing": (
+        "a,y\n1,2\n,3\n2,\n",
+        {},
+        "line 3: column 'a' is missing there, and 2 of 3",
+    ),
+    "no row left": (
+        "a,b,y\n1,,2\n2,,3\n,4,1\n",
+        {"missing": "drop"},
+        "every row misses a cell, most of them 'b'",
+    ),
+    "empty column": ("a,b,y\n1,,2\n2,,3\n", {}, "column 'b' is empty; leave it out"),
+    "refused": ("a,y\nu,2\nv,3\n", {"text": "refuse"}, "line 2: column 'a' is text"),
+    "no order": ("a,y\nu,2\nv,3\n", {"text": "ordinal"}, "needs the order .*'u', 'v'"),
+    "not in order": (
+        "a,y\nu,2\nw,3\n",
+        {"orders": {"a": ("u", "v")}},
+        "line 3: column 'a' has 'w', which is not in its order: u, v",
+    ),
+    "names": (
+        "a,y\n" + "".join(f"n{i},{i}\n" for i in range(70)),
+        {},
+        "column 'a' is text of 70 different values, more than 64",
+    ),
+    "clash": ("a,a=u,y\nu,1,2\nv,2,3\n", {}, "would make a second 'a=u'"),
+    "text option": ("a,y\n1,2\n", {"text": "hash"}, "text='hash'; known: one_hot"),
+    "missing option": ("a,y\n1,2\n", {"missing": "guess"}, "known: refuse, drop"),
+    "delimiter": ("a,y\n1,2\n", {"delimiter": "::"}, "it is one character"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_errors_name_the_file_and_what_to_do(write, case):
+    content, options, message = BAD[case]
+    path = write(content)
+    with pytest.raises(DataError, match=message) as caught:
+        tabular.read(path, **{"target": "y", **options})
+    if "known" not in message and case not in ("no target", "inputs", "delimiter"):
+        assert str(caught.value).startswith(str(path))
+
+
+def test_what_load_says_of_tables(write, tmp_path):
+    path = write(PLAIN)
+    with pytest.raises(MissingDataError, match=r"none.csv: no such file"):
+        data.load("table:none.csv", directory=tmp_path, table={"target": "price"})
+    with pytest.raises(MissingDataError, match="a folder, not a file"):
+        tabular.read(tmp_path, target="price")
+    with pytest.raises(DataError, match="needs the column to predict"):
+        data.load(f"table:{path}")
+    with pytest.raises(DataError, match="table has no 'targt'. Did you mean 'target'"):
+        data.load(f"table:{path}", table={"targt": "price"})
+    with pytest.raises(DataError, match="table is only for table, california_housing"):
+        data.load("digits", table={"target": "price"})
+    with pytest.raises(DataError, match="has no classes"):
+        data.load(f"table:{path}", table={"target": "price"}, classes=(0, 1))
+    for name in ("california_housing", "diamonds"):
+        with pytest.raises(MissingDataError, match=f"{name}.csv: .* Get .*github.com"):
+            data.load(name, directory=tmp_path)
+
+
+def test_diabetes_is_always_there():
+    problem = data.load("diabetes")
+    sizes = [len(s.inputs) for s in (problem.train, problem.validation, problem.test)]
+    assert sizes == [319, 35, 88] and problem.classes == 0
+    natural = preprocess.invert(problem.preprocessing, np.asarray(problem.test.inputs))
+    assert 18 < natural[:, problem.columns.inputs.index("age")].min() < 30
+    assert problem.columns.targets == ("progression",)
+
+
+@pytest.mark.filterwarnings("ignore:.* rows are fewer than")
+def test_known_tables_take_options(tmp_path):
+    folder = tmp_path / "tabular"
+    folder.mkdir()
+    rows = "".join(
+        f'{i / 10},"Ideal","{"DEJ"[i % 3]}","VS1",60,55,{100 * i},1,2,3\n'
+        for i in range(12)
+    )
+    header = '"carat","cut","color","clarity","depth","table","price","x","y","z"\n'
+    (folder / "diamonds.csv").write_text(header + rows)
+    problem = data.load("diamonds", directory=tmp_path)
+    assert len(problem.columns.inputs) == 9 and problem.columns.units["price"] == "USD"
+    wide = data.load("diamonds", directory=folder, table={"text": "one_hot"})
+    assert len(wide.columns.inputs) == 6 + 5 + 7 + 8
+    assert wide.source["text"]["color"] == list("JIHGFED")
+
+
+@pytest.mark.filterwarnings("ignore:.* rows are fewer than")
+def test_parquet_gives_what_csv_gives(write, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "whole": pa.array([1, None, 3, 4, 5], pa.int32()),
+        "real": pa.array([0.5, 1.5, float("nan"), 2.5, 3.5]),
+        "flag": pa.array([True, False, True, None, False]),
+        "text": pa.array(["u", " v", "u", "v", "v"]),
+        "named": pa.array(["p", "q", "p", "NA", "q"]).dictionary_encode(),
+        "y": pa.array([1.0, 2.0, 3.0, 4.0, 5.0], pa.float32()),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    text = (
+        "whole,real,flag,text,named,y\n1,0.5,1,u,p,1\n,1.5,0,v,q,2\n3,nan,1,u,p,3\n"
+        "4,2.5,,v,NA,4\n5,3.5,0,v,q,5\n"
+    )
+    for path in (tmp_path / "a.parquet", write(text)):
+        whole = tabular.read(path, target="y", inputs=("text",))
+        inputs, targets = everything(whole)
+        np.testing.assert_array_equal(inputs[:, 0], [1, 0, 1, 0, 0])
+        np.testing.assert_array_equal(targets[:, 0], [1, 2, 3, 4, 5])
+        complete = tabular.read(path, target="y", missing="drop")
+        rows = [[1, 0.5, 1, 1, 0, 1, 0], [5, 3.5, 0, 0, 1, 0, 1]]
+        np.testing.assert_array_equal(everything(complete)[0], rows)
+        assert complete.columns.inputs[3:5] == ("text=u", "text=v")
+
+
+def test_parquet_errors(write, tmp_path, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    with pytest.raises(DataError, match="not a Parquet file, or a broken one"):
+        tabular.read(write("hello", "a.parquet"), target="y")
+    path = tmp_path / "b.parquet"
+    lists = pa.array([[1], [2]])
+    parquet.write_table(pa.table({"a": lists, "y": pa.array([1, 2])}), path)
+    with pytest.raises(DataError, match="'a' is of type list.*expected numbers or te"):
+        tabular.read(path, target="y")
+    parquet.write_table(pa.table({"a": pa.array([1, None]), "y": [1, 2]}), path)
+    with pytest.raises(DataError, match="row 2: column 'a' is missing there"):
+        tabular.read(path, target="y")
+    parquet.write_table(pa.table({"a": pa.array([], pa.int8()), "y": lists[:0]}), path)
+    with pytest.raises(DataError, match="no rows"):
+        tabular.read(path, target="y")
+    for module in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pip install 'ddjax\[tabular\]'"):
+        tabular.read(path, target="y")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "name, rows, columns", [("california_housing", 20433, 13), ("diamonds", 53940, 9)]
+)
+def test_the_real_tables(name, rows, columns):
+    problem = data.load(name)
+    assert sum(problem.source["counts"].values()) == problem.source["rows"] == rows
+    assert problem.train.inputs.shape[1] == columns
