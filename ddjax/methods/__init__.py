@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from ddjax.methods.analytic import analytic
 from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
 from ddjax.methods.dgkip import dgkip
 from ddjax.methods.kip import kip
+from ddjax.methods.regression import regression
 from ddjax.methods.rfad import rfad
 from ddjax.methods.selection import selection
 
@@ -14,17 +16,21 @@ __all__ = [
     "HostRows",
     "Method",
     "Remember",
+    "analytic",
     "dgkip",
     "kip",
     "make",
+    "regression",
     "remember_nothing",
     "rfad",
     "selection",
 ]
 
 METHODS: dict[str, Callable[..., Method]] = {
+    "analytic": analytic,
     "dgkip": dgkip,
     "kip": kip,
+    "regression": regression,
     "rfad": rfad,
     "selection": selection,
 }

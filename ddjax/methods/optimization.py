@@ -5,7 +5,7 @@ A method learns a dictionary of groups (`stored` numbers of the samples, their
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ __all__ = [
     "class_targets_for",
     "decoder_for",
     "distilled_set",
+    "gradient_learner",
     "learner",
     "targets_kind_for",
 ]
@@ -36,6 +37,7 @@ __all__ = [
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "adabelief": lambda rate: optax.adabelief(rate, eps=1e-16),
     "adam": optax.adam,
+    "gradient_descent": optax.sgd,
     "lamb": optax.lamb,
     "sgd": lambda rate: optax.sgd(rate, momentum=0.5),
 }
@@ -48,13 +50,13 @@ class State(NamedTuple):
     Attributes:
       learned: group name -> arrays; `stored` and `targets` are always there.
       optimizer: the optimiser's state.
-      labels: class of each sample, `(m,)` int32; constant.
+      labels: class of each sample, `(m,)` int32, or None without classes; constant.
       step: how many updates have been made.
     """
 
     learned: dict[str, Any]
     optimizer: Any
-    labels: Int[Array, " m"]
+    labels: Int[Array, " m"] | None
     step: Int[Array, ""]
 
 
@@ -63,8 +65,10 @@ class Learner(NamedTuple):
 
     Attributes:
       parameterization: how stored numbers become inputs.
-      start: `(key, problem, targets, extra) -> State` where `targets` maps labels to
-        the targets to start from and `extra` holds further learned groups.
+      start: the first state. From `learner`, `(key, problem, targets, extra) -> State`
+        where `targets` maps labels to the targets to start from and `extra` holds
+        further learned groups; from `gradient_learner`,
+        `(inputs, targets, labels, extra) -> State`.
       inputs: `learned -> (m, *shape)`, the decoded samples.
       update: `(state, gradients) -> State`.
     """
@@ -75,10 +79,28 @@ class Learner(NamedTuple):
     update: Callable[[State, dict[str, Any]], State]
 
 
-def learner(
+def learner(*, per_class: int, initialization: str, **settings: Any) -> Learner:
+    """The shared part of a method on classes; `start` chooses the first samples.
+
+    Args:
+      per_class: samples a class (IPC), >= 1.
+      initialization: see `ddjax.synthetic.initialization.select`.
+      **settings: see `gradient_learner`.
+
+    Raises:
+      ValueError: as there.
+    """
+    parts = gradient_learner(**settings)
+
+    def start(key, problem: Problem, targets, extra=None) -> State:
+        inputs, labels = select(key, problem, per_class=per_class, how=initialization)
+        return parts.start(inputs, targets(labels), labels, extra)
+
+    return parts._replace(start=start)
+
+
+def gradient_learner(
     *,
-    per_class: int,
-    initialization: str,
     parameterization: str | Mapping[str, Any],
     optimizer: str,
     learning_rate: float,
@@ -87,13 +109,12 @@ def learner(
     decay_steps: int | None = None,
     warmup_steps: int = 0,
     extra_learning_rates: Mapping[str, float] | None = None,
+    frozen: Collection[str] = (),
     project_targets: Callable[[Array], Array] | None = None,
 ) -> Learner:
     """Builds the shared part of a gradient-based method.
 
     Args:
-      per_class: samples a class (IPC), >= 1.
-      initialization: see `ddjax.synthetic.initialization.select`.
       parameterization: a registered name, or a mapping with `name` and its settings.
       optimizer: one of `OPTIMIZERS`.
       learning_rate: of the stored numbers, > 0.
@@ -104,6 +125,7 @@ def learner(
       warmup_steps: steps over which every rate rises linearly from zero; they are part
         of `decay_steps`.
       extra_learning_rates: of further groups.
+      frozen: further groups that are not learned.
       project_targets: applied to the targets after each update (e.g. on the simplex).
 
     Raises:
@@ -128,22 +150,16 @@ def learner(
     for group, rate in rates.items():
         if not (math.isfinite(rate) and rate > 0):
             raise ValueError(f"learning rate of {group} must be > 0, got {rate}")
-    transforms = {
+    by_group: dict[Any, Any] = {
         group: OPTIMIZERS[optimizer](_schedule(rate, decay_steps, warmup_steps))
         for group, rate in rates.items()
     }
-    if not learn_targets:
-        transforms["targets"] = optax.set_to_zero()
-    by_group: dict[Any, Any] = transforms
+    for group in {*frozen, *(() if learn_targets else ("targets",))}:
+        by_group[group] = optax.set_to_zero()
     transform = optax.partition(by_group, _group_labels)
 
-    def start(key, problem: Problem, targets, extra=None) -> State:
-        inputs, labels = select(key, problem, per_class=per_class, how=initialization)
-        learned = {
-            "stored": decoder.init(inputs),
-            "targets": targets(labels),
-            **(extra or {}),
-        }
+    def start(inputs, targets, labels=None, extra=None) -> State:
+        learned = {"stored": decoder.init(inputs), "targets": targets, **(extra or {})}
         return State(learned, transform.init(learned), labels, jnp.zeros((), jnp.int32))
 
     def update(state: State, gradients) -> State:
@@ -251,4 +267,6 @@ def distilled_set(
         class_names=problem.class_names,
         provenance=provenance,
         certificate=certificate,
+        targets_preprocessing=problem.targets_preprocessing,
+        columns=problem.columns,
     )

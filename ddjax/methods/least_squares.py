@@ -1,0 +1,225 @@
+r"""What methods for regression share: the real data through their second moments.
+
+The mean squared error of a linear model over fixed features F (n, p) depends on the
+data through :math:`F^\top F/n`, :math:`F^\top Y/n` and :math:`\lVert Y \rVert^2/n`
+alone. Two forms of it serve here: the moments themselves, in float64, and
+
+.. math::
+    \tfrac{1}{2n} \lVert F W - Y \rVert^2
+      = \tfrac12 \lVert R\,(W - W^*) \rVert^2 + e^*, \qquad R^\top R = F^\top F / n,
+
+with the least squares solution W* of least norm and its error e*. Nothing cancels in
+the second form, so that float32 has all its digits near a perfect fit as well.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddjax.data.problem import Problem, Split
+from ddjax.kernels import statistics
+from ddjax.methods.base import Arrays, Remember, remember_nothing
+from ddjax.models import feature_maps
+
+__all__ = [
+    "MOST_FEATURES",
+    "Moments",
+    "SquaredError",
+    "moments",
+    "regression_targets",
+    "ridge_weights",
+    "squared_error",
+    "squared_error_at",
+]
+
+
+MOST_FEATURES = 8192
+"""Moments of more features are refused: they take p² numbers and p³ operations."""
+
+
+class Moments(NamedTuple):
+    """Means over the real data, float64 on the host.
+
+    Attributes:
+      gram: FᵀF / n.
+      cross: FᵀY / n.
+      targets: ‖Y‖² / n.
+      count: n.
+    """
+
+    gram: Float[np.ndarray, "p p"]
+    cross: Float[np.ndarray, "p c"]
+    targets: float
+    count: int
+
+
+class SquaredError(NamedTuple):
+    """Half the mean squared error as a function of the weights.
+
+    Attributes:
+      root: R with RᵀR = FᵀF / n, a row for every direction that the data have.
+      optimum: W*, the least squares solution of least norm.
+      least: e*, the error there.
+    """
+
+    root: Float[Array, "r p"]
+    optimum: Float[Array, "p c"]
+    least: Float[Array, ""]
+
+
+def regression_targets(split: Split) -> Float[Array | np.ndarray, "n c"]:
+    """The real-valued targets of a split; refuses one without.
+
+    Raises:
+      ValueError: the split holds no regression targets.
+    """
+    targets = split.targets
+    if (
+        targets is None
+        or np.ndim(targets) != 2
+        or not jnp.issubdtype(targets.dtype, jnp.floating)
+    ):
+        raise ValueError("the training split has no regression targets to distil from")
+    return targets
+
+
+def moments(
+    problem: Problem,
+    feature_map: feature_maps.FeatureMap,
+    *,
+    block: int = 4096,
+    remember: Remember = remember_nothing,
+) -> Moments:
+    """Moments of the training split, in one pass over blocks of its rows.
+
+    Neither the features nor the rows (a memory map, say) need to fit anywhere.
+
+    Args:
+      problem: the real data; its training split is used.
+      feature_map: what the model sees inputs through; not an exact kernel.
+      block: rows at once.
+      remember: keeps the result as `moments`.
+
+    Raises:
+      ValueError: no regression targets, an exact kernel, more than `MOST_FEATURES`
+        features, or a block below 1.
+    """
+    regression_targets(problem.train)
+    if block < 1:
+        raise ValueError(f"a block has at least 1 row, got {block}")
+    shape = problem.train.inputs.shape[1:]
+    params, apply = feature_maps.build(feature_map, shape)
+    one = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    size = jax.eval_shape(apply, params, one).shape[1]
+    if size > MOST_FEATURES:
+        raise ValueError(
+            f"{size} features are more than the {MOST_FEATURES} whose moments can be "
+            "held; take fewer, or batches of real rows"
+        )
+
+    def compute() -> Arrays:
+        total = None
+        for features, targets in _blocks(problem.train, params, apply, block):
+            with jax.enable_x64(True):
+                part = statistics.sufficient_statistics(
+                    jnp.asarray(features, jnp.float64),
+                    jnp.asarray(targets, jnp.float64),
+                )
+                if total is not None:
+                    part = statistics.add_statistics(total, part)
+                total = part
+        if total is None:
+            raise ValueError(f"problem {problem.name!r} has no training data")
+        return {
+            name: np.asarray(value)
+            for name, value in zip(total._fields, total, strict=True)
+        }
+
+    # Kept as numbers of eight bytes under a name of their own: what is read back goes
+    # through jax, which has only four where x64 is off.
+    found = remember("moments", lambda: _as_words(compute()))
+    sums = {name: _from_words(words) for name, words in found.items()}
+    count = float(sums["count"])
+    return Moments(
+        gram=sums["gram"] / count,
+        cross=sums["cross"] / count,
+        targets=float(sums["targets_norm"]) / count,
+        count=round(count),
+    )
+
+
+def _blocks(
+    split: Split, params: Any, apply: feature_maps.Features, block: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    # On the host: a slice of a device array at a new place would be compiled anew.
+    inputs = _on_host(split.inputs)
+    targets = _on_host(regression_targets(split))
+    for start in range(0, len(inputs), block):
+        rows = jnp.asarray(inputs[start : start + block])
+        yield np.asarray(apply(params, rows)), targets[start : start + block]
+
+
+def _on_host(array: Array | np.ndarray) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else np.asarray(array)
+
+
+def _as_words(arrays: Arrays) -> Arrays:
+    return {
+        name: np.array(value, np.float64, order="C")[..., None].view(np.uint32)
+        for name, value in arrays.items()
+    }
+
+
+def _from_words(words: Array | np.ndarray) -> np.ndarray:
+    return np.array(words, order="C").view(np.float64)[..., 0]
+
+
+def squared_error(found: Moments) -> SquaredError:
+    """The squared error as steps use it, in float32 on the device.
+
+    Directions in which the data vary by less than p eps of the largest variance count
+    as absent.
+    """
+    values, vectors = np.linalg.eigh(found.gram)
+    present = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    values, vectors = values[present], vectors[:, present]
+    optimum = vectors @ ((vectors.T @ found.cross) / values[:, None])
+    least = 0.5 * (found.targets - np.sum(optimum * found.cross))
+    return SquaredError(
+        root=jnp.asarray(np.sqrt(values)[:, None] * vectors.T, jnp.float32),
+        optimum=jnp.asarray(optimum, jnp.float32),
+        least=jnp.float32(max(least, 0.0)),
+    )
+
+
+def squared_error_at(
+    weights: Float[Array, "p c"], error: SquaredError
+) -> Float[Array, ""]:
+    """Half the mean squared error of weights, summed over outputs."""
+    away = jnp.matmul(error.root, weights - error.optimum, precision="highest")
+    return 0.5 * jnp.sum(jnp.square(away)) + error.least
+
+
+def ridge_weights(found: Moments, *, ridge: float) -> Float[np.ndarray, "p c"]:
+    r"""Ridge regression on all the real data, in float64.
+
+    .. math:: W = (F^\top F/n + \lambda I)^{-1} F^\top Y/n
+
+    Args:
+      found: the moments.
+      ridge: lambda >= 0 per sample; 0 gives the least squares solution of least norm.
+
+    Raises:
+      ValueError: a negative or non-finite ridge.
+    """
+    if not 0 <= ridge < np.inf:
+        raise ValueError(f"ridge is {ridge}, but must be finite and >= 0")
+    values, vectors = np.linalg.eigh(found.gram)
+    shifted = values + ridge
+    present = shifted > len(values) * np.finfo(np.float64).eps * shifted[-1]
+    inverse = np.where(present, 1.0 / np.where(present, shifted, 1.0), 0.0)
+    return vectors @ (inverse[:, None] * (vectors.T @ found.cross))
