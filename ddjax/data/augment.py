@@ -1,16 +1,23 @@
 """Random differentiable augmentations as pure functions of a key."""
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 __all__ = [
+    "AUGMENTATIONS",
     "DSA_OPERATIONS",
     "dsa",
+    "flip_crop_noise",
+    "make",
     "random_flip",
+    "random_noise",
     "random_resized_crop",
     "sample_bilinear",
 ]
@@ -102,17 +109,110 @@ def dsa(
     return jax.lax.switch(choice, [available[name] for name in names], key, images)
 
 
-def random_flip(
-    key: PRNGKeyArray, images: Float[Array, "n h w c"], *, probability: float = 0.5
+def flip_crop_noise(
+    key: PRNGKeyArray,
+    images: Float[Array, "n h w c"],
+    *,
+    siamese: bool = False,
+    flip: float = 0.5,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    noise: float = 0.5,
+    noise_std: float = 0.2,
+    noise_mean: float = 0.0,
 ) -> Float[Array, "n h w c"]:
-    """Each image mirrored left and right with a probability, independently.
+    """A random flip, a random resized crop and, now and then, Gaussian noise.
+
+    Source: the augmentation of Cazenavette, Torralba and Sitzmann (NeurIPS 2025, arXiv
+    2511.16674). Its first release adds noise of mean 0.5, those since March 2026 of
+    mean 0.
+
+    Args:
+      key: of the draws.
+      images: `(n, h, w, c)`, pixels in [0, 1]; the noise may leave that range.
+      siamese: one draw for all images, so that two batches given one key are changed
+        alike; otherwise one for each.
+      flip: see `random_flip`.
+      scale: see `random_resized_crop`.
+      ratio: likewise.
+      noise: see `random_noise`; 0 for none.
+      noise_std: likewise.
+      noise_mean: likewise.
+
+    Returns:
+      Images of the same shape, differentiable in `images`.
+    """
+    flip_key, crop_key, noise_key = jax.random.split(key, 3)
+    images = random_flip(flip_key, images, probability=flip, siamese=siamese)
+    images = random_resized_crop(
+        crop_key, images, scale=scale, ratio=ratio, siamese=siamese
+    )
+    return random_noise(
+        noise_key,
+        images,
+        probability=noise,
+        std=noise_std,
+        mean=noise_mean,
+        siamese=siamese,
+    )
+
+
+def random_noise(
+    key: PRNGKeyArray,
+    images: Float[Array, "n h w c"],
+    *,
+    probability: float = 0.5,
+    std: float = 0.2,
+    mean: float = 0.0,
+    siamese: bool = False,
+) -> Float[Array, "n h w c"]:
+    """Each image with a probability plus Gaussian noise, drawn for every pixel.
 
     Args:
       key: of the draws.
       images: `(n, h, w, c)`.
       probability: in [0, 1].
+      std: of the noise, >= 0.
+      mean: of the noise.
+      siamese: the same noise for all images, or its own for each.
+
+    Raises:
+      ValueError: a number out of range.
     """
-    return _flip(key, images, False, probability)
+    if not (0 <= probability <= 1 and 0 <= std < math.inf):
+        raise ValueError(
+            f"probability={probability}, std={std}; they must be in [0, 1] and >= 0"
+        )
+    if probability == 0:
+        return images
+    which, drawn = jax.random.split(key)
+    noisy = _uniform(which, images, siamese, 0.0, 1.0) < probability
+    shape = (1 if siamese else images.shape[0], *images.shape[1:])
+    noise = mean + std * jax.random.normal(drawn, shape, images.dtype)
+    return images + jnp.where(noisy, noise, jnp.zeros_like(noise))
+
+
+def random_flip(
+    key: PRNGKeyArray,
+    images: Float[Array, "n h w c"],
+    *,
+    probability: float = 0.5,
+    siamese: bool = False,
+) -> Float[Array, "n h w c"]:
+    """Each image mirrored left and right with a probability.
+
+    Args:
+      key: of the draws.
+      images: `(n, h, w, c)`.
+      probability: in [0, 1].
+      siamese: one draw for all images, or one for each.
+
+    Raises:
+      ValueError: a probability out of range.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability={probability}; it must be in [0, 1]")
+    return _flip(key, images, siamese, probability)
 
 
 def random_resized_crop(
@@ -121,6 +221,7 @@ def random_resized_crop(
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    siamese: bool = False,
 ) -> Float[Array, "n h w c"]:
     r"""A random part of each image, enlarged to the size of the whole (Inception's).
 
@@ -132,10 +233,11 @@ def random_resized_crop(
     at half-integers, clamped at the border of the part.
 
     Args:
-      key: of the draws, one part an image.
+      key: of the draws.
       images: `(n, h, w, c)`.
       scale: range of the share of the area, in (0, 1].
       ratio: range of the aspect ratio relative to the image's own, > 0.
+      siamese: one part for all images, or one for each.
 
     Returns:
       Images of the same shape, differentiable in `images`.
@@ -150,7 +252,7 @@ def random_resized_crop(
                 + (" <= 1" if most == 1 else "")
             )
     number, height, width, _ = images.shape
-    draws = jax.random.uniform(key, (4, number), images.dtype)
+    draws = jax.random.uniform(key, (4, 1 if siamese else number), images.dtype)
     area = scale[0] + (scale[1] - scale[0]) * draws[0]
     logs = math.log(ratio[0]), math.log(ratio[1])
     aspect = jnp.exp(logs[0] + (logs[1] - logs[0]) * draws[1])
@@ -163,6 +265,8 @@ def random_resized_crop(
     )
     # Two products of small matrices are faster than gathering, above all backwards.
     exact = jax.lax.Precision.HIGHEST
+    rows = jnp.broadcast_to(rows, (number, height, height))
+    columns = jnp.broadcast_to(columns, (number, width, width))
     images = jnp.einsum("nij,njkc->nikc", rows, images, precision=exact)
     return jnp.einsum("nlk,nikc->nilc", columns, images, precision=exact)
 
@@ -301,3 +405,39 @@ def _color(key, images, siamese, brightness, saturation, contrast) -> Array:
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
     factor = _uniform(keys[2], images, siamese, 0.0, 1.0) + contrast
     return mean + factor * (images - mean)
+
+
+AUGMENTATIONS: dict[str, Callable[..., Array]] = {
+    "dsa": dsa,
+    "flip_crop_noise": flip_crop_noise,
+}
+"""Whole augmentations by name: `(key, images, *, siamese, ...) -> images`."""
+
+
+def make(
+    name: str, *, siamese: bool, **settings: Any
+) -> Callable[[PRNGKeyArray, Array], Array]:
+    """An augmentation by name, `(key, images) -> images`, its settings checked.
+
+    Args:
+      name: one of `AUGMENTATIONS`.
+      siamese: one draw for all images, or one for each.
+      **settings: keywords of that function.
+
+    Raises:
+      ValueError: an unknown name, setting, or a value that it does not take.
+    """
+    if name not in AUGMENTATIONS:
+        known = ", ".join(sorted(AUGMENTATIONS))
+        raise ValueError(f"unknown augmentation {name!r}; known: {known}")
+    allowed = list(inspect.signature(AUGMENTATIONS[name]).parameters)[2:]
+    for keyword in settings:
+        if keyword not in allowed:
+            raise ValueError(
+                f"augmentation {name!r} takes no {keyword!r}; it takes: "
+                f"{', '.join(allowed)}"
+            )
+    apply = functools.partial(AUGMENTATIONS[name], siamese=siamese, **settings)
+    example = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    jax.eval_shape(lambda images: apply(jax.random.key(0), images), example)
+    return apply

@@ -7,7 +7,9 @@ from scipy import ndimage
 from ddjax.data.augment import (
     DSA_OPERATIONS,
     dsa,
+    make,
     random_flip,
+    random_noise,
     random_resized_crop,
     sample_bilinear,
 )
@@ -245,3 +247,44 @@ def test_gradients_of_crops_reach_the_pixels():
 def test_ranges_of_crops_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         random_resized_crop(jax.random.key(0), IMAGES, **wrong)
+
+
+@pytest.mark.parametrize("name", ["dsa", "flip_crop_noise"])
+def test_whole_augmentations(name):
+    twins = jnp.concatenate([IMAGES[:1]] * 6)
+    alike, apart = (jax.jit(make(name, siamese=siamese)) for siamese in (True, False))
+    keys = jax.random.split(jax.random.key(4), 3)
+    for key in keys:
+        together = np.asarray(alike(key, IMAGES))
+        np.testing.assert_allclose(together[2:4], alike(key, IMAGES[2:4]), atol=1e-5)
+        assert np.ptp(alike(key, twins), axis=0).max() < 1e-5
+    assert any(np.ptp(apart(key, twins), axis=0).max() > 1e-2 for key in keys)
+
+
+def test_noise_is_added_now_and_then():
+    blank = jnp.zeros((400, 8, 8, 3))
+    out = np.asarray(
+        random_noise(jax.random.key(0), blank, probability=0.3, std=0.2, mean=0.5)
+    )
+    noisy = out.any(axis=(1, 2, 3))
+    assert 0.2 < noisy.mean() < 0.4
+    assert out[noisy].mean() == pytest.approx(0.5, abs=0.01)
+    assert out[noisy].std() == pytest.approx(0.2, abs=0.01)
+    np.testing.assert_array_equal(
+        random_noise(jax.random.key(0), IMAGES, probability=0.0), IMAGES
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "blur"}, "unknown augmentation 'blur'; known: dsa, flip_crop_noise"),
+        ({"name": "flip_crop_noise", "noise_sd": 1.0}, "takes no 'noise_sd'"),
+        ({"name": "flip_crop_noise", "noise_std": -1.0}, "std=-1.0"),
+        ({"name": "flip_crop_noise", "flip": 2.0}, "probability=2.0"),
+        ({"name": "dsa", "strategy": "blur"}, "unknown operation 'blur'"),
+    ],
+)
+def test_augmentations_are_checked_when_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(**settings, siamese=True)
