@@ -8,6 +8,7 @@ from ddjax.evaluation.full_data import full_data
 from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.network import network
 from ddjax.evaluation.probe import probe
+from ddjax.evaluation.regression import regression
 
 __all__ = [
     "EVALUATIONS",
@@ -18,6 +19,7 @@ __all__ = [
     "kernel_regression",
     "network",
     "probe",
+    "regression",
     "score",
 ]
 
@@ -27,5 +29,6 @@ EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
     "kernel_regression": kernel_regression,
     "network": network,
     "probe": probe,
+    "regression": regression,
 }
 """Evaluations by name; each factory takes keyword-only settings."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.blocks import gram_in_blocks, map_in_blocks
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
@@ -27,6 +28,7 @@ __all__ = [
     "compiled_kernel",
     "fit_and_predict",
     "refuse_larger",
+    "ridge_learner",
 ]
 
 KEPT_BYTES = 2**28
@@ -157,6 +159,45 @@ def fit_and_predict(
         map_in_blocks(_linear(apply), inputs, block=block, arguments=arguments),
         fitted,
     )
+
+
+def ridge_learner(
+    targets: Float[Array | ndarray, "m *c"],
+    *,
+    ridge: float,
+    convention: ridge_regression.Convention,
+) -> Learner:
+    """Ridge regression without intercept as a `Learner`, solved in float64.
+
+    Args:
+      targets: what is fitted.
+      ridge: strength, >= 0.
+      convention: see `ddjax.kernels.ridge`.
+    """
+    values = np.asarray(targets, np.float64)
+
+    # At a ridge of 1e-6 the rounding of float32 is no longer small beside it.
+    def from_features(features: ndarray) -> Fitted:
+        with jax.enable_x64(True):
+            found = ridge_regression.solve(
+                jnp.asarray(features.astype(np.float64)),
+                jnp.asarray(values),
+                ridge=ridge,
+                convention=convention,
+            )
+            return Fitted(np.asarray(found.weights, np.float32))
+
+    def from_gram(gram: ndarray) -> Fitted:
+        with jax.enable_x64(True):
+            found = ridge_regression.kernel_solve(
+                jnp.asarray(gram.astype(np.float64)),
+                jnp.asarray(values),
+                ridge=ridge,
+                convention=convention,
+            )
+            return Fitted(np.asarray(found.coefficients, np.float32))
+
+    return Learner(from_features, from_gram)
 
 
 def refuse_larger(size: int, largest: int | None, what: str) -> None:

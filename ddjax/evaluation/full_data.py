@@ -12,7 +12,7 @@ from ddjax.data.problem import Problem
 from ddjax.evaluation import learning_targets
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.checks import check_match, chosen_split
-from ddjax.evaluation.convex import fit_and_predict
+from ddjax.evaluation.convex import fit_and_predict, ridge_learner
 from ddjax.evaluation.probe import convex_learner, scores_of
 from ddjax.evaluation.representation import representation
 from ddjax.kernels import losses
@@ -41,7 +41,9 @@ def full_data(
     """`probe` trained on the whole training split instead of the distilled set.
 
     The distilled set only says which features to use where `features` is
-    `distillation`. Scalars are those of `probe` under `full_data_<loss>`.
+    `distillation`. Scalars are those of `probe` under `full_data_<loss>`. The squared
+    loss, the one to take for regression, is ridge regression and solved in closed form,
+    in float64.
 
     Args:
       loss: see `probe.probe`, as for all that is not listed here.
@@ -74,13 +76,19 @@ def full_data(
     ) -> dict[str, Score]:
         data = chosen_split(problem, split)
         check_match(distilled, problem)
-        learner = convex_learner(
-            _training_targets(convex, problem),
-            loss=convex,
-            ridge_per_sample=ridge_per_sample,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-        )
+        targets = _training_targets(convex, problem)
+        if convex.name == "squared":
+            learner = ridge_learner(
+                targets, ridge=ridge_per_sample, convention="per_sample"
+            )
+        else:
+            learner = convex_learner(
+                targets,
+                loss=convex,
+                ridge_per_sample=ridge_per_sample,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            )
         found = [
             fit_and_predict(
                 feature_map,
@@ -92,7 +100,7 @@ def full_data(
             )
             for feature_map in maps(key, distilled)
         ]
-        return scores_of(name, found, data.targets, problem.classes)
+        return scores_of(name, found, data.targets, problem)
 
     return Evaluation(name, evaluate)
 
@@ -105,6 +113,7 @@ def _training_targets(loss: Loss, problem: Problem) -> Float[Array, "n *c"]:
         return learning_targets.hard_targets(labels, loss, problem.classes)
     if targets is None or loss.kind != "regression":
         raise ValueError(
-            f"loss {loss.name!r} needs classes, but problem {problem.name!r} has none"
+            f"loss {loss.name!r} needs classes, but problem {problem.name!r} has none; "
+            "choose a regression loss, such as 'squared'"
         )
     return jnp.asarray(targets, jnp.float32)

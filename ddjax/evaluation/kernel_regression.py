@@ -4,17 +4,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.evaluation import learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
 from ddjax.evaluation.checks import check_match, chosen_split
-from ddjax.evaluation.convex import FeatureStore, Fitted, Learner, fit_and_predict
+from ddjax.evaluation.convex import FeatureStore, fit_and_predict, ridge_learner
 from ddjax.evaluation.representation import representation
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.random_features import Architecture
@@ -77,7 +75,7 @@ def kernel_regression(
         data = chosen_split(problem, split)
         check_match(distilled, problem)
         targets = learning_targets.as_stored(distilled)
-        learner = _learner(targets, ridge, convention)
+        learner = ridge_learner(targets, ridge=ridge, convention=convention)
         wanted = _wanted(data.targets, distilled, problem.classes)
         accuracies, errors = [], []
         for feature_map in maps(key, distilled):
@@ -98,33 +96,6 @@ def kernel_regression(
         return scores
 
     return Evaluation(name, evaluate)
-
-
-def _learner(targets: Float[Array, "m *c"], ridge: float, convention: Any) -> Learner:
-    values = np.asarray(targets, np.float64)
-
-    # At a ridge of 1e-6 the rounding of float32 is no longer small beside it.
-    def from_features(features: np.ndarray) -> Fitted:
-        with jax.enable_x64(True):
-            found = ridge_regression.solve(
-                jnp.asarray(features.astype(np.float64)),
-                jnp.asarray(values),
-                ridge=ridge,
-                convention=convention,
-            )
-            return Fitted(np.asarray(found.weights, np.float32))
-
-    def from_gram(gram: np.ndarray) -> Fitted:
-        with jax.enable_x64(True):
-            found = ridge_regression.kernel_solve(
-                jnp.asarray(gram.astype(np.float64)),
-                jnp.asarray(values),
-                ridge=ridge,
-                convention=convention,
-            )
-            return Fitted(np.asarray(found.coefficients, np.float32))
-
-    return Learner(from_features, from_gram)
 
 
 def _wanted(targets: Any, distilled: DistilledSet, classes: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
 from ddjax.evaluation.checks import check_match, chosen_split
 from ddjax.evaluation.convex import FeatureStore, Fitted, Learner, fit_and_predict
+from ddjax.evaluation.regression import natural_scores
 from ddjax.evaluation.representation import representation
 from ddjax.kernels import erm, losses
 from ddjax.kernels.losses import Loss
@@ -49,8 +50,10 @@ def probe(
     rest; multiclass losses treat any number jointly. What happens to stored targets of
     another kind: `ddjax.evaluation.learning_targets`.
 
-    Scalars: `probe_<loss>/accuracy` for classes, `probe_<loss>/mse` for regression
-    targets, and `probe_<loss>/solver_gap`, the relative duality gap reached.
+    Scalars: `probe_<loss>/accuracy` for classes; for regression targets
+    `probe_<loss>/mse`, in preprocessed units, and `r2`, `rmse` and `mae` as in
+    `regression.regression`; and `probe_<loss>/solver_gap`, the relative duality gap
+    reached.
 
     Args:
       loss: a name in `ddjax.kernels.losses.LOSSES`.
@@ -104,7 +107,7 @@ def probe(
             )
             for feature_map in maps(key, distilled)
         ]
-        return scores_of(name, found, data.targets, problem.classes)
+        return scores_of(name, found, data.targets, problem)
 
     return Evaluation(name, evaluate)
 
@@ -161,20 +164,18 @@ def scores_of(
     name: str,
     found: list[tuple[np.ndarray, Fitted]],
     targets: Any,
-    classes: int,
+    problem: Problem,
 ) -> dict[str, Score]:
     """Scalars of predictions and fits, one a draw, against the real targets."""
-    if classes:
-        key = f"{name}/accuracy"
-        values = [accuracy(predictions, targets) for predictions, _ in found]
-    else:
-        key = f"{name}/mse"
-        values = [
-            mean_squared_error(p, np.asarray(targets).reshape(p.shape))
-            for p, _ in found
-        ]
-    gaps = [fitted.solver_gap for _, fitted in found]
-    return {key: score(values), f"{name}/solver_gap": score(gaps)}
+    gaps = {f"{name}/solver_gap": score([fitted.solver_gap for _, fitted in found])}
+    if problem.classes:
+        right = [accuracy(predictions, targets) for predictions, _ in found]
+        return {f"{name}/accuracy": score(right), **gaps}
+    errors = [
+        mean_squared_error(p, np.asarray(targets).reshape(p.shape)) for p, _ in found
+    ]
+    natural = natural_scores(name, [p for p, _ in found], targets, problem)
+    return {f"{name}/mse": score(errors), **natural, **gaps}
 
 
 def _relative_gap(solution: Any) -> float:

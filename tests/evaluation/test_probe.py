@@ -122,7 +122,8 @@ def test_regression_sets_are_probed_with_regression_losses_only():
     )
     evaluation = probe(loss="squared", features="inputs")
     scores = evaluation.evaluate(KEY, distilled, problem, "test")
-    assert set(scores) == {"probe_squared/mse", "probe_squared/solver_gap"}
+    kinds = ("mse", "r2", "rmse_0", "rmse_1", "mae_0", "mae_1", "solver_gap")
+    assert set(scores) == {f"probe_squared/{kind}" for kind in kinds}
     assert scores["probe_squared/mse"].mean < 1e-6
     bound = full_data(loss="squared", features="inputs")
     scores = bound.evaluate(KEY, distilled, problem, "test")
@@ -160,6 +161,7 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
         "probe": "probe_",
         "network": "network_",
         "full_data": "full_data_",
+        "regression": "regression",
         "certificate": "certificate",
     }
     assert set(names) == set(prefixes)
