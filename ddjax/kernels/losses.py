@@ -48,6 +48,8 @@ __all__ = [
     "logistic",
     "multiclass_hinge",
     "smoothed_hinge",
+    "soft_hinge",
+    "soft_multiclass_hinge",
     "softmax",
     "squared",
     "squared_hinge",
@@ -228,6 +230,30 @@ def hinge() -> Loss:
         multiplier=lambda z: jnp.where(z < 1, 1.0, 0.0).astype(z.dtype),
         smooth_multiplier=lambda z: jax.nn.sigmoid(1.0 - z),
         conjugate=lambda alpha: -alpha,
+        upper=1.0,
+    )
+
+
+@functools.cache
+def soft_hinge() -> Loss:
+    r"""Softplus in place of the hinge's kink, :math:`g(z) = \log(1 + e^{1-z})`.
+
+    .. math::
+        \alpha = \sigma(1 - z), \qquad
+        g^*(-\alpha) = \alpha\log\alpha + (1-\alpha)\log(1-\alpha) - \alpha, \quad
+        0 \le \alpha \le 1.
+
+    The smooth loss whose multipliers are the hinge's surrogate; it lies above the
+    hinge by at most :math:`\log 2`. Source: DGKIP, appendix C, which prints the
+    multiplier alone.
+    """
+    return _margin_loss(
+        "soft_hinge",
+        value=lambda z: jax.nn.softplus(1.0 - z),
+        multiplier=lambda z: jax.nn.sigmoid(1.0 - z),
+        conjugate=lambda alpha: (
+            _entropy_term(alpha) + _entropy_term(1.0 - alpha) - alpha
+        ),
         upper=1.0,
     )
 
@@ -557,9 +583,51 @@ def multiclass_hinge() -> Loss:
     )
 
 
+@functools.cache
+def soft_multiclass_hinge() -> Loss:
+    r"""Log-sum-exp in place of the maximum of the Crammer-Singer hinge.
+
+    .. math::
+        \ell(y, f) = \log\sum_k e^{f_k + 1 - y_k} - \langle y, f\rangle, \qquad
+        \ell^*(y, u) = \sum_k s_k\log s_k - \langle s, 1 - y\rangle, \quad
+        s = u + y \in \Delta .
+
+    The smooth loss whose duals are the surrogate duals of `multiclass_hinge`; it lies
+    above that by at most :math:`\log c`.
+    """
+
+    def shifted(targets, predictions):
+        targets, predictions = _rows(targets, predictions)
+        return targets, predictions + 1.0 - targets
+
+    def value(targets, predictions):
+        targets, raised = shifted(targets, predictions)
+        inner = jnp.sum(targets * predictions, axis=1)
+        return jax.nn.logsumexp(raised, axis=1) - inner
+
+    def conjugate(targets, slopes):
+        targets, slopes = _rows(targets, slopes)
+        points = slopes + targets
+        entropy = _entropy_term(jnp.maximum(points, 0.0))
+        finite = jnp.sum(entropy + points * (targets - 1.0), axis=1)
+        return jnp.where(_on_simplex(points), finite, jnp.inf)
+
+    return Loss(
+        name="soft_multiclass_hinge",
+        value=value,
+        gradient=lambda y, f: -_crammer_singer_surrogate(y, f),
+        conjugate=conjugate,
+        feasible=_simplex_feasible,
+        surrogate=_crammer_singer_surrogate,
+        kind="multiclass",
+        smooth=True,
+    )
+
+
 LOSSES: dict[str, Callable[..., Loss]] = {
     "logistic": logistic,
     "hinge": hinge,
+    "soft_hinge": soft_hinge,
     "smoothed_hinge": smoothed_hinge,
     "squared_hinge": squared_hinge,
     "squared": squared,
@@ -567,6 +635,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "epsilon_insensitive": epsilon_insensitive,
     "softmax": softmax,
     "multiclass_hinge": multiclass_hinge,
+    "soft_multiclass_hinge": soft_multiclass_hinge,
 }
 
 

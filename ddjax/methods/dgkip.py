@@ -21,15 +21,25 @@ small ones; the gradient of the logarithm has no such scale.
 
 With few samples and the paper's tiny :math:`\lambda_S` there is a trap besides: far
 beyond the margin every dual vanishes, the gap is :math:`\lambda_S\|\theta_O\|^2/2`
-(relative bound 1), and no gradient is left. `start_ridge` avoids it by continuation: a
-large :math:`\lambda_S` keeps the samples near the margin, and falls along the run.
+(relative bound 1), and no gradient is left. Two ways around it:
+
+- `duals="learned"`. The bound holds for every feasible dual, so the duals may be
+  learned beside the samples, :math:`a_i = -\partial\ell(y_i, u_i)` at free outputs
+  :math:`u_i`, and the Fenchel-Young slack between :math:`u_i` and the reference's
+  output pulls a sample back to where it counts. At the optimal duals the gap is
+  :math:`P_S(\theta_O) - P_S(\theta_S)`, never more than the paper's. The hinge is
+  descended through the smooth loss that its surrogate duals belong to (`soft_hinge`),
+  because the best duals of a kink are worth nothing on either side of it; the metric
+  `gap` stays the hinge's own.
+- `start_ridge`, by continuation: a large :math:`\lambda_S` keeps the samples near the
+  margin, and falls along the run.
 
 Source: "Generalized Kernel Inducing Points by Duality Gap for Dataset Distillation",
 arXiv 2502.12607.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -50,9 +60,20 @@ from ddjax.synthetic.distilled import DistilledSet
 
 Form = Literal["auto", "full", "gradient_norm"]
 
-__all__ = ["OBJECTIVES", "Reference", "dgkip", "distilled_gap", "solve_reference"]
+__all__ = [
+    "DUALS",
+    "OBJECTIVES",
+    "Reference",
+    "dgkip",
+    "distilled_gap",
+    "solve_reference",
+]
 
 OBJECTIVES = ("log_gap", "gap")
+DUALS = ("optimality", "learned")
+
+# The smooth losses that the surrogate duals of losses with kinks belong to.
+_STAND_INS = {"hinge": "soft_hinge", "multiclass_hinge": "soft_multiclass_hinge"}
 
 
 class Reference(NamedTuple):
@@ -92,6 +113,8 @@ def dgkip(
     objective: str = "log_gap",
     form: Form = "auto",
     gap_space: str = "auto",
+    duals: str = "optimality",
+    duals_learning_rate: float = 0.1,
     learn_targets: bool = True,
     initialization: str = "real",
     parameterization: str | Mapping[str, Any] = "pixels",
@@ -128,6 +151,9 @@ def dgkip(
       form: of the gap, see `ddjax.kernels.duality.gap`.
       gap_space: `features` (no m x m kernel), `kernel` (as the paper writes it), or
         `auto`: features wherever there are any.
+      duals: `optimality`, the paper's: those of the optimality condition at the
+        reference; or `learned`, for classification losses.
+      duals_learning_rate: of the outputs that learned duals belong to, > 0.
       learn_targets: learn the labels too: real numbers for margin and regression
         losses, points of the simplex for multiclass losses.
       initialization: see `ddjax.synthetic.initialization.select`.
@@ -152,6 +178,8 @@ def dgkip(
         raise ValueError(
             f"gap_space must be 'auto', 'features' or 'kernel', got {gap_space!r}"
         )
+    if duals not in DUALS:
+        raise ValueError(f"duals must be one of {DUALS}, got {duals!r}")
     for name, value in (
         ("real_ridge", real_ridge),
         ("distilled_ridge", distilled_ridge),
@@ -162,6 +190,17 @@ def dgkip(
                 f"{name} must be > 0 (the bound divides by it), got {value}"
             )
     convex = losses.get(loss, **dict(loss_settings or {}))
+    learned_duals = duals == "learned"
+    if learned_duals and convex.kind == "regression":
+        raise ValueError(
+            f"duals='learned' is for classification losses, got loss {loss!r}: the "
+            "duals of a regression loss do not vanish"
+        )
+    descended = (
+        losses.get(_STAND_INS[loss])
+        if (learned_duals and loss in _STAND_INS)
+        else convex
+    )
 
     # The networks are drawn from the run's key in `prepare`; what is applied to them is
     # fixed by the settings.
@@ -179,6 +218,7 @@ def dgkip(
         targets_learning_rate=targets_learning_rate,
         decay_steps=decay_steps,
         warmup_steps=warmup_steps,
+        extra_learning_rates={"outputs": duals_learning_rate} if learned_duals else {},
         project_targets=_project_rows if convex.kind == "multiclass" else None,
     )
 
@@ -197,10 +237,20 @@ def dgkip(
         )
 
     def init(key: PRNGKeyArray, problem: Problem, data: Reference) -> State:
-        del data
-        return parts.start(
-            key, problem, optimization.class_targets_for(convex, problem.classes)
-        )
+        targets = optimization.class_targets_for(convex, problem.classes)
+        if not learned_duals:
+            return parts.start(key, problem, targets)
+        count = per_class * problem.classes
+        blank = jnp.zeros_like(targets(jnp.zeros(count, jnp.int32)))
+        # No optimiser's first state depends on the values, only on their shapes.
+        state = parts.start(key, problem, targets, {"outputs": blank})
+
+        def objective(outputs: Array) -> Array:
+            learned = {**state.learned, "outputs": outputs}
+            return gaps(learned, data, jnp.zeros((), jnp.int32))[0]
+
+        outputs = _first_outputs(objective, state.learned["targets"], descended)
+        return state._replace(learned={**state.learned, "outputs": outputs})
 
     def ridge_at(step: Array) -> Array:
         if start_ridge is None or not anneal_steps:
@@ -208,33 +258,44 @@ def dgkip(
         left = jnp.maximum(0.0, 1.0 - step.astype(jnp.float32) / anneal_steps)
         return distilled_ridge * jnp.float32(start_ridge / distilled_ridge) ** left
 
-    def gap_of(
-        learned: dict[str, Any], reference: Reference, ridge_per_sample: Array
-    ) -> Array:
+    def gaps(
+        learned: dict[str, Any], reference: Reference, step: Array
+    ) -> tuple[Array, Array]:
+        """What is descended, and the gap of the set's own problem."""
         inputs, targets = parts.inputs(learned), learned["targets"]
-        ridge = ridge_per_sample * inputs.shape[0]
-        return distilled_gap(
+        seen = _see(
             reference,
             shape_of,
             inputs,
-            targets,
-            loss=convex,
-            ridge=ridge,
-            form=form,
             in_kernel=gap_space == "kernel",
             sample_block=sample_block,
         )
+        free = None
+        if learned_duals:
+            free = _duals_at(learned["outputs"], targets, descended)
+
+        def at(loss: Loss, ridge: Array) -> Array:
+            absolute = ridge * inputs.shape[0]
+            return _gap(
+                reference,
+                seen,
+                targets,
+                loss=loss,
+                ridge=absolute,
+                form=form,
+                duals=free,
+            )
+
+        value = at(descended, ridge_at(step))
+        value = jnp.log(value) if objective == "log_gap" else value
+        return value, at(convex, jnp.float32(distilled_ridge))
 
     def step(state: State, batch: Reference, key: PRNGKeyArray):
         del key
-
-        def objective_of(learned):
-            gap = gap_of(learned, batch, ridge_at(state.step))
-            return jnp.log(gap) if objective == "log_gap" else gap
-
-        value, gradients = jax.value_and_grad(objective_of)(state.learned)
-        gap = gap_of(state.learned, batch, jnp.float32(distilled_ridge))
-        ridge = distilled_ridge * state.labels.shape[0]
+        (value, gap), gradients = jax.value_and_grad(gaps, has_aux=True)(
+            state.learned, batch, state.step
+        )
+        ridge = distilled_ridge * state.learned["targets"].shape[0]
         deviation = jnp.sqrt(2.0 * gap / (ridge * batch.squared_norm))
         metrics = {"loss": value, "gap": gap, "deviation_bound": deviation}
         return parts.update(state, gradients), metrics
@@ -259,6 +320,51 @@ def dgkip(
     return Method(prepare, init, lambda key, data: data, step, distilled)
 
 
+class _Seen(NamedTuple):
+    """Samples as the reference sees them; features, or kernel values alone."""
+
+    rows: Array | None
+    gram: Array | None
+    predictions: Array | None
+
+
+def _see(
+    reference: Reference,
+    feature_map: FeatureMap,
+    inputs: Array,
+    *,
+    in_kernel: bool,
+    sample_block: int | None,
+) -> _Seen:
+    if reference.support is not None:
+        kernel = feature_maps.kernel(feature_map)
+        predictions = kernel(inputs, reference.support) @ reference.weights
+        return _Seen(None, kernel(inputs, inputs), predictions)
+    apply = feature_maps.in_blocks(feature_maps.application(feature_map), sample_block)
+    rows = apply(reference.params, inputs)
+    if in_kernel:
+        return _Seen(None, rows @ rows.T, rows @ reference.weights)
+    return _Seen(rows, None, None)
+
+
+def _gap(
+    reference: Reference, seen: _Seen, targets: Array, *, ridge: Any, **settings: Any
+) -> Array:
+    if seen.rows is not None:
+        return duality.gap(
+            reference.weights, seen.rows, targets, ridge=ridge, **settings
+        )
+    assert seen.gram is not None and seen.predictions is not None
+    return duality.kernel_gap(
+        seen.predictions,
+        reference.squared_norm,
+        seen.gram,
+        targets,
+        ridge=ridge,
+        **settings,
+    )
+
+
 def distilled_gap(
     reference: Reference,
     feature_map: FeatureMap,
@@ -271,7 +377,7 @@ def distilled_gap(
     in_kernel: bool = False,
     sample_block: int | None = None,
 ) -> Float[Array, ""]:
-    """The distilled set's duality gap at the reference solution.
+    """The distilled set's duality gap at the reference solution, with KKT duals.
 
     Args:
       reference: the solution on the real data.
@@ -285,29 +391,30 @@ def distilled_gap(
       in_kernel: evaluate it from the m x m kernel although there are features.
       sample_block: samples at once; None takes all.
     """
-    if reference.support is not None:
-        kernel = feature_maps.kernel(feature_map)
-        predictions = kernel(inputs, reference.support) @ reference.weights
-        gram = kernel(inputs, inputs)
-    else:
-        apply = feature_maps.in_blocks(
-            feature_maps.application(feature_map), sample_block
-        )
-        rows = apply(reference.params, inputs)
-        if not in_kernel:
-            return duality.gap(
-                reference.weights, rows, targets, loss=loss, ridge=ridge, form=form
-            )
-        predictions, gram = rows @ reference.weights, rows @ rows.T
-    return duality.kernel_gap(
-        predictions,
-        reference.squared_norm,
-        gram,
-        targets,
-        loss=loss,
-        ridge=ridge,
-        form=form,
+    seen = _see(
+        reference, feature_map, inputs, in_kernel=in_kernel, sample_block=sample_block
     )
+    return _gap(reference, seen, targets, loss=loss, ridge=ridge, form=form)
+
+
+def _duals_at(outputs: Array, targets: Array, loss: Loss) -> Array:
+    """Feasible duals from free numbers: margins for margin losses, outputs for others.
+
+    A margin does not change its dual when the label beside it is learned.
+    """
+    if loss.kind == "margin":
+        return targets * loss.surrogate(jnp.ones_like(targets), outputs)
+    return loss.surrogate(targets, outputs)
+
+
+def _first_outputs(
+    objective: Callable[[Array], Array], targets: Array, loss: Loss
+) -> Array:
+    """One margin for all samples: that of the least objective on a grid."""
+    pattern = jnp.ones_like(targets) if loss.kind == "margin" else targets
+    scales = jnp.linspace(0.0, 20.0, 81)
+    values = jax.lax.map(lambda scale: objective(scale * pattern), scales)
+    return scales[jnp.argmin(values)] * pattern
 
 
 def solve_reference(

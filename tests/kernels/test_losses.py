@@ -16,13 +16,14 @@ from ddjax.kernels import losses
 ELEMENTWISE = [
     "logistic",
     "hinge",
+    "soft_hinge",
     "smoothed_hinge",
     "squared_hinge",
     "squared",
     "huber",
     "epsilon_insensitive",
 ]
-MULTICLASS = ["softmax", "multiclass_hinge"]
+MULTICLASS = ["softmax", "multiclass_hinge", "soft_multiclass_hinge"]
 VARIANTS = [
     *((name, {}) for name in losses.LOSSES),
     ("smoothed_hinge", {"gamma": 0.3}),
@@ -76,8 +77,9 @@ def test_conjugate_is_the_supremum_elementwise(name, settings):
             np.testing.assert_allclose(grid_supremum(loss, y, u), exact, atol=1e-6)
 
 
-def test_softmax_conjugate_is_the_supremum():
-    loss = losses.get("softmax")
+@pytest.mark.parametrize("name", ["softmax", "soft_multiclass_hinge"])
+def test_smooth_multiclass_conjugate_is_the_supremum(name):
+    loss = losses.get(name)
     targets, _, slopes = problem(loss, np.random.default_rng(1), samples=4)
     slopes = 0.9 * slopes + 0.1 * (1.0 / 3.0 - targets)
     with jax.enable_x64(True):
@@ -135,6 +137,22 @@ def test_outside_the_domain_the_supremum_is_infinite(name, target, slope):
         far = np.array([-1e6, 1e6])
         values = slope * far - np.asarray(loss.value(np.full(2, target), far))
     assert values.max() > 1e4
+
+
+@pytest.mark.parametrize("name", ["hinge", "multiclass_hinge"])
+def test_soft_hinge_has_the_surrogate_for_its_gradient(name):
+    """And lies above the hinge by no more than the logarithm of the pieces."""
+    hinge, soft = losses.get(name), losses.get("soft_" + name)
+    targets, predictions, _ = problem(hinge, np.random.default_rng(7), samples=40)
+    with jax.enable_x64(True):
+        surrogate = np.asarray(hinge.surrogate(targets, predictions))
+        np.testing.assert_allclose(-soft.gradient(targets, predictions), surrogate)
+        above = np.asarray(soft.value(targets, predictions)) - np.asarray(
+            hinge.value(targets, predictions)
+        )
+    # Margin losses are summed over the three outputs.
+    most = 3 * np.log(2) if hinge.kind == "margin" else np.log(3)
+    assert (above > 0).all() and (above <= most + 1e-12).all()
 
 
 @pytest.mark.parametrize("name", MULTICLASS)

@@ -78,6 +78,49 @@ def test_several_classes(three_classes, loss):
     assert distilled.targets_kind == kind
 
 
+@pytest.mark.parametrize("loss", ["logistic", "hinge", "softmax", "multiclass_hinge"])
+def test_learned_duals_lower_the_gap_and_the_bound_holds(binary, loss):
+    """The reported gap is that of the loss itself, and a bound on its own solution."""
+    method = methods.dgkip(
+        loss=loss,
+        per_class=2,
+        distilled_ridge=1e-4,
+        duals="learned",
+        decay_steps=60,
+        **{**KEYWORDS, "learning_rate": 2e-2},
+    )
+    data, _, state, metrics = run(method, binary, steps=60)
+    assert metrics["loss"][-1] < metrics["loss"][0] - 1.0
+    _, _, distance = solved_distance(
+        method, binary, data, state, losses.get(loss), 1e-4
+    )
+    last = method.step(state, data, jax.random.key(0))[1]["gap"]
+    assert distance <= np.sqrt(2 * float(last) / (1e-4 * 4)) * (1 + 1e-3)
+
+
+def test_learned_duals_leave_the_trap(binary):
+    """Beyond the margin the duals of the optimality condition are worth nothing."""
+    bounds = {}
+    for duals in ("optimality", "learned"):
+        method = methods.dgkip(
+            per_class=1,
+            distilled_ridge=1e-7,
+            duals=duals,
+            learn_targets=False,
+            decay_steps=150,
+            **KEYWORDS,
+        )
+        bounds[duals] = run(method, binary, steps=150)[3]["deviation_bound"][-1]
+    assert bounds["learned"] < 0.8 * bounds["optimality"], bounds
+
+
+def test_learned_duals_are_for_classification():
+    with pytest.raises(ValueError, match="'learned' is for classification.*'huber'"):
+        methods.dgkip(loss="huber", duals="learned")
+    with pytest.raises(ValueError, match="duals must be one of .*'free'"):
+        methods.dgkip(duals="free")
+
+
 def _dummy(method, problem):
     return method.prepare(jax.random.key(1), problem)
 
