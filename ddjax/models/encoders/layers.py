@@ -203,6 +203,14 @@ def at_least_single(dtype: Any) -> np.dtype:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
+@jax.custom_jvp
 def relu6(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6), with derivative 0 at 0 and at 6 as PyTorch has it."""
     return jnp.clip(values, 0, 6)
+
+
+@relu6.defjvp
+def _relu6_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (values,), (tangent,) = primals, tangents
+    inside = (values > 0) & (values < 6)
+    return relu6(values), jnp.where(inside, tangent, jnp.zeros_like(tangent))

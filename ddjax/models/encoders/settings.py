@@ -1,0 +1,51 @@
+"""Encoders as a configuration names them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from ddjax.models import encoders
+from ddjax.models.encoders.base import Encoder, EncoderError
+
+__all__ = ["EncoderSetting", "as_encoder"]
+
+EncoderSetting = Encoder | str | Mapping[str, Any]
+"""An encoder, its registered name, or a mapping with `name` and how to load it."""
+
+_LOADED: dict[str, Encoder] = {}
+"""Encoders by their settings: a run's method and evaluations share the weights."""
+
+
+def as_encoder(setting: EncoderSetting) -> Encoder:
+    """The encoder that a setting names, loaded once.
+
+    Args:
+      setting: an encoder; a name; or a mapping with `name` and keywords of
+        `ddjax.models.encoders.load`, where None stands for what is not given, or
+        `random`, a seed, for random weights (`ddjax.models.encoders.random`).
+
+    Raises:
+      EncoderError: a mapping without `name`, or an encoder that cannot be made.
+    """
+    if isinstance(setting, Encoder):
+        return setting
+    given: dict[str, Any] = (
+        {"name": setting} if isinstance(setting, str) else dict(setting)
+    )
+    options = {key: value for key, value in given.items() if value is not None}
+    if "name" not in options:
+        raise EncoderError(f"encoder {given} has no 'name'")
+    known_as = json.dumps(options, sort_keys=True, default=str)
+    if known_as not in _LOADED:
+        name, seed = options.pop("name"), options.pop("random", None)
+        if seed is None:
+            found = encoders.load(name, **options)
+        else:
+            found = encoders.random(name, jax.random.key(seed), **options)
+        # More than the paper compares at once are not held.
+        if len(_LOADED) >= 4:
+            _LOADED.pop(next(iter(_LOADED)))
+        _LOADED[known_as] = found
+    return _LOADED[known_as]
