@@ -6,6 +6,7 @@ from ddjax.evaluation.base import Evaluation, Score, score
 from ddjax.evaluation.certificate import certificate
 from ddjax.evaluation.full_data import full_data
 from ddjax.evaluation.kernel_regression import kernel_regression
+from ddjax.evaluation.linear_probe import full_data_linear_probe, linear_probe
 from ddjax.evaluation.network import network
 from ddjax.evaluation.probe import probe
 from ddjax.evaluation.regression import regression
@@ -16,7 +17,9 @@ __all__ = [
     "Score",
     "certificate",
     "full_data",
+    "full_data_linear_probe",
     "kernel_regression",
+    "linear_probe",
     "network",
     "probe",
     "regression",
@@ -26,7 +29,9 @@ __all__ = [
 EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
     "certificate": certificate,
     "full_data": full_data,
+    "full_data_linear_probe": full_data_linear_probe,
     "kernel_regression": kernel_regression,
+    "linear_probe": linear_probe,
     "network": network,
     "probe": probe,
     "regression": regression,
