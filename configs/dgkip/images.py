@@ -68,13 +68,12 @@ def image_config(
                 },
                 "real_ridge": real_ridge,
                 "distilled_ridge": distilled_ridge,
-                "learning_rate": 0.1 if given.ten else 0.03,
-                "targets_learning_rate": 0.1 if given.ten else 0.003,
+                "learning_rate": 0.1,
+                "targets_learning_rate": 0.1 if given.ten else 0.01,
                 "decay_steps": given.steps,
                 "warmup_steps": given.steps // 10,
                 # See `ddjax.methods.dgkip`: the way around the trap of few samples.
-                "start_ridge": placeholder(float) if given.ten else 1e-2,
-                "anneal_steps": given.steps * 4 // 5,
+                "duals": "learned",
             },
             "train": {
                 "steps": given.steps,
@@ -98,7 +97,6 @@ def image_config(
                     "features": {"networks": 1, "architecture": {"width": 32}},
                     "decay_steps": 10,
                     "warmup_steps": 1,
-                    "anneal_steps": 8,
                 },
                 "train": {"steps": 10, "evaluate_every": 5, "checkpoint_every": 5},
             }

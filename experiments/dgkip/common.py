@@ -197,7 +197,6 @@ def probe(
     *,
     loss: str,
     ridge_per_sample: float,
-    targets: Array | None = None,
     splits: Mapping[str, Rows],
 ) -> dict[str, float]:
     """Accuracy of the convex model trained on a distilled set, on named splits.
@@ -208,14 +207,13 @@ def probe(
       feature_map: their description.
       loss: what the convex model minimises on the set.
       ridge_per_sample: its regularisation; lambda_S = m times this.
-      targets: what it fits; None fits the set's own.
       splits: name -> features and labels.
     """
     inputs = decoded_inputs(distilled)
     rows = feature_maps.application(feature_map)(params, inputs)
     solution = erm.solve(
         rows,
-        distilled.targets if targets is None else targets,
+        distilled.targets,
         loss=losses.get(loss),
         ridge=ridge_per_sample * inputs.shape[0],
         tolerance=1e-6,

@@ -29,9 +29,11 @@ __all__ = ["plot", "trajectory"]
 _NETWORKS = flags.DEFINE_integer("networks", 8, "Random networks; the paper's: 8.")
 _WIDTH = flags.DEFINE_integer("width", 256, "Channels a layer; the paper's: 256.")
 _PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
-_STEPS = flags.DEFINE_integer("steps", 500, "Steps of distillation.", lower_bound=1)
+_STEPS = flags.DEFINE_list(
+    "steps", ["500", "200", "150"], "Steps for each entry of --per_class."
+)
 _RATES = flags.DEFINE_list(
-    "learning_rates", ["0.03", "0.03", "0.1"], "For each entry of --per_class."
+    "learning_rates", ["0.1", "0.1", "0.1"], "For each entry of --per_class."
 )
 
 
@@ -53,8 +55,7 @@ def trajectory(
         decay_steps=steps,
         warmup_steps=steps // 10,
         targets_learning_rate=learning_rate / 10,
-        start_ridge=1e-2,
-        anneal_steps=steps * 4 // 5,
+        duals="learned",
     )
     run = common.distil(
         method, problem, seed=seed, steps=steps, remember=remember, snapshots=looked_at
@@ -139,13 +140,15 @@ def main(argv: Sequence[str]) -> None:
     dataset = flags.FLAGS.datasets[0]
     problem = common.load(dataset, seed=seed, classes=(0, 1))
     remember, curves = common.shelf(), {}
-    for count, rate in zip(_PER_CLASS.value, _RATES.value, strict=True):
+    for count, rate, steps in zip(
+        _PER_CLASS.value, _RATES.value, _STEPS.value, strict=True
+    ):
         curves[count] = trajectory(
             problem,
             seed=seed,
             features=features,
             per_class=int(count),
-            steps=_STEPS.value,
+            steps=int(steps),
             learning_rate=float(rate),
             remember=remember,
         )
@@ -158,12 +161,12 @@ def main(argv: Sequence[str]) -> None:
             "classes": [0, 1],
             "seed": seed,
             "features": features,
-            "steps": _STEPS.value,
+            "steps": [int(each) for each in _STEPS.value],
             "learning_rates": [float(each) for each in _RATES.value],
         },
         {"curves": curves},
         scale=f"classes 0 and 1, {len(problem.train.inputs)} real images, "
-        f"{_STEPS.value} steps",
+        f"{'/'.join(_STEPS.value)} steps",
         reduced=None
         if full
         else f"{_NETWORKS.value} networks of width {_WIDTH.value} for the paper's "

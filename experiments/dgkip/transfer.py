@@ -6,7 +6,7 @@ For every data set and seed the networks are drawn and both convex problems are 
 on the real training data once; then samples are distilled for each loss and number of
 images per class, and both convex models are trained on each set. The step is chosen by
 the validation split; the test split is read once. Settings are chosen with
-`--splits=validation`. One record a data
+`--splits=validation`. Both models fit the set's own, learned labels. One record a data
 set, architecture and seed; what is on record is not run again (`--redo` does).
 """
 
@@ -18,10 +18,9 @@ from absl import app, flags, logging
 
 from ddjax import methods
 from ddjax.kernels import losses
-from ddjax.methods.dgkip import solve_reference
+from ddjax.methods.dgkip import DUALS, solve_reference
 from ddjax.models import feature_maps
 from ddjax.runtime.loop import run_keys
-from ddjax.synthetic.targets import signs
 from experiments import records
 from experiments.dgkip import common
 
@@ -54,10 +53,11 @@ _RATES = flags.DEFINE_list(
     "Learning rate for each entry of --per_class: up over a tenth of the steps, then "
     "down to zero along a cosine. That of the labels is a tenth.",
 )
+_DUALS = flags.DEFINE_enum("duals", "learned", DUALS, "See `ddjax.methods.dgkip`.")
 _START_RIDGE = flags.DEFINE_float(
     "start_ridge",
-    1e-2,
-    "lambda_S per sample at the start; falls over 0.8 of the steps.",
+    None,
+    "lambda_S per sample at the start; falls over 0.8 of the steps. Default: lambda_S.",
 )
 _NAME = flags.DEFINE_string("name", "dgkip/transfer", "Folder of the records.")
 _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
@@ -74,7 +74,8 @@ def run_seed(
     per_class: Sequence[int],
     steps: Sequence[int],
     learning_rates: Sequence[float],
-    start_ridge: float,
+    duals: str,
+    start_ridge: float | None = None,
     splits: Sequence[str] = ("validation", "test"),
 ) -> list[dict]:
     """All rows of one data set and seed.
@@ -86,7 +87,8 @@ def run_seed(
       per_class: images per class.
       steps: of distillation, for each of `per_class`.
       learning_rates: of AdaBelief, one for each of `per_class`.
-      start_ridge: lambda_S per sample at the start.
+      duals: see `ddjax.methods.dgkip`.
+      start_ridge: lambda_S per sample at the start, None for the final one.
       splits: which to report.
 
     Returns:
@@ -139,8 +141,9 @@ def run_seed(
                 decay_steps=length,
                 warmup_steps=length // 10,
                 targets_learning_rate=rate / 10,
+                duals=duals,
                 start_ridge=start_ridge,
-                anneal_steps=length * 4 // 5,
+                anneal_steps=length * 4 // 5 if start_ridge else 0,
             )
             run = common.distil(
                 method,
@@ -169,9 +172,6 @@ def run_seed(
                         feature_map,
                         loss=name,
                         ridge_per_sample=1e-6,
-                        # Learned labels speak the language of their own loss (a small
-                        # |y| scales its margin); the other model gets the classes.
-                        targets=None if other == short else signs(distilled.labels),
                         splits=real_rows,
                     )
                     for other, name in LOSSES.items()
@@ -235,6 +235,7 @@ def main(argv: Sequence[str]) -> None:
                 "per_class": [int(each) for each in _PER_CLASS.value],
                 "steps": [int(each) for each in _STEPS.value],
                 "learning_rates": [float(each) for each in _RATES.value],
+                "duals": _DUALS.value,
                 "start_ridge": _START_RIDGE.value,
             }
             rows = run_seed(
@@ -244,6 +245,7 @@ def main(argv: Sequence[str]) -> None:
                 per_class=config["per_class"],
                 steps=config["steps"],
                 learning_rates=config["learning_rates"],
+                duals=_DUALS.value,
                 start_ridge=_START_RIDGE.value,
                 splits=_SPLITS.value,
             )
