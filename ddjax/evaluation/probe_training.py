@@ -96,7 +96,8 @@ def _train_probes(keys, seen, targets, *, look, width, training) -> Probe:
         # optax raises floats to the power of its integer step count.
         with jax.numpy_dtype_promotion("standard"):
             changes, moments = optimizer.update(gradient, moments)
-        return (optax.apply_updates(probe, changes), moments), None
+        probe: Any = optax.apply_updates(probe, changes)
+        return (probe, moments), None
 
     def one_epoch(carry, key):
         order_key, look_key = jax.random.split(key)
@@ -113,7 +114,7 @@ def _train_probes(keys, seen, targets, *, look, width, training) -> Probe:
         probe = Probe(weights, jnp.zeros(classes))
         carry = probe, optimizer.init(probe)
         epochs = jax.random.split(epochs_key, training.epochs)
-        (probe, _), _ = jax.lax.scan(one_epoch, carry, epochs)
-        return probe
+        (trained, _), _ = jax.lax.scan(one_epoch, carry, epochs)
+        return trained
 
     return jax.lax.map(one_probe, keys)

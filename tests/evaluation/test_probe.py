@@ -10,6 +10,7 @@ from sklearn.svm import LinearSVC
 from ddjax.evaluation import EVALUATIONS, full_data, probe
 from ddjax.models import feature_maps
 from tests.evaluation.problems import blobs, class_means, digits, regression, some_real
+from tests.models.encoders.tiny import linear_encoder
 
 KEY = jax.random.key(0)
 SMALL = {"kind": "fully_connected", "depth": 2, "width": 32}
@@ -155,7 +156,12 @@ def test_features_too_large_for_the_upper_bound_are_refused():
 
 
 def test_every_kind_of_evaluation_has_a_name_of_its_own():
-    names = {name: EVALUATIONS[name]().name for name in EVALUATIONS}
+    needed = dict.fromkeys(
+        ("linear_probe", "full_data_linear_probe"), {"encoder": linear_encoder()}
+    )
+    names = {
+        name: EVALUATIONS[name](**needed.get(name, {})).name for name in EVALUATIONS
+    }
     prefixes = {
         "kernel_regression": "kernel_regression",
         "probe": "probe_",
@@ -163,6 +169,8 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
         "full_data": "full_data_",
         "regression": "regression",
         "certificate": "certificate",
+        "linear_probe": "linear_probe",
+        "full_data_linear_probe": "full_data_linear_probe",
     }
     assert set(names) == set(prefixes)
     for name in names:
