@@ -5,10 +5,14 @@ from typing import Any
 
 from ddjax.methods.analytic import analytic
 from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
+from ddjax.methods.clp import clp
 from ddjax.methods.dgkip import dgkip
 from ddjax.methods.kip import kip
+from ddjax.methods.lgm import lgm
+from ddjax.methods.nystrom import nystrom
 from ddjax.methods.regression import regression
 from ddjax.methods.rfad import rfad
+from ddjax.methods.row_selection import row_selection
 from ddjax.methods.selection import selection
 
 __all__ = [
@@ -17,21 +21,29 @@ __all__ = [
     "Method",
     "Remember",
     "analytic",
+    "clp",
     "dgkip",
     "kip",
+    "lgm",
     "make",
+    "nystrom",
     "regression",
     "remember_nothing",
     "rfad",
+    "row_selection",
     "selection",
 ]
 
 METHODS: dict[str, Callable[..., Method]] = {
     "analytic": analytic,
+    "clp": clp,
     "dgkip": dgkip,
     "kip": kip,
+    "lgm": lgm,
+    "nystrom": nystrom,
     "regression": regression,
     "rfad": rfad,
+    "row_selection": row_selection,
     "selection": selection,
 }
 """Every method by name, as a factory of keyword-only hyperparameters."""

@@ -1,0 +1,192 @@
+"""Selection baselines for regression and Nyström, against plain references."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from ddjax import data, evaluation, methods
+from ddjax.methods import least_squares
+from ddjax.methods.row_selection import HOW, leverage_scores
+from ddjax.models import feature_maps
+from tests.methods.runs import run
+
+FOURIER = {"kind": "fourier", "frequencies": 16, "length_scale": 1.5}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return data.load("diabetes")
+
+
+def _features(method, problem, made):
+    """The features that a set was made through, of its rows and of all."""
+    drawn = feature_maps.from_recipe(made.provenance["features"])
+    params, apply = feature_maps.build(drawn, problem.train.inputs.shape[1:])
+    rows = np.asarray(apply(params, made.stored["inputs"]), np.float64)
+    return rows, np.asarray(apply(params, problem.train.inputs), np.float64)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_takes_rows_and_leaves_them(problem, how):
+    method = methods.row_selection(count=8, how=how, ridge=0.01)
+    found, start, state, _ = run(method, problem, steps=3)
+    for first, last in zip(start, state, strict=True):
+        np.testing.assert_array_equal(first, last)
+    made = method.distilled(state, problem, found)
+    assert made.targets.shape == (8, 1) and made.targets_kind == "regression"
+    assert made.columns == problem.columns and made.labels is None
+    scores = evaluation.regression().evaluate(
+        jax.random.key(0), made, problem, "validation"
+    )
+    assert np.isfinite(scores["regression/r2"].mean)
+    if how != "kmeans_centres":
+        real = np.concatenate(problem.train, axis=1)
+        chosen = np.concatenate([made.stored["inputs"], made.targets], axis=1)
+        assert len({tuple(row) for row in chosen}) == 8
+        assert {tuple(row) for row in chosen} <= {tuple(row) for row in real}
+
+
+@pytest.mark.parametrize("features", [None, FOURIER])
+def test_leverage_scores_are_those_of_the_definition(problem, features):
+    method = methods.row_selection(how="leverage", ridge=0.03, features=features)
+    found, _, state, _ = run(method, problem, steps=1)
+    _, all_rows = _features(method, problem, method.distilled(state, problem, found))
+    count = len(all_rows)
+    kernel = all_rows @ all_rows.T
+    wanted = np.diag(kernel @ np.linalg.inv(kernel + count * 0.03 * np.eye(count)))
+    np.testing.assert_allclose(found.scores, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_leverage_scores_do_not_depend_on_the_blocks(problem):
+    drawn = feature_maps.inputs()
+    moments = least_squares.moments(problem, drawn)
+    whole, parts = (
+        leverage_scores(problem, drawn, moments, ridge=0.1, block=block)
+        for block in (1000, 50)
+    )
+    np.testing.assert_allclose(whole, parts, rtol=1e-5)
+
+
+def test_rows_of_high_leverage_are_drawn():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 3)) * [1.0, 1.0, 1e-3]
+    inputs[7] = [0.0, 0.0, 50.0]
+    targets = inputs[:, 0]
+    problem = data.from_arrays((inputs, targets), (inputs[:9], targets[:9]), seed=3)
+    train = np.asarray(problem.train.inputs)
+    odd = int(train[:, 2].argmax())
+    assert train[odd, 2] > 10
+    method = methods.row_selection(how="leverage", count=9, ridge=1e-3)
+    prepared = method.prepare(jax.random.key(0), problem)
+    hits = 0
+    for seed in range(20):
+        rows = method.init(jax.random.key(seed), problem, prepared)
+        hits += (np.asarray(rows.inputs) == train[odd]).all(axis=1).any()
+    # A third of all leverage is this row's; nine of 270 rows would hit it once in 30.
+    assert hits >= 15
+
+
+def test_weighted_rows_make_ridge_regression_of_all_rows_in_the_mean(problem):
+    method = methods.row_selection(how="leverage", count=250, ridge=0.1, weighted=True)
+    prepared = method.prepare(jax.random.key(0), problem)
+    grams, crosses = [], []
+    for seed in range(200):
+        rows = method.init(jax.random.key(seed), problem, prepared)
+        inputs, targets = (np.asarray(each, np.float64) for each in rows)
+        grams.append(inputs.T @ inputs / 250)
+        crosses.append(inputs.T @ targets / 250)
+    moments = least_squares.moments(problem, feature_maps.inputs())
+    np.testing.assert_allclose(np.mean(grams, axis=0), moments.gram, atol=0.02)
+    np.testing.assert_allclose(np.mean(crosses, axis=0), moments.cross, atol=0.02)
+
+
+@pytest.mark.parametrize("how", ["real", "leverage"])
+@pytest.mark.parametrize("features", [None, FOURIER])
+@pytest.mark.parametrize("count", [3, 60])
+def test_nystrom_is_the_best_predictor_in_the_span(problem, features, count, how):
+    method = methods.nystrom(
+        count=count, how=how, ridge=0.05, distilled_ridge=0.01, features=features
+    )
+    found, _, state, history = run(method, problem, steps=2)
+    made = method.distilled(state, problem, found)
+    landmarks, all_rows = _features(method, problem, made)
+    targets = np.asarray(problem.train.targets, np.float64)
+    # The span's own coordinates: an orthonormal basis of the landmarks' features.
+    _, sizes, basis = np.linalg.svd(landmarks, full_matrices=False)
+    basis = basis[sizes > 1e-6 * sizes[0]]
+    model = Ridge(0.05 * len(all_rows), fit_intercept=False)
+    model.fit(all_rows @ basis.T, targets)
+    wanted = basis.T @ model.coef_.reshape(-1)
+    trained = Ridge(0.01 * count, fit_intercept=False)
+    trained.fit(landmarks, np.asarray(made.targets, np.float64))
+    predicted = all_rows @ trained.coef_.reshape(-1)
+    np.testing.assert_allclose(predicted, all_rows @ wanted, atol=2e-3)
+    loss = 0.5 * np.mean((predicted[:, None] - targets) ** 2)
+    assert history["loss"][-1] == pytest.approx(loss, rel=1e-3)
+
+
+def test_nystrom_with_enough_landmarks_is_the_full_data(problem):
+    method = methods.nystrom(count=30, ridge=0.02)
+    found, _, state, _ = run(method, problem, steps=1)
+    made = method.distilled(state, problem, found)
+    key = jax.random.key(0)
+    own = evaluation.regression().evaluate(key, made, problem, "test")
+    full = evaluation.full_data(
+        loss="squared", features="inputs", ridge_per_sample=0.02
+    ).evaluate(key, made, problem, "test")
+    assert own["regression/r2"].mean == pytest.approx(
+        full["full_data_squared/r2"].mean, abs=1e-4
+    )
+
+
+def test_steps_compile_once(problem):
+    traces = []
+    for method in (methods.row_selection(count=4), methods.nystrom(count=4)):
+        prepared = method.prepare(jax.random.key(0), problem)
+        state = method.init(jax.random.key(1), problem, prepared)
+
+        @jax.jit
+        def step(state, prepared, key, method=method):
+            traces.append(method)
+            return method.step(state, method.sample(key, prepared), key)
+
+        for seed in range(3):
+            state, _ = step(state, prepared, jax.random.key(seed))
+    assert len(traces) == 2
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"count": 0}, "count must be at least 1, got 0"),
+        ({"how": "noise"}, "how is 'noise', not one of"),
+        ({"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
+        ({"features": {"kind": "nngp"}}, "has no features"),
+        ({"features": {"kind": "wavelets"}}, "unknown feature map 'wavelets'"),
+    ],
+)
+def test_both_refuse(settings, message):
+    for make in (methods.row_selection, methods.nystrom):
+        with pytest.raises(ValueError, match=message):
+            make(**settings)
+
+
+def test_refusals(problem):
+    with pytest.raises(ValueError, match="weighted=True needs how='leverage'"):
+        methods.row_selection(weighted=True)
+    with pytest.raises(ValueError, match="weighted=True needs .* 'fourier'"):
+        methods.row_selection(how="leverage", weighted=True, features=FOURIER)
+    with pytest.raises(ValueError, match="needs ridge > 0"):
+        methods.row_selection(how="leverage", ridge=0.0)
+    with pytest.raises(ValueError, match="ridge must be > 0"):
+        methods.nystrom(ridge=0.0)
+    for how in ("real", "leverage"):
+        method = methods.row_selection(how=how, count=400)
+        prepared = method.prepare(jax.random.key(0), problem)
+        with pytest.raises(ValueError, match="400 samples were asked for, .* 319"):
+            method.init(jax.random.key(0), problem, prepared)
+    classes = data.load("digits", limit=60)
+    for method in (methods.row_selection(), methods.nystrom()):
+        with pytest.raises(ValueError, match="no regression targets"):
+            method.prepare(jax.random.key(0), classes)
