@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 import jax
 import ml_collections
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -113,10 +114,18 @@ def train_and_evaluate(
 def _description(run: Run, problem: Problem) -> str:
     machine = devices.hardware()
     return (
-        f"{run.config['method']['name']} on {problem.name} ({problem.classes} classes; "
+        f"{run.config['method']['name']} on {problem.name} ({_task(problem)}; "
         f"{sizes(problem)}), {run.train['steps']} steps, seed {run.seed}, "
         f"on {', '.join(machine['devices'])} ({machine['cores']} cores)"
     )
+
+
+def _task(problem: Problem) -> str:
+    targets = problem.train.targets
+    if problem.classes or targets is None:
+        return f"{problem.classes} classes"
+    names = problem.columns.targets if problem.columns else ()
+    return f"regression of {', '.join(names) or f'{np.shape(targets)[1]} target(s)'}"
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

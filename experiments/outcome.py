@@ -58,6 +58,9 @@ def finish(
     exports = path / "exports"
     synthetic.to_npz(exports / "distilled.npz", distilled)
     synthetic.to_torch_safetensors(exports / "distilled.safetensors", distilled)
+    inputs = synthetic.decoded_inputs(distilled)
+    if distilled.targets_kind == "regression" and inputs.ndim == 2:
+        synthetic.to_csv(exports / "distilled.csv", distilled)
     if trained.monitor is None:
         chosen_by = "the last one"
     else:

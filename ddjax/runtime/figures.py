@@ -1,15 +1,27 @@
-"""The curves of a run as a picture."""
+"""The curves of a run, and the columns of a distilled table, as pictures."""
 
 import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["curves_png"]
+import numpy as np
+
+from ddjax.synthetic.distilled import (
+    DistilledSet,
+    decoded_inputs,
+    natural_inputs,
+    natural_regression_targets,
+)
+
+__all__ = ["columns_png", "curves_png"]
 
 _COLOURS = ("#2667ac", "#c8553d", "#4b8f5b", "#8a5fa8", "#b98b2f", "#4f7d86")
 _COLUMNS = 2
 _MOST_METRICS = 4
 _VALIDATION = "validation/"
+# What tells how good a step is, and what its panel is called.
+_QUALITIES = {"accuracy": "validation accuracy", "/r2": "validation R²"}
+_MOST_COLUMNS = 12
 
 
 class _Line(NamedTuple):
@@ -28,7 +40,7 @@ def curves_png(rows: Sequence[dict[str, Any]]) -> bytes | None:
     """Draws what was measured against the step: training metrics, then validation.
 
     A panel each for the loss and the other training metrics that change (four at
-    most), and one for all validation accuracies, with their spread over draws.
+    most), and one for all validation accuracies or R², with their spread over draws.
 
     Args:
       rows: of `ddjax.runtime.metrics.read`.
@@ -39,16 +51,71 @@ def curves_png(rows: Sequence[dict[str, Any]]) -> bytes | None:
     panels = _panels(rows)
     if not panels:
         return None
-    # Without pyplot: no global state, no window system.
+    figure, axes = _axes(len(panels), across=_COLUMNS, size=(4.6, 2.9))
+    for axis, panel in zip(axes, panels, strict=True):
+        _draw(axis, panel)
+    return _png(figure)
+
+
+def columns_png(distilled: DistilledSet) -> bytes:
+    """Draws a distilled table: its first target against each column, natural units.
+
+    A dot is a sample; shaded is the real data's mean and one standard deviation to both
+    sides, where the preprocessing knows them. Of more than twelve columns those twelve
+    are shown along which the samples spread most, relative to the real data.
+
+    Args:
+      distilled: a regression set of features `(m, d)`.
+
+    Returns:
+      A PNG.
+    """
+    inputs = np.asarray(natural_inputs(distilled))
+    targets = np.asarray(natural_regression_targets(distilled))[:, 0]
+    spread = np.asarray(decoded_inputs(distilled)).std(axis=0)
+    shown = np.sort(np.argsort(-spread, kind="stable")[:_MOST_COLUMNS]).tolist()
+    figure, axes = _axes(len(shown), across=4, size=(2.9, 2.4))
+    for axis, column in zip(axes, shown, strict=True):
+        for preprocessing, place, span in (
+            (distilled.preprocessing, column, axis.axvspan),
+            (distilled.targets_preprocessing, 0, axis.axhspan),
+        ):
+            if preprocessing is not None and preprocessing.kind == "standardize":
+                mean, std = (float(each[place]) for each in preprocessing[1:3])
+                span(mean - std, mean + std, color="#888888", alpha=0.12, lw=0)
+        axis.plot(inputs[:, column], targets, "o", color=_COLOURS[0], markersize=3.5)
+        names = _column_names(distilled, column)
+        axis.set_xlabel(names[0], fontsize=8, color="#555555")
+        axis.set_ylabel(names[1], fontsize=8, color="#555555")
+        _style(axis)
+    return _png(figure)
+
+
+def _column_names(distilled: DistilledSet, column: int) -> tuple[str, str]:
+    """Of an input and of the first target, with their units."""
+    columns = distilled.columns
+    if columns is None:
+        return f"x{column}", "y0"
+    names = columns.inputs[column], columns.targets[0]
+    units = (columns.units.get(name) for name in names)
+    pairs = zip(names, units, strict=True)
+    first, second = (f"{name} ({unit})" if unit else name for name, unit in pairs)
+    return first, second
+
+
+def _axes(count: int, *, across: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    """A figure of so many panels, without pyplot: no global state, no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    across = min(_COLUMNS, len(panels))
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(4.6 * across, 2.9 * down), dpi=160, layout="constrained")
+    across = min(across, count)
+    down = -(-count // across)
+    figure = Figure((size[0] * across, size[1] * down), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
-    for place, panel in enumerate(panels, start=1):
-        _draw(figure.add_subplot(down, across, place), panel)
+    return figure, [figure.add_subplot(down, across, i + 1) for i in range(count)]
+
+
+def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -61,13 +128,14 @@ def _panels(rows: Sequence[dict[str, Any]]) -> list[_Panel]:
     lines = [_line(rows, name, name) for name in metrics]
     changing = [line for line in lines if len(set(line.values)) > 1]
     panels = [_Panel(line.name, [line]) for line in changing[:_MOST_METRICS]]
-    accuracies = [
-        _line(rows, name, name.removeprefix(_VALIDATION))
-        for name in names
-        if name.startswith(_VALIDATION) and name.endswith("accuracy")
-    ]
-    if accuracies:
-        panels.append(_Panel("validation accuracy", accuracies))
+    for ending, title in _QUALITIES.items():
+        found = [
+            _line(rows, name, name.removeprefix(_VALIDATION))
+            for name in names
+            if name.startswith(_VALIDATION) and name.endswith(ending)
+        ]
+        if found:
+            panels.append(_Panel(title, found))
     return panels
 
 
@@ -101,6 +169,12 @@ def _draw(axis: Any, panel: _Panel) -> None:
         axis.set_yscale("log")
     axis.set_title(panel.title, fontsize=10, loc="left", color="#333333")
     axis.set_xlabel("step", fontsize=8, color="#555555")
+    _style(axis)
+    if len(panel.lines) > 1:
+        axis.legend(fontsize=7, frameon=False)
+
+
+def _style(axis: Any) -> None:
     axis.tick_params(labelsize=8, colors="#555555")
     axis.grid(color="#e6e6e6", linewidth=0.8)
     axis.set_axisbelow(True)
@@ -108,5 +182,3 @@ def _draw(axis: Any, panel: _Panel) -> None:
         axis.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axis.spines[side].set_color("#bbbbbb")
-    if len(panel.lines) > 1:
-        axis.legend(fontsize=7, frameon=False)

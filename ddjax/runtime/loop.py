@@ -126,7 +126,7 @@ def train(
       checkpoint_every: steps between checkpoints; 0 for one at the end only.
       keep: how many of the newest checkpoints to keep; the best is kept besides.
       monitor: the validation scalar that tells the best step; by default the first one
-        whose name ends in `accuracy`.
+        whose name ends in `accuracy` or is an `r2`.
       monitor_mode: `max` or `min`: which way it gets better. Of equals the later wins.
       choose: which distilled set to return: `best` by the monitor, or `last`.
       verbose: show the progress on stdout.
@@ -465,7 +465,7 @@ def _score_columns(scores: dict[str, Score]) -> dict[str, float]:
 
 def _monitored(monitor: str | None, scores: dict[str, Score]) -> str:
     if monitor is None:
-        found = [name for name in scores if name.endswith("accuracy")]
+        found = [name for name in scores if name.endswith(("accuracy", "/r2"))]
         if found:
             return found[0]
     elif monitor in scores:

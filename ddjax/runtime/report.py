@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddjax.evaluation.base import Score
-from ddjax.runtime.figures import curves_png
+from ddjax.runtime.figures import columns_png, curves_png
 from ddjax.runtime.progress import duration
 from ddjax.runtime.render import (
     Block,
@@ -23,15 +23,29 @@ from ddjax.runtime.render import (
     to_markdown,
 )
 from ddjax.storage import atomic
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.synthetic.distilled import (
+    DistilledSet,
+    decoded_inputs,
+    natural_inputs,
+    natural_regression_targets,
+)
 from ddjax.synthetic.grid import to_png
 
 __all__ = ["Report", "score_rows", "write_report"]
+
+# Endings of the scalars that come first: the larger, the better.
+_QUALITIES = ("accuracy", "/r2")
+_MOST_ROWS = 20
 
 _PICTURES = {
     "samples": (
         "Distilled samples",
         "In natural pixels, by class; under each sample its target.",
+    ),
+    "columns": (
+        "Distilled samples",
+        "In natural units: the first target against each column. Shaded: the real "
+        "data's mean and one standard deviation to both sides.",
     ),
     "curves": (
         "Course of the run",
@@ -92,10 +106,10 @@ def write_report(workdir: str | os.PathLike[str], report: Report) -> None:
 def score_rows(
     validation: Mapping[str, Score], test: Mapping[str, Score]
 ) -> list[tuple[str, str, str]]:
-    """Rows (scalar, validation, test) for a table; accuracies first, in per cent."""
+    """Rows (scalar, validation, test) for a table; qualities first."""
     names = sorted(
         dict.fromkeys([*validation, *test]),
-        key=lambda name: not name.endswith("accuracy"),
+        key=lambda name: not name.endswith(_QUALITIES),
     )
     return [
         (name, _shown(name, validation.get(name)), _shown(name, test.get(name)))
@@ -121,6 +135,9 @@ def _write_pictures(folder: Path, report: Report) -> dict[str, Path]:
         pictures["samples"] = to_png(
             folder / "samples.png", report.distilled, annotate=True
         )
+    if _is_table(report.distilled):
+        pictures["columns"] = folder / "columns.png"
+        atomic.replace_file(pictures["columns"], columns_png(report.distilled))
     curves = curves_png(list(map(dict, report.metrics)))
     if curves is not None:
         pictures["curves"] = folder / "curves.png"
@@ -145,6 +162,8 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
     for name, (heading, text) in _PICTURES.items():
         if name in pictures:
             blocks += [Heading(heading), Picture(pictures[name], heading), Text(text)]
+        if name == "columns" and name in pictures:
+            blocks += _rows(report.distilled)
     if report.distilled.certificate:
         flat = [(k, _value(v)) for k, v in report.distilled.certificate.items()]
         blocks += [
@@ -167,6 +186,32 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
     return blocks
 
 
+def _is_table(distilled: DistilledSet) -> bool:
+    shape = decoded_inputs(distilled).shape
+    return distilled.targets_kind == "regression" and len(shape) == 2
+
+
+def _rows(distilled: DistilledSet) -> list[Block]:
+    """The first samples as a table in natural units."""
+    columns = distilled.columns
+    values = np.concatenate(
+        [natural_inputs(distilled), natural_regression_targets(distilled)], axis=1
+    )
+    if columns is None:
+        inputs = decoded_inputs(distilled).shape[1]
+        names = [f"x{i}" for i in range(inputs)]
+        names += [f"y{i}" for i in range(values.shape[1] - inputs)]
+    else:
+        names = [*columns.inputs, *columns.targets]
+    shown = [tuple(f"{value:.4g}" for value in row) for row in values[:_MOST_ROWS]]
+    more = (
+        f"The first {_MOST_ROWS} of {len(values)} samples; exports/distilled.csv has "
+        "all."
+    )
+    table: list[Block] = [Table(tuple(names), shown)]
+    return table + [Text(more)] if len(values) > _MOST_ROWS else table
+
+
 def _measured(scores: Mapping[str, Score]) -> dict[str, Score]:
     """Scores without those of certificates, which have a section of their own."""
     return {k: s for k, s in scores.items() if not k.startswith("certificate")}
@@ -174,7 +219,7 @@ def _measured(scores: Mapping[str, Score]) -> dict[str, Score]:
 
 def _cards(report: Report) -> list[tuple[str, str]]:
     cards = []
-    best = [name for name in report.test if name.endswith("accuracy")]
+    best = [name for name in report.test if name.endswith(_QUALITIES)]
     if best:
         cards.append((_shown(best[0], report.test[best[0]]), f"test {best[0]}"))
     samples = int(np.shape(report.distilled.targets)[0])

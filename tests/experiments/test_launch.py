@@ -1,5 +1,6 @@
 """The launcher: one command, one folder, and mistakes told in one line."""
 
+import csv
 import json
 import shutil
 import sys
@@ -271,3 +272,40 @@ def test_parse_arg():
     assert parse_arg("runlocal=false").runlocal is False
     with pytest.raises(ValueError, match="true or false, got 'maybe'"):
         parse_arg("runlocal=maybe")
+
+
+def test_a_table_is_distilled_end_to_end(tmp_path, capsys):
+    table = tmp_path / "houses.csv"
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(80, 2)) * [30.0, 2.0] + [100.0, 4.0]
+    prices = rows @ [2000.0, -500.0] + rng.normal(size=80)
+    lines = [f"{a:.6f},{b:.6f},{p:.3f}" for (a, b), p in zip(rows, prices, strict=True)]
+    table.write_text("\n".join(["area,age,price", *lines]))
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "data": {
+                "name": "table:houses.csv",
+                "directory": str(tmp_path),
+                "table": {"target": "price", "units": {"price": "EUR"}},
+            },
+            "method": {"name": "nystrom", "count": 4, "ridge": 1e-6},
+            "train": {"steps": 2, "evaluate_every": 1, "validate": ("regression",)},
+            "evaluate": {
+                "regression": {},
+                "full_data": {"loss": "squared", "ridge_per_sample": 1e-6},
+            },
+        }
+    )
+    outcome = train_and_evaluate(config, tmp_path / "run")
+    assert "(regression of price; " in capsys.readouterr().out
+    assert outcome.results["chosen_by"] == "the best by validation regression/r2"
+    assert outcome.test["regression/r2"].mean > 0.9999
+    assert outcome.test["regression/mae"].mean < 10
+    with open(tmp_path / "run" / "exports" / "distilled.csv", newline="") as file:
+        header, *exported = csv.reader(file)
+    assert header == ["area", "age", "price"] and len(exported) == 4
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "| area | age | price |" in report and "figures/columns.png" in report
+    again = train_and_evaluate(config, tmp_path / "run")
+    assert again.results == outcome.results

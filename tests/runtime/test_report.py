@@ -2,15 +2,18 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from ddjax.evaluation.base import Score
-from ddjax.runtime import render
+from ddjax.runtime import figures, render
 from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
-from ddjax.runtime.figures import curves_png
+from ddjax.runtime.figures import columns_png, curves_png
 from ddjax.runtime.progress import Progress, duration, table
 from ddjax.runtime.report import Report, score_rows, write_report
+from ddjax.synthetic import natural_inputs, natural_regression_targets
 from tests.runtime import fakes
+from tests.synthetic.problems import table_set
 
 
 def _report(**changes) -> Report:
@@ -61,9 +64,53 @@ def test_report_without_pictures(tmp_path):
     assert "Certificate" not in (tmp_path / "report.md").read_text()
 
 
-def test_accuracies_come_first():
+def test_qualities_come_first():
     rows = score_rows({"b": Score(1.0, 0.0, 1)}, {"a/accuracy": Score(1.0, 0.0, 1)})
     assert rows == [("a/accuracy", "-", "100.00 %"), ("b", "1", "-")]
+    rows = score_rows({"a/mae": Score(1.0, 0.0, 1), "a/r2": Score(0.5, 0.1, 3)}, {})
+    assert rows == [("a/r2", "0.5 ± 0.1", "-"), ("a/mae", "1", "-")]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_report_of_a_table_shows_its_rows_in_natural_units(tmp_path, named):
+    many = np.tile(np.arange(5), 5)
+    distilled = table_set()
+    distilled = distilled._replace(
+        stored={"inputs": distilled.stored["inputs"][many]},
+        targets=distilled.targets[many],
+        columns=distilled.columns if named else None,
+    )
+    scores = {"regression/r2": Score(0.75, 0.0, 1)}
+    write_report(tmp_path, _report(distilled=distilled, test=scores))
+    text = (tmp_path / "report.md").read_text()
+    names = "rooms | area | age | price" if named else "x0 | x1 | x2 | y0"
+    assert f"| {names} |" in text and "The first 20 of 25 samples" in text
+    row = [*natural_inputs(distilled)[0], *natural_regression_targets(distilled)[0]]
+    assert "| " + " | ".join(f"{value:.4g}" for value in row) + " |" in text
+    assert "**0.75** test regression/r2" in text
+    assert (tmp_path / "figures" / "columns.png").read_bytes() == columns_png(distilled)
+    assert not (tmp_path / "figures" / "samples.png").exists()
+
+
+def test_of_many_columns_those_are_drawn_that_spread_most(monkeypatch):
+    distilled = table_set()
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(5, 30)).astype(np.float32) * (1 + np.arange(30))
+    mean, std = np.zeros(30), np.ones(30)
+    wide = distilled._replace(
+        stored={"inputs": inputs.astype(np.float32)},
+        preprocessing=distilled.preprocessing._replace(mean=mean, std=std),
+        columns=None,
+    )
+    drawn = []
+    monkeypatch.setattr(
+        figures,
+        "_column_names",
+        lambda _, column: (drawn.append(int(column)) or "x", "y"),
+    )
+    assert columns_png(wide).startswith(b"\x89PNG")
+    spread = inputs.std(axis=0)
+    assert drawn == sorted(np.argsort(-spread)[:12].tolist())
 
 
 def test_curves():
@@ -75,6 +122,8 @@ def test_curves():
     ]
     assert curves_png(rows).startswith(b"\x89PNG")
     assert curves_png([{"step": 1, "seconds": 0.0, "loss": 1.0}]) is None
+    quality = [{"step": i, "validation/x/r2": 0.1 * i} for i in range(3)]
+    assert curves_png(quality).startswith(b"\x89PNG")
 
 
 def test_code_may_be_folded():
