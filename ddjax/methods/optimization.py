@@ -4,6 +4,7 @@ A method learns a dictionary of groups (`stored` numbers of the samples, their
 `targets`, and whatever it needs besides), each with a learning rate of its own.
 """
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -18,11 +19,12 @@ from ddjax.data.problem import Problem, Split
 from ddjax.kernels.losses import Loss
 from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.initialization import select
+from ddjax.synthetic.initialization import INITIALIZATIONS, balanced_labels, select
 from ddjax.synthetic.parameterization import Parameterization, make
 
 __all__ = [
     "OPTIMIZERS",
+    "OWN",
     "Learner",
     "State",
     "class_labels",
@@ -42,6 +44,13 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "sgd": lambda rate: optax.sgd(rate, momentum=0.5),
 }
 """Optimisers by name, each from a learning rate or schedule."""
+
+
+OWN = "own"
+"""The initialisation that is left to the parameterisation."""
+
+# A name that no group of a method has.
+_CONSTANT = "constant numbers of the parameterisation"
 
 
 class State(NamedTuple):
@@ -68,7 +77,8 @@ class Learner(NamedTuple):
       start: the first state. From `learner`, `(key, problem, targets, extra) -> State`
         where `targets` maps labels to the targets to start from and `extra` holds
         further learned groups; from `gradient_learner`,
-        `(inputs, targets, labels, extra) -> State`.
+        `(inputs, targets, labels, extra) -> State`, the inputs being samples or, in a
+        dictionary, stored numbers.
       inputs: `learned -> (m, *shape)`, the decoded samples.
       update: `(state, gradients) -> State`.
     """
@@ -84,17 +94,32 @@ def learner(*, per_class: int, initialization: str, **settings: Any) -> Learner:
 
     Args:
       per_class: samples a class (IPC), >= 1.
-      initialization: see `ddjax.synthetic.initialization.select`.
+      initialization: see `ddjax.synthetic.initialization.select`; or `own`: the
+        parameterisation's own random start, the same number for each class.
       **settings: see `gradient_learner`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as there; `own` with a parameterisation that has none.
     """
     parts = gradient_learner(**settings)
+    decoder = parts.parameterization
+    if initialization == OWN and decoder.start is None:
+        raise ValueError(
+            f"parameterization {decoder.name!r} has no random start of its own; "
+            f"initialization may be one of {', '.join(INITIALIZATIONS)}"
+        )
 
     def start(key, problem: Problem, targets, extra=None) -> State:
-        inputs, labels = select(key, problem, per_class=per_class, how=initialization)
-        return parts.start(inputs, targets(labels), labels, extra)
+        real = problem.train.inputs
+        if initialization == OWN and decoder.start is not None:
+            labels = balanced_labels(problem, per_class=per_class)
+            stored = decoder.start(key, (len(labels), *real.shape[1:]), real)
+        else:
+            inputs, labels = select(
+                key, problem, per_class=per_class, how=initialization
+            )
+            stored = decoder.init(inputs, real)
+        return parts.start(stored, targets(labels), labels, extra)
 
     return parts._replace(start=start)
 
@@ -156,10 +181,15 @@ def gradient_learner(
     }
     for group in {*frozen, *(() if learn_targets else ("targets",))}:
         by_group[group] = optax.set_to_zero()
-    transform = optax.partition(by_group, _group_labels)
+    if decoder.constants:
+        by_group[_CONSTANT] = optax.set_to_zero()
+    transform = optax.partition(
+        by_group, functools.partial(_group_labels, constants=decoder.constants)
+    )
 
     def start(inputs, targets, labels=None, extra=None) -> State:
-        learned = {"stored": decoder.init(inputs), "targets": targets, **(extra or {})}
+        stored = inputs if isinstance(inputs, dict) else decoder.init(inputs)
+        learned = {"stored": stored, "targets": targets, **(extra or {})}
         return State(learned, transform.init(learned), labels, jnp.zeros((), jnp.int32))
 
     def update(state: State, gradients) -> State:
@@ -171,7 +201,12 @@ def gradient_learner(
         learned: Any = optax.apply_updates(state.learned, changes)
         if learn_targets and project_targets is not None:
             learned = {**learned, "targets": project_targets(learned["targets"])}
-        return State(learned, moments, state.labels, state.step + 1)
+        step = state.step + 1
+        if decoder.advance is not None:
+            stored, restarted = decoder.advance(learned["stored"], step)
+            learned = {**learned, "stored": stored}
+            moments = _restart_where(restarted, transform.init(learned), moments)
+        return State(learned, moments, state.labels, step)
 
     return Learner(
         decoder, start, lambda learned: decoder.decode(learned["stored"]), update
@@ -199,11 +234,35 @@ def _schedule(rate: float, decay_steps: int | None, warmup_steps: int) -> Any:
     return optax.warmup_cosine_decay_schedule(0.0, rate, warmup_steps, decay_steps)
 
 
-def _group_labels(learned: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _group_labels(
+    learned: dict[str, Any], *, constants: Collection[str] = ()
+) -> dict[str, Any]:
+    labels = {
         group: jax.tree.map(lambda _, name=group: name, values)
         for group, values in learned.items()
     }
+    labels["stored"] |= dict.fromkeys(constants, _CONSTANT)
+    return labels
+
+
+def _restart_where(restarted: Array, fresh: Any, moments: Any) -> Any:
+    """The optimiser of the stored numbers anew, its schedule going on."""
+
+    def chosen(new: Any, old: Any) -> Any:
+        if isinstance(old, optax.ScaleByScheduleState):
+            return old
+        return jnp.where(restarted, new, old)
+
+    groups = {
+        **moments.inner_states,
+        "stored": jax.tree.map(
+            chosen,
+            fresh.inner_states["stored"],
+            moments.inner_states["stored"],
+            is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState),
+        ),
+    }
+    return moments._replace(inner_states=groups)
 
 
 def class_labels(split: Split) -> Array:

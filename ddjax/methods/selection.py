@@ -65,7 +65,7 @@ def selection(
     def init(key: PRNGKeyArray, problem: Problem, data: Any) -> Chosen:
         del data
         inputs, labels = select(key, problem, per_class=per_class, how=how)
-        return Chosen(decoder.init(inputs), labels)
+        return Chosen(decoder.init(inputs, problem.train.inputs), labels)
 
     def step(state: Chosen, batch: Any, key: PRNGKeyArray):
         del batch, key

@@ -7,7 +7,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 
-__all__ = ["INITIALIZATIONS", "ROW_INITIALIZATIONS", "select", "select_rows"]
+__all__ = [
+    "INITIALIZATIONS",
+    "ROW_INITIALIZATIONS",
+    "balanced_labels",
+    "select",
+    "select_rows",
+]
 
 INITIALIZATIONS = ("real", "random", "kmeans_centres", "kmeans", "noise")
 ROW_INITIALIZATIONS = ("real", "kmeans_centres", "kmeans", "noise")
@@ -44,27 +50,41 @@ def select(
         raise ValueError(
             f"unknown initialization {how!r}; known: {', '.join(INITIALIZATIONS)}"
         )
-    if per_class < 1:
-        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    balanced = balanced_labels(problem, per_class=per_class)
     labels = _labels(problem)
-    balanced = np.repeat(np.arange(problem.classes, dtype=np.int32), per_class)
     rng = _generator(key)
     if how == "noise":
         shape = (len(balanced), *problem.train.inputs.shape[1:])
         inputs = rng.standard_normal(shape, dtype=np.float32)
-        return jnp.asarray(inputs), jnp.asarray(balanced)
+        return jnp.asarray(inputs), balanced
     if how == "random":
         chosen = _any_class(rng, labels, len(balanced))
         return jnp.asarray(_take(problem, chosen)), jnp.asarray(labels[chosen])
     members = _members(labels, problem, per_class)
     if how == "kmeans_centres":
         blocks = [_kmeans(rng, _take(problem, rows), per_class)[0] for rows in members]
-        return jnp.asarray(np.concatenate(blocks)), jnp.asarray(balanced)
+        return jnp.asarray(np.concatenate(blocks)), balanced
     if how == "kmeans":
         chosen = [_nearest_to_centres(rng, problem, r, per_class) for r in members]
     else:
         chosen = [rng.choice(rows, per_class, replace=False) for rows in members]
-    return jnp.asarray(_take(problem, np.concatenate(chosen))), jnp.asarray(balanced)
+    return jnp.asarray(_take(problem, np.concatenate(chosen))), balanced
+
+
+def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
+    """The same number of labels for each class, ordered by class.
+
+    Args:
+      problem: a classification problem.
+      per_class: samples a class, >= 1.
+
+    Raises:
+      ValueError: `per_class` < 1, or a problem without class labels.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    _labels(problem)
+    return jnp.repeat(jnp.arange(problem.classes, dtype=jnp.int32), per_class)
 
 
 def select_rows(

@@ -90,3 +90,39 @@ def test_class_targets(name, classes, expected):
 def test_class_targets_refuse_one_class():
     with pytest.raises(ValueError, match="2 classes, got 1"):
         optimization.class_targets_for(losses.get("logistic"), 1)
+
+
+PYRAMID = {"name": "pyramid", "extend_every": 2, "bounds": "data"}
+
+
+def test_a_pyramid_grows_and_its_optimizer_begins_anew(three_classes):
+    keywords = KEYWORDS | dict(
+        initialization="own", parameterization=PYRAMID, optimizer="adam", decay_steps=9
+    )
+    parts = optimization.learner(**keywords)
+    state = start(parts, three_classes)
+    update = jax.jit(parts.update)
+    for step in range(1, 8):
+        before, state = state, update(state, ones_like(state.learned))
+        stored = state.learned["stored"]
+        # 8 x 8 images have 4 levels.
+        assert int(stored["active"]) == min(1 + step // 2, 4)
+        np.testing.assert_array_equal(
+            stored["colour"], before.learned["stored"]["colour"]
+        )
+        adam, schedule = state.optimizer.inner_states["stored"].inner_state
+        since = step % 2 if step < 7 else 1
+        assert int(adam.count) == since and int(schedule.count) == step
+        assert bool(adam.mu["stored"]["level_1"].any()) == bool(since)
+        of_targets = state.optimizer.inner_states["targets"].inner_state[0]
+        assert int(of_targets.count) == step
+
+
+def test_a_start_of_its_own_is_balanced(three_classes):
+    keywords = KEYWORDS | dict(
+        per_class=2, initialization="own", parameterization=PYRAMID
+    )
+    state = start(optimization.learner(**keywords), three_classes)
+    np.testing.assert_array_equal(state.labels, [0, 0, 1, 1, 2, 2])
+    with pytest.raises(ValueError, match="'pixels' has no random start"):
+        optimization.learner(**KEYWORDS | dict(initialization="own"))
