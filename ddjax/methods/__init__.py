@@ -5,8 +5,10 @@ from typing import Any
 
 from ddjax.methods.analytic import analytic
 from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
+from ddjax.methods.clp import clp
 from ddjax.methods.dgkip import dgkip
 from ddjax.methods.kip import kip
+from ddjax.methods.lgm import lgm
 from ddjax.methods.nystrom import nystrom
 from ddjax.methods.regression import regression
 from ddjax.methods.rfad import rfad
@@ -19,8 +21,10 @@ __all__ = [
     "Method",
     "Remember",
     "analytic",
+    "clp",
     "dgkip",
     "kip",
+    "lgm",
     "make",
     "nystrom",
     "regression",
@@ -32,8 +36,10 @@ __all__ = [
 
 METHODS: dict[str, Callable[..., Method]] = {
     "analytic": analytic,
+    "clp": clp,
     "dgkip": dgkip,
     "kip": kip,
+    "lgm": lgm,
     "nystrom": nystrom,
     "regression": regression,
     "rfad": rfad,

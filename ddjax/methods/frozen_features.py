@@ -1,0 +1,279 @@
+"""What methods on frozen encoders share: real features, and the distilled images'."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PRNGKeyArray
+
+from ddjax.data import augment
+from ddjax.data.problem import Problem, Split
+from ddjax.methods.base import HostRows, Remember
+from ddjax.methods.optimization import class_labels
+from ddjax.models.encoders.base import Encoder
+from ddjax.models.encoders.cache import Augmentation, cached_features
+from ddjax.models.encoders.settings import EncoderSetting, as_encoder
+
+__all__ = [
+    "DEVICE_BYTES",
+    "View",
+    "as_encoders",
+    "augmenter",
+    "blocks",
+    "check_numbers",
+    "check_problem",
+    "draw",
+    "encoded",
+    "real_features",
+    "rows_to_draw_from",
+    "sources",
+]
+
+View = Callable[[PRNGKeyArray, Array], Array]
+"""`(key, images (b, h, w, 3)) -> images`: one draw for all of them."""
+
+DEVICE_BYTES = 4 * 2**30
+"""Real features beyond this stay on the host, where a step draws a batch."""
+
+_BLOCK_ROWS = 8192
+
+
+def as_encoders(
+    setting: EncoderSetting | Sequence[EncoderSetting],
+) -> tuple[Encoder, ...]:
+    """Loads what a config names.
+
+    Args:
+      setting: one encoder or several, see `ddjax.models.encoders.settings.as_encoder`.
+
+    Raises:
+      ValueError: no encoder.
+      EncoderError: one that cannot be made.
+    """
+    if isinstance(setting, Encoder | str | Mapping):
+        return (as_encoder(setting),)
+    if not setting:
+        raise ValueError("at least one encoder is needed, got none")
+    return tuple(as_encoder(each) for each in setting)
+
+
+def augmenter(
+    setting: str | Mapping[str, Any] | None,
+) -> tuple[View | None, dict[str, Any] | None]:
+    """An augmentation that is drawn once for the images it is given, and its recipe.
+
+    Args:
+      setting: a name in `ddjax.data.augment.AUGMENTATIONS`, a mapping with `name` and
+        its settings, or None.
+
+    Raises:
+      ValueError: an unknown name or setting.
+    """
+    if setting is None:
+        return None, None
+    recipe = {"name": setting} if isinstance(setting, str) else dict(setting)
+    return augment.make(**recipe, siamese=True), recipe
+
+
+def check_numbers(
+    *, micro_batch: int | None, batch_size: int | None, **counts: int
+) -> None:
+    """Refuses counts below 1.
+
+    Raises:
+      ValueError: the name and the value.
+    """
+    for name, value in {
+        **counts,
+        "micro_batch": 1 if micro_batch is None else micro_batch,
+        "batch_size": 1 if batch_size is None else batch_size,
+    }.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def sources(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
+    """Where the weights come from, for a distilled set's provenance."""
+    return [{"name": each.name, **each.source} for each in encoders]
+
+
+def check_problem(problem: Problem) -> None:
+    """Refuses what encoders cannot see.
+
+    Raises:
+      ValueError: preprocessed images, or a problem without classes.
+    """
+    kind = problem.preprocessing.kind
+    if kind != "none":
+        raise ValueError(
+            f"encoders take pixels in [0, 1], but problem {problem.name!r} has "
+            f"preprocessing {kind!r}; load it with preprocessing='none'"
+        )
+    if problem.classes < 2:
+        raise ValueError(
+            f"problem {problem.name!r} has {problem.classes} classes; at least 2 are "
+            "needed for a probe"
+        )
+    class_labels(problem.train)
+
+
+def real_features(
+    encoder: Encoder,
+    problem: Problem,
+    *,
+    directory: str | None,
+    block: int,
+    remember: Remember,
+    view: View | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    views: int = 0,
+) -> Float[Array | np.ndarray, "n p"]:
+    """Features of the training images, or of random views of them, computed once.
+
+    Args:
+      encoder: the frozen encoder.
+      problem: the real data.
+      directory: of a cache that runs share (`ddjax.models.encoders.cache`); None leaves
+        them to `remember`.
+      block: images through the encoder at once.
+      remember: keeps them for the run, if they are not too large for it.
+      view: the augmentation of the views.
+      recipe: its name and settings.
+      views: how many of each image, the same in every run; 0 for the images themselves.
+
+    Returns:
+      `(n * max(views, 1), p)`, row r being of image `r % n`.
+    """
+    augmentation = None
+    if views:
+        assert view is not None and recipe is not None
+        augmentation = Augmentation(view, recipe, views=views)
+    compute = functools.partial(
+        cached_features,
+        encoder,
+        problem.train.inputs,
+        fingerprint=f"{problem.fingerprint}/train",
+        augmentation=augmentation,
+        block=block,
+    )
+    if directory is not None:
+        return compute(directory=directory)
+
+    def anew() -> dict[str, Array | np.ndarray]:
+        with tempfile.TemporaryDirectory() as folder:
+            return {"features": np.array(compute(directory=folder, verbose=False))}
+
+    return remember(f"features.{encoder.name}", anew)["features"]
+
+
+def rows_to_draw_from(
+    inputs: Float[Array | np.ndarray, "n *shape"],
+    labels: Any,
+    *,
+    batch_size: int | None,
+) -> Split | HostRows:
+    """Real features or images with labels, on the device if they fit or all are needed.
+
+    Args:
+      inputs: features from `real_features`, or images.
+      labels: of the images; repeated for several views.
+      batch_size: rows a step; None for all.
+    """
+    labels = _repeated(labels, len(inputs))
+    if batch_size is None or inputs.nbytes <= DEVICE_BYTES:
+        return Split(jnp.asarray(inputs), jnp.asarray(labels))
+    return HostRows(Split(np.asarray(inputs), labels), min(batch_size, len(labels)))
+
+
+def blocks(
+    features: Float[Array | np.ndarray, "n p"], labels: Any
+) -> Iterator[tuple[Array, Array]]:
+    """All rows with their labels on the device, a few at a time."""
+    labels = _repeated(labels, len(features))
+    for start in range(0, len(features), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        yield jnp.asarray(features[rows]), jnp.asarray(labels[rows])
+
+
+def _repeated(labels: Any, rows: int) -> np.ndarray:
+    """Labels of the images for the rows of all their views."""
+    return np.tile(np.asarray(labels, np.int32), rows // len(labels))
+
+
+def draw(
+    key: PRNGKeyArray, real: tuple[Split, ...], batch_size: int | None
+) -> tuple[Split, ...]:
+    """The same different rows of each split, uniformly; all where there are fewer.
+
+    Args:
+      key: of the draw.
+      real: splits of equal length, on the device.
+      batch_size: how many; None for all.
+    """
+    number = real[0].inputs.shape[0] if real else 0
+    if batch_size is None or batch_size >= number:
+        return real
+    rows = jax.random.choice(key, number, (batch_size,), replace=False)
+    return tuple(Split(each.inputs[rows], class_labels(each)[rows]) for each in real)
+
+
+def encoded(
+    apply: Callable[[Any, Array], Array],
+    params: Any,
+    images: Float[Array, "m h w 3"],
+    *,
+    keys: Key[Array, "copies m"] | None = None,
+    view: View | None = None,
+    micro_batch: int | None = None,
+) -> Float[Array, "_ p"]:
+    """Features of (augmented copies of) images, a micro-batch at a time.
+
+    Differentiable. With more images than a micro-batch, activations are recomputed on
+    the way back, so that memory does not grow with their number; what comes out is the
+    same.
+
+    Args:
+      apply: the encoder's.
+      params: its weights.
+      images: `(m, h, w, 3)`.
+      keys: `(copies, m)`, one for each copy of each image; None for the images as they
+        are.
+      view: the augmentation.
+      micro_batch: images at once, >= 1; None for all.
+
+    Returns:
+      `(copies m, p)`, copy by copy.
+    """
+
+    def seen(part: Array, part_keys: Any) -> Array:
+        if view is None or part_keys is None:
+            return apply(params, part)
+        one = functools.partial(_view_one, view)
+        return apply(params, jax.vmap(one)(part_keys, part))
+
+    count, copies = images.shape[0], 1 if keys is None else keys.shape[0]
+    flat_keys = None if keys is None else keys.reshape(-1)
+    total = copies * count
+    number = 1 if micro_batch is None else -(-total // micro_batch)
+    if number == 1:
+        return seen(jnp.tile(images, (copies, 1, 1, 1)), flat_keys)
+
+    # Inside a loop nothing can be merged with what is computed again.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def block(places: Array) -> Array:
+        some_keys = None if flat_keys is None else flat_keys[places]
+        return seen(images[places % count], some_keys)
+
+    # Blocks of one size, as equal as can be: the encoder is compiled once.
+    size = -(-total // number)
+    places = np.minimum(np.arange(number * size), total - 1).reshape(number, size)
+    rows = jax.lax.map(block, jnp.asarray(places, jnp.int32))
+    return rows.reshape(number * size, -1)[:total]
+
+
+def _view_one(view: View, key: Array, image: Array) -> Array:
+    return view(key, image[None])[0]

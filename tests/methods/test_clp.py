@@ -1,0 +1,324 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax import methods, runtime, synthetic
+from ddjax.data.augment import make as make_augmentation
+from ddjax.methods import frozen_features
+from tests.methods.encoders import colour_digits, small
+from tests.methods.runs import run
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+PIXELS = dict(parameterization="pixels", initialization="real")
+DESCENT = dict(optimizer="gradient_descent", learning_rate=1.0, **PIXELS)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return colour_digits()
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return small()
+
+
+def gradients(problem, *, key=9, **settings):
+    """Those of one step, as what plain descent subtracts; and the step's metrics."""
+    method = methods.clp(**DESCENT | settings)
+    data = method.prepare(jax.random.key(0), problem)
+    state = method.init(jax.random.key(1), problem, data)
+
+    @jax.jit
+    def step(state, data):
+        drawn = method.sample(jax.random.key(2), data)
+        return method.step(state, drawn, jax.random.key(key))
+
+    after, metrics = step(state, data)
+    moved = jax.tree.map(jnp.subtract, state.learned, after.learned)
+    return state.learned, moved, metrics
+
+
+def by_definition(stored, targets, log_ridge, log_tau, *, encoder, problem, options):
+    """The outer loss from the equations, with a general solver."""
+    centring, normalize, anchors, outer = options
+
+    def see(images):
+        return encoder.apply(encoder.params, images)
+
+    real, rows = see(problem.train.inputs), see(stored)
+    if centring == "real":
+        rows, real = (each - real.mean(axis=0)[None] for each in (rows, real))
+    if normalize:
+        rows, real = (
+            each / jnp.linalg.norm(each, axis=1, keepdims=True) for each in (rows, real)
+        )
+    shift, offset = jnp.zeros(rows.shape[1]), jnp.zeros(targets.shape[1])
+    if centring == "intercept":
+        shift, offset = rows.mean(axis=0), targets.mean(axis=0)
+    m = rows.shape[0]
+    strength = jnp.exp(log_ridge) * jnp.sum(rows**2) / m
+    rows = rows - shift[None]
+    solved = jnp.linalg.solve(
+        rows @ rows.T + strength * jnp.eye(m), targets - offset[None]
+    )
+    weights = rows.T @ solved
+    offset = offset - shift @ weights
+    if anchors:
+        weights = weights / jnp.linalg.norm(weights, axis=0)[None]
+    scores = real @ weights + offset[None]
+    labels = problem.train.targets
+    if outer == "squared":
+        return 0.5 * jnp.mean((jax.nn.one_hot(labels, 3) - 1 / 3 - scores) ** 2)
+    logs = jax.nn.log_softmax(scores / jnp.exp(log_tau))
+    return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], axis=1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("none", False, False, "cross_entropy"),
+        ("real", True, True, "cross_entropy"),
+        ("intercept", True, False, "cross_entropy"),
+        ("intercept", True, False, "squared"),
+    ],
+)
+def test_the_gradient_is_that_of_the_definition(problem, encoder, options):
+    centring, normalize, anchors, outer = options
+    squared = outer == "squared"
+    learned, moved, metrics = gradients(
+        problem,
+        encoder=encoder,
+        per_class=2,
+        centring=centring,
+        normalize_features=normalize,
+        normalize_anchors=anchors,
+        outer=outer,
+        ridge=0.1,
+        temperature=0.5,
+        learn_targets=True,
+        learn_ridge=True,
+        learn_temperature=not squared,
+        targets_learning_rate=1.0,
+        scalars_learning_rate=1.0,
+    )
+    loss = functools.partial(
+        by_definition, encoder=encoder, problem=problem, options=options
+    )
+    at = [learned["stored"]["inputs"], learned["targets"], jnp.log(0.1), jnp.log(0.5)]
+    value, expected = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*at)
+    assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-4)
+    found = [moved["stored"]["inputs"], moved["targets"], moved["log_ridge"]]
+    found += [] if squared else [moved["log_temperature"]]
+    for ours, theirs in zip(found, expected, strict=False):
+        scale = float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(ours / scale, theirs / scale, atol=2e-3)
+
+
+def test_statistics_stand_for_all_real_features(problem, encoder):
+    everything = len(problem.train.targets)
+    keywords = dict(encoder=encoder, outer="squared", centring="real")
+    _, through, first = gradients(problem, **keywords)
+    _, directly, second = gradients(problem, **keywords, batch_size=everything)
+    assert first["loss"] == pytest.approx(float(second["loss"]), rel=1e-4)
+    np.testing.assert_allclose(
+        through["stored"]["inputs"], directly["stored"]["inputs"], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("copies", [0, 3])
+def test_micro_batches_change_nothing(problem, encoder, copies):
+    augmented = dict(augmentation="flip_crop_noise", copies=copies) if copies else {}
+    keywords = dict(encoder=encoder, per_class=3, **augmented)
+    _, whole, first = gradients(problem, **keywords)
+    _, parts, second = gradients(problem, **keywords, micro_batch=4)
+    assert first["loss"] == pytest.approx(float(second["loss"]), rel=1e-5)
+    np.testing.assert_allclose(
+        whole["stored"]["inputs"], parts["stored"]["inputs"], atol=1e-5
+    )
+
+
+def test_memory_is_that_of_a_micro_batch():
+    kernels = [jnp.ones((3, 3, 3, 32)), jnp.ones((3, 3, 32, 32))]
+
+    def deep(params, images):
+        for kernel in params:
+            images = jnp.tanh(
+                jax.lax.conv_general_dilated(
+                    images, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS
+                )
+            )
+        return images.mean(axis=(1, 2))
+
+    def temporary(count, micro_batch):
+        """Bytes in units of one image's activations in one layer."""
+
+        def loss(images):
+            rows = frozen_features.encoded(
+                deep, kernels, images, micro_batch=micro_batch
+            )
+            return jnp.sum(rows**2)
+
+        compiled = jax.jit(jax.grad(loss)).lower(jnp.zeros((count, 8, 8, 3))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / (8 * 8 * 32 * 4)
+
+    assert temporary(128, 8) - temporary(16, 8) < 2
+    assert temporary(128, None) - temporary(16, None) > 2 * 112
+
+
+def test_copies_are_rows_of_the_solve(problem, encoder):
+    """Augmentation that does nothing: copies are worth a weaker ridge."""
+    still = {"name": "dsa", "strategy": "flip", "flip": 0.0}
+    _, once, _ = gradients(problem, encoder=encoder, ridge=0.1)
+    _, thrice, _ = gradients(
+        problem, encoder=encoder, ridge=0.3, augmentation=still, copies=3
+    )
+    np.testing.assert_allclose(
+        once["stored"]["inputs"], thrice["stored"]["inputs"], atol=1e-5
+    )
+
+
+def test_several_encoders_add_up(problem, encoder):
+    other = small(seed=1, width=7)
+    alone = [gradients(problem, encoder=each) for each in (encoder, other)]
+    _, both, metrics = gradients(problem, encoder=[encoder, other])
+    np.testing.assert_allclose(
+        both["stored"]["inputs"],
+        sum(moved["stored"]["inputs"] for _, moved, _ in alone),
+        atol=1e-5,
+    )
+    total = sum(float(each["loss"]) for *_, each in alone)
+    assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("outer", ["cross_entropy", "squared"])
+def test_steps_raise_the_accuracy_of_the_probe(problem, encoder, outer):
+    method = methods.clp(
+        encoder=encoder,
+        outer=outer,
+        batch_size=64,
+        learning_rate=0.05,
+        parameterization={"name": "pyramid", "extend_every": 5},
+    )
+    data, start, state, metrics = run(method, problem, steps=40)
+    assert float(start.learned["stored"]["active"]) == 1
+    assert float(state.learned["stored"]["active"]) == 4
+    assert metrics["loss"][-5:].mean() < 0.9 * metrics["loss"][:3].mean()
+    assert metrics["accuracy"][-5:].mean() > 0.9
+    distilled = method.distilled(state, problem, data)
+    assert distilled.targets_kind == "scores"
+    assert distilled.provenance["encoders"] == [{"name": "small0", "file": "none"}]
+    assert distilled.provenance["probe"]["ridge"] == 1e-2
+    images = synthetic.natural_inputs(distilled)
+    assert float(images.min()) >= 0 and float(images.max()) <= 1
+
+
+def test_views_are_the_real_features(problem, encoder):
+    method = methods.clp(
+        encoder=encoder,
+        augmentation="flip_crop_noise",
+        real_views=2,
+        normalize_features=False,
+        **PIXELS,
+    )
+    data = method.prepare(jax.random.key(0), problem)
+    count = len(problem.train.targets)
+    real = data.real[0]
+    assert real.inputs.shape == (2 * count, encoder.width)
+    np.testing.assert_array_equal(
+        real.targets, np.tile(np.asarray(problem.train.targets), 2)
+    )
+    # The first view of the first image, from its key.
+    view = make_augmentation("flip_crop_noise", siamese=True)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    image = view(key, problem.train.inputs[:1])
+    np.testing.assert_allclose(
+        real.inputs[0], encoder.apply(encoder.params, image)[0], atol=1e-5
+    )
+
+
+def test_learned_scalars_are_kept_with_the_set(problem, encoder):
+    method = methods.clp(
+        encoder=encoder, learn_ridge=True, learn_temperature=True, **PIXELS
+    )
+    data, _, state, metrics = run(method, problem, steps=3)
+    probe = method.distilled(state, problem, data).provenance["probe"]
+    assert probe["ridge"] != 1e-2 and probe["temperature"] != 0.1
+    assert probe["ridge"] == pytest.approx(float(metrics["ridge"][-1]), rel=0.05)
+
+
+def test_features_that_do_not_fit_stay_on_the_host(
+    problem, encoder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 0)
+    method = methods.clp(
+        encoder=[encoder, small(seed=1)],
+        batch_size=32,
+        features_directory=str(tmp_path / "features"),
+        centring="real",
+        learning_rate=0.05,
+        **PIXELS,
+    )
+    data = method.prepare(jax.random.key(0), problem)
+    assert not data.real and all(isinstance(r, methods.HostRows) for r in data.hosted)
+    result = runtime.train(
+        method, problem, seed=0, steps=4, workdir=tmp_path / "run", verbose=False
+    )
+    assert result.steps == 4
+
+
+def test_one_trace_and_a_run_that_resumes(problem, tmp_path):
+    traces = []
+
+    def counted(params, images):
+        if images.shape[0] == 3:
+            traces.append(images.shape)
+        return small().apply(params, images)
+
+    def train(where, *stops):
+        method = methods.clp(
+            encoder=small(function=counted),
+            batch_size=64,
+            learning_rate=0.05,
+            decay_steps=7,
+            learn_temperature=True,
+            parameterization={"name": "pyramid", "extend_every": 2},
+        )
+        for steps in stops:
+            result = runtime.train(
+                method, problem, seed=3, steps=steps, workdir=where, verbose=False
+            )
+        return synthetic.digest(result.distilled)
+
+    straight = train(tmp_path / "straight", 7)
+    assert len(traces) == 1
+    assert train(tmp_path / "resumed", 1, 3, 7) == straight
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"outer": "hinge"}, "outer must be one of"),
+        ({"centring": "median"}, "centring must be one of"),
+        ({"ridge": 0.0}, "ridge must be > 0"),
+        ({"temperature": -1.0}, "temperature must be > 0"),
+        ({"copies": 2}, "need an augmentation"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1"),
+        ({"augmentation": "blur"}, "unknown augmentation 'blur'"),
+        ({"outer": "squared", "learn_temperature": True}, "learn_temperature"),
+        ({"encoder": []}, "at least one encoder"),
+        ({"parameterization": "pixels"}, "no random start"),
+    ],
+)
+def test_refuses_settings(encoder, settings, message):
+    with pytest.raises(ValueError, match=message):
+        methods.clp(**{"encoder": encoder, **settings})
+
+
+def test_refuses_preprocessed_images(encoder, three_classes):
+    method = methods.clp(encoder=encoder, **PIXELS)
+    with pytest.raises(ValueError, match="preprocessing='none'"):
+        method.prepare(jax.random.key(0), three_classes)
