@@ -54,8 +54,8 @@ def load(
     arrays = _weights.read(
         path,
         entry.shapes(entry.spec),
-        where=f"Get {entry.file} ({entry.licence}) from {entry.repository}; convert it "
-        f"to safetensors if it is not, and put it there or give weights=PATH",
+        where=f"Get {entry.original} ({entry.licence}) from {entry.repository}, as "
+        "safetensors, and put it there or give weights=PATH",
         ignored=entry.ignored,
         convert=entry.convert,
     )
@@ -94,10 +94,13 @@ def _entry(name: str, options: dict[str, Any]) -> Entry:
             f"unknown encoder {name!r}; known: {', '.join(ENTRIES)}.{guess}"
         )
     entry = ENTRIES[name]
-    unknown = sorted(set(options) - set(entry.options))
-    if unknown:
-        allowed = ", ".join(("dtype", *entry.options))
-        raise EncoderError(f"{name} has no option {unknown[0]!r}; allowed: {allowed}")
+    for option, value in options.items():
+        if option not in entry.options:
+            known = ", ".join(("dtype", *entry.options))
+            raise EncoderError(f"{name} has no option {option!r}; it has: {known}")
+        if value not in entry.options[option]:
+            allowed = ", ".join(repr(other) for other in entry.options[option])
+            raise EncoderError(f"{option}={value!r}; allowed: {allowed}")
     return entry
 
 
@@ -122,17 +125,18 @@ def _encoder(
     source: dict[str, Any],
     dtype: str,
 ) -> Encoder:
+    options = {option: values[0] for option, values in entry.options.items()} | options
     return Encoder(
         name=name,
         params=params,
-        apply=functools.partial(_features, name=name, options=dict(options)),
+        apply=functools.partial(_features, entry=entry, options=options),
         input_size=entry.input_size,
         width=entry.width,
         source={
             "repository": entry.repository,
             "licence": entry.licence,
             "dtype": dtype,
-            "options": dict(options),
+            "options": options,
             **source,
         },
     )
@@ -142,10 +146,9 @@ def _features(
     params: dict[str, Array],
     images: Float[Array, "b h w 3"],
     *,
-    name: str,
+    entry: Entry,
     options: dict[str, Any],
 ) -> Float[Array, "b p"]:
-    entry = ENTRIES[name]
     mean = jnp.asarray(entry.mean, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(entry.std, images.dtype).reshape(1, 1, 1, 3)
     dtype = next(iter(params.values())).dtype

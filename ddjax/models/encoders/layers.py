@@ -13,7 +13,8 @@ convolution is used. Weights are in PyTorch's layout, images are channels last.
 """
 
 import functools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +22,49 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ddjax.kernels.convolution import convolve
+from ddjax.kernels.convolution import convolve as convolve_same
 
 __all__ = [
+    "Layer",
     "Padding",
     "at_least_single",
-    "batch_norm",
     "convolution",
     "depthwise",
+    "layer_shapes",
+    "max_pool",
+    "normalized",
     "relu6",
     "same_padding",
 ]
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros before and after, for height and for width."""
+
+
+class Layer(NamedTuple):
+    """A convolution without bias and the batch norm behind it.
+
+    Attributes:
+      convolution: prefix of the convolution's name.
+      norm: prefix of the batch norm's name.
+      shape: output channels, input channels (1: depthwise), height and width.
+      stride: in both directions.
+    """
+
+    convolution: str
+    norm: str
+    shape: tuple[int, int, int, int]
+    stride: int = 1
+
+
+def layer_shapes(layers: Iterable[Layer]) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of these layers by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for layer in layers:
+        found[f"{layer.convolution}.weight"] = layer.shape
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            found[f"{layer.norm}.{name}"] = layer.shape[:1]
+    return found
 
 
 def same_padding(shape: tuple[int, ...], kernel: int, stride: int) -> Padding:
@@ -77,7 +107,7 @@ def convolution(
         return _ordinary(images, kernels, stride, padding, groups=1)
     middle = tuple((length // 2, length // 2) for length in size)
     if stride == 1 and padding == middle and all(length % 2 for length in size):
-        return convolve(images, kernels)
+        return convolve_same(images, kernels)
     patches = jnp.concatenate(_shifts(_padded(images, padding), size, stride), axis=-1)
     flat = kernels.reshape(-1, kernels.shape[-1])
     return jnp.einsum("nhwc,cd->nhwd", patches, flat)
@@ -169,33 +199,48 @@ def _backward(
 _depthwise.defvjp(_forward, _backward)
 
 
-def batch_norm(
-    params: dict[str, Array], convolution: str, norm: str, *, epsilon: float
-) -> tuple[Float[Array, "d c k l"], Float[Array, "1 1 1 d"]]:
-    r"""Weights and bias of a convolution with the batch norm behind it folded in.
+def normalized(
+    params: dict[str, Array],
+    images: Float[Array, "n h w k"],
+    layer: Layer,
+    *,
+    epsilon: float,
+    padding: Padding | None = None,
+) -> Float[Array, "n h2 w2 d"]:
+    r"""A convolution with the stored statistics of the batch norm behind it folded in.
 
     .. math::
         w' = w \gamma / \sqrt{\sigma^2 + \epsilon}, \qquad
         b' = \beta - \mu \gamma / \sqrt{\sigma^2 + \epsilon} ,
 
-    with the stored mean and variance, at least in float32.
+    folded at least in float32.
 
     Args:
       params: the weights by name.
-      convolution: prefix of the convolution's name, which has no bias.
-      norm: prefix of the batch norm's name.
+      images: channels last.
+      layer: which.
       epsilon: what is added to the variance.
+      padding: zeros around the images; None: half the kernel on every side.
     """
-    weights = params[f"{convolution}.weight"]
+    weights = params[f"{layer.convolution}.weight"]
     dtype = at_least_single(weights.dtype)
     scale, shift, mean, variance = (
-        params[f"{norm}.{name}"].astype(dtype)
+        params[f"{layer.norm}.{name}"].astype(dtype)
         for name in ("weight", "bias", "running_mean", "running_var")
     )
     scale = scale * lax.rsqrt(variance + epsilon)
-    folded = weights.astype(dtype) * scale.reshape(-1, 1, 1, 1)
-    bias = (shift - mean * scale).reshape(1, 1, 1, -1)
-    return folded.astype(weights.dtype), bias.astype(weights.dtype)
+    folded = (weights.astype(dtype) * scale.reshape(-1, 1, 1, 1)).astype(weights.dtype)
+    bias = (shift - mean * scale).reshape(1, 1, 1, -1).astype(weights.dtype)
+    half = layer.shape[-1] // 2
+    zeros = ((half, half), (half, half)) if padding is None else padding
+    convolve = depthwise if layer.shape[1] == 1 else convolution
+    return convolve(images, folded, stride=layer.stride, padding=zeros) + bias
+
+
+def max_pool(images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Largest of each 3 x 3 window, stride 2, of images without negative numbers."""
+    padded = _padded(images, ((1, 1), (1, 1)))
+    return functools.reduce(jnp.maximum, _shifts(padded, (3, 3), 2))
 
 
 def at_least_single(dtype: Any) -> np.dtype:

