@@ -2,10 +2,10 @@
 
     python -m experiments.dgkip.ten_classes --data_dir=DIR
 
-Beyond the paper, which stops at two classes. Every set is worth three numbers, in
-columns that are never mixed: the convex softmax model on the same random features,
-kernel ridge regression on the exact NTK, and fully connected networks trained from
-scratch. One record a data set and seed.
+Beyond the paper, which stops at two classes. Every set is worth four numbers, in
+columns that are never mixed: the softmax model and ten logistic ones (one-vs-rest) on
+the same random features, kernel ridge regression on the exact NTK, and fully connected
+networks trained from scratch. One record a data set and seed.
 """
 
 import time
@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from ddjax import evaluation, methods
 from ddjax.data.problem import Problem
 from ddjax.methods.base import Method
+from ddjax.methods.dgkip import DUALS
 from ddjax.models import feature_maps
 from ddjax.runtime.loop import run_keys
 from experiments import records
@@ -33,6 +34,7 @@ _LIMIT = flags.DEFINE_integer("limit", None, "The most real training images.")
 _BATCH = flags.DEFINE_integer("batch_size", 1000, "Real images a step, KIP and RFAD.")
 _REAL_RIDGE = flags.DEFINE_float("real_ridge", 1e-4, "lambda_O per real sample.")
 _RIDGE = flags.DEFINE_float("distilled_ridge", 1e-5, "lambda_S per sample.")
+_DUALS = flags.DEFINE_enum("duals", "learned", DUALS, "See `ddjax.methods.dgkip`.")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["validation", "test"], "validation while settings are chosen."
 )
@@ -40,7 +42,7 @@ _NAME = flags.DEFINE_string("name", "dgkip/ten_classes", "Folder of the records.
 _ONLY = flags.DEFINE_list("only", [], "Only these methods, by name; default: all.")
 _MEASURES = flags.DEFINE_list(
     "measures",
-    ["probe", "kernel_regression", "network"],
+    ["probe", "one_vs_rest", "kernel_regression", "network"],
     "What the sets are worth; network training takes the longest.",
 )
 _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
@@ -54,6 +56,7 @@ def contenders(
     batch_size: int,
     real_ridge: float,
     distilled_ridge: float,
+    duals: str,
 ) -> dict[str, tuple[Method, int]]:
     """The methods that are compared, name -> (method, steps)."""
     architecture = features["architecture"]
@@ -63,6 +66,7 @@ def contenders(
         "real_ridge": real_ridge,
         "distilled_ridge": distilled_ridge,
         "learning_rate": 0.1,
+        "duals": duals,
         "decay_steps": steps,
         "warmup_steps": steps // 10,
         "solver_tolerance": 1e-3,
@@ -116,12 +120,15 @@ def run_seed(
       features: of the convex probe, see `ddjax.models.feature_maps.from_settings`.
       distilled_ridge: lambda_S per sample of the convex probe.
       split: `validation` or `test`.
-      measures: of `probe`, `kernel_regression` and `network`.
+      measures: of `probe`, `one_vs_rest`, `kernel_regression` and `network`.
     """
     keys = run_keys(seed)
     recipe = feature_maps.to_recipe(feature_maps.from_settings(keys.prepare, features))
     known = {
         "probe": evaluation.probe(loss="softmax", ridge_per_sample=distilled_ridge),
+        "one_vs_rest": evaluation.probe(
+            loss="logistic", ridge_per_sample=distilled_ridge
+        ),
         "kernel_regression": evaluation.kernel_regression(
             kernel="ntk", architecture=features["architecture"]
         ),
@@ -167,6 +174,7 @@ def main(argv: Sequence[str]) -> None:
         "batch_size": _BATCH.value,
         "real_ridge": _REAL_RIDGE.value,
         "distilled_ridge": _RIDGE.value,
+        "duals": _DUALS.value,
     }
 
     def make(count: int) -> dict[str, tuple[Method, int]]:
