@@ -1,0 +1,130 @@
+"""What the configurations of distillation on frozen encoders share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference, placeholder
+
+from configs.common import parse_arg
+
+__all__ = ["probe_config"]
+
+
+def probe_config(
+    arg: str | None,
+    *,
+    dataset: str,
+    defaults: Mapping[str, bool | int | float | str],
+    image_size: int | None,
+    classes: tuple[int, ...] | None = None,
+) -> ConfigDict:
+    """CLP-DD on images.
+
+    Values that several sections share are set once and hold everywhere:
+    `--config.data.directory` (encoders are looked for in its `encoders/` too),
+    `--config.method.encoder.weights` and `--config.method.features_directory`.
+
+    Args:
+      arg: what follows the colon in `--config=file.py:arg`. Known names: `ipc`,
+        `encoder` (registered name), `steps`, `outer` (`cross_entropy` or `squared`),
+        `augment` (flips, crops and noise on 3 copies of each distilled image),
+        `full_protocol` (the probe's training as published, new views in every epoch)
+        and `runlocal` (random weights, few small images, two steps).
+      dataset: name of the data set.
+      defaults: values of those names that differ from the common ones.
+      image_size: side of the images in pixels; None for the files' own.
+      classes: which classes; None for all.
+    """
+    given: Any = parse_arg(
+        arg,
+        **{
+            "ipc": 1,
+            "encoder": "mobilenetv2",
+            "steps": 500,
+            "outer": "cross_entropy",
+            "augment": False,
+            "full_protocol": False,
+            **defaults,
+        },
+    )
+    directory = placeholder(str)
+    features = FieldReference("local_data/features")
+    encoder: dict[str, Any] = {
+        "name": given.encoder,
+        "directory": directory,
+        "weights": placeholder(str),
+        "random": placeholder(int),
+    }
+    closed_form: dict[str, Any] = {
+        "name": "linear_probe",
+        "encoder": encoder,
+        "features_directory": features,
+        "kinds": ("closed_form",),
+    }
+    gradient = {
+        **closed_form,
+        "kinds": ("gradient",),
+        "views": placeholder(int) if given.full_protocol else 20,
+        "epochs": 1000,
+        "seeds": 5,
+    }
+    config: Any = ConfigDict(
+        {
+            "seed": 0,
+            "data": {
+                "name": dataset,
+                "directory": directory,
+                "limit": placeholder(int),
+                "classes": placeholder(tuple) if classes is None else classes,
+                "image_size": placeholder(int) if image_size is None else image_size,
+                "validation": 0.1,
+                "preprocessing": "none",
+                "on_device": False,
+            },
+            "method": {
+                "name": "clp",
+                "encoder": encoder,
+                "per_class": given.ipc,
+                "outer": given.outer,
+                "augmentation": "flip_crop_noise" if given.augment else None,
+                "copies": 3 if given.augment else 1,
+                "initialization": "real",
+                "parameterization": {"name": "pyramid", "extend_every": 0},
+                "features_directory": features,
+                "learning_rate": 1e-2,
+                "decay_steps": given.steps,
+            },
+            "train": {
+                "steps": given.steps,
+                "chunk": 50,
+                "log_every": 10,
+                "evaluate_every": max(1, given.steps // 5),
+                "checkpoint_every": max(1, given.steps // 5),
+                "keep": 2,
+                "validate": ("closed_form",),
+            },
+            "evaluate": {
+                "closed_form": closed_form,
+                "gradient": gradient,
+                "full_data": {
+                    "name": "full_data_linear_probe",
+                    "encoder": encoder,
+                    "features_directory": features,
+                    "kinds": ("closed_form",),
+                },
+            },
+        },
+        convert_dict=True,
+    )
+    if given.runlocal:
+        config.method.encoder.random = 0
+        config.update(
+            {
+                "data": {"limit": 60, "image_size": 32},
+                "method": {"decay_steps": 2},
+                "train": {"steps": 2, "evaluate_every": 1, "checkpoint_every": 1},
+                "evaluate": {"gradient": {"views": 2, "epochs": 5, "seeds": 1}},
+            }
+        )
+    return config

@@ -1,0 +1,18 @@
+"""CLP-DD on the first 50 classes of CUB-200-2011 (128 px) with a frozen MobileNetV2.
+
+  python -m experiments.launch --config=configs/clp_dd/cub50.py --workdir=runs/cub50 \
+      --config.data.directory=DIR
+
+DIR holds `cub50/{train,test}/` and `encoders/mobilenetv2_features.safetensors`.
+Expected accuracy: see the README's table of one image a class.
+
+Arguments: see `configs.clp_dd.common.probe_config`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.clp_dd.common import probe_config
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    return probe_config(arg, dataset="cub50", defaults={}, image_size=128)

@@ -1,0 +1,32 @@
+"""CLP-DD on a hundred classes of ImageNet with a frozen ViT-B.
+
+  python -m experiments.launch --config=configs/clp_dd/imagenet100.py:encoder=NAME \
+      --workdir=runs/imagenet100 --config.data.directory=TFDS_DIR \
+      --config.method.encoder.weights=WEIGHTS.safetensors
+
+See `configs/clp_dd/imagenet1k.py` for TFDS_DIR, the encoders, and what has not been
+run. The classes are the first hundred labels; the literature has several lists, which
+`--config.data.classes="('n01558993', ...)"` takes by name.
+
+Arguments: see `configs.clp_dd.common.probe_config`.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from configs.clp_dd.common import probe_config
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    config: Any = probe_config(
+        arg,
+        dataset="tfds:imagenet2012",
+        defaults={"encoder": "clip_vit_b16", "steps": 1000},
+        image_size=224,
+        classes=tuple(range(100)),
+    )
+    config.data.scratch = placeholder(str)
+    config.method.micro_batch = 50
+    return config

@@ -1,0 +1,148 @@
+"""The README's tables on linear probes of frozen encoders."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from experiments.tables import Record, Table, below, caption, markdown, percent
+
+__all__ = ["ROWS", "TABLES"]
+
+_DATASETS = {"imagenette": "Imagenette", "cub50": "CUB-50"}
+_ENCODERS = {
+    "mobilenetv2": "MobileNetV2",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+}
+ROWS = {
+    "full": "all training images",
+    "random": "random real",
+    "nearest": "real, nearest to the class mean",
+    "kmeans": "real, k-means",
+    "lgm": "LGM",
+    "lgm_augmented": "LGM + augmentation",
+    "clp_squared": "CLP-DD, squared loss",
+    "clp": "CLP-DD, cross-entropy",
+    "clp_augmented": "CLP-DD + augmentation",
+}
+"""Short names of the rows, and what the table calls them."""
+
+_OWN = "linear_probe/"
+_FULL = "full_data_linear_probe/"
+
+
+def accuracy(found: Sequence[Record]) -> str:
+    """Every set's worth to both probes, through its own encoder and another."""
+    found = below(found, "clp_dd/table")
+    groups: dict[tuple[str, str, int], dict[str, list[Record]]] = defaultdict(dict)
+    bounds: dict[tuple[str, str], Record] = {}
+    for record in found:
+        config = record["config"]
+        where = config["dataset"], config["encoder"]
+        if config["row"] == "full":
+            bounds[where] = record
+        else:
+            group = groups[*where, config["method"]["per_class"]]
+            group.setdefault(config["row"], []).append(record)
+    rows = []
+    for dataset, encoder, count in sorted(groups, key=_order):
+        title = f"**{_DATASETS[dataset]}, {_ENCODERS[encoder]}, {count} a class**"
+        rows.append([title, "", "", "", ""])
+        bound = bounds.get((dataset, encoder))
+        group = groups[dataset, encoder, count]
+        if bound is not None:
+            rows.append([ROWS["full"], *_bound_cells(bound), "", ""])
+        for row in ROWS:
+            if row in group:
+                rows.append([ROWS[row], *_cells(group[row], bound)])
+    header = [
+        "test accuracy, %",
+        "probe by gradient",
+        "probe in closed form",
+        "of the reachable",
+        "through the other encoder",
+    ]
+    return markdown(header, rows) + "\n\n" + caption(found)
+
+
+def _order(group: tuple[str, str, int]) -> tuple[int, int, int]:
+    dataset, encoder, count = group
+    return list(_DATASETS).index(dataset), list(_ENCODERS).index(encoder), count
+
+
+def _bound_cells(bound: Record) -> list[str]:
+    test = bound["results"]["test"]
+    return [
+        f"{100 * test[_FULL + 'gradient_accuracy']:.2f}",
+        f"{100 * test[_FULL + 'closed_form_accuracy']:.2f}",
+    ]
+
+
+def _cells(records: Sequence[Record], bound: Record | None) -> list[str]:
+    tests = [each["results"]["test"] for each in records]
+    closed = [test[_OWN + "closed_form_accuracy"] for test in tests]
+    cells = [percent([test[_OWN + "gradient_accuracy"] for test in tests])]
+    cells.append(percent(closed))
+    if bound is None:
+        cells.append("-")
+    else:
+        reachable = bound["results"]["test"][_FULL + "reachable_accuracy"]
+        cells.append(percent([each / reachable for each in closed]))
+    other = [
+        value
+        for test in tests
+        for name, value in test.items()
+        if "through" in name and name.endswith("closed_form_accuracy")
+    ]
+    cells.append(percent(other) if other else "-")
+    return cells
+
+
+def ablation(found: Sequence[Record]) -> str:
+    """What each choice is worth, on the validation split."""
+    found = below(found, "clp_dd/ablation")
+    rows = {}
+    for record in found:
+        values = rows.setdefault(record["config"]["variant"], [[], []])
+        validation = record["results"]["validation"]
+        values[0].append(validation[_OWN + "closed_form_accuracy"])
+        values[1].append(validation[_OWN + "gradient_accuracy"])
+    order = sorted(rows, key=lambda name: (name != "default", name))
+    table = [[name, *(percent(values) for values in rows[name])] for name in order]
+    header = ["validation accuracy, %", "probe in closed form", "probe by gradient"]
+    return markdown(header, table) + "\n\n" + caption(found)
+
+
+def cost(found: Sequence[Record]) -> str:
+    """Time a step and peak memory against the number of classes."""
+    found = below(found, "clp_dd/cost")
+    rows = []
+    for row in found[0]["results"]["rows"]:
+        clp, lgm = row["clp"], row["lgm_augmented"]
+        rows.append(
+            [
+                f"{row['classes']}",
+                f"{clp['seconds_per_step']:.3g}",
+                f"{lgm['seconds_per_step']:.3g}",
+                f"{lgm['seconds_per_step'] / clp['seconds_per_step']:.1f} x",
+                f"{clp['step_mib']:.0f}",
+                f"{lgm['step_mib']:.0f}",
+                f"{lgm['step_mib'] / clp['step_mib']:.1f} x",
+            ]
+        )
+    header = [
+        "classes",
+        "CLP-DD, s a step",
+        "LGM + augmentation",
+        "ratio",
+        "CLP-DD, MiB",
+        "LGM + augmentation",
+        "ratio",
+    ]
+    return markdown(header, rows) + "\n\n" + caption(found)
+
+
+TABLES: dict[str, Table] = {
+    "clp_accuracy": accuracy,
+    "clp_ablation": ablation,
+    "clp_cost": cost,
+}
+"""Table name -> function of all records."""

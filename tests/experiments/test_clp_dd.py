@@ -1,0 +1,180 @@
+"""Configurations and tables on frozen encoders, on small stand-ins."""
+
+import importlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.models import encoders
+from ddjax.models.encoders import conversion
+from ddjax.models.encoders.registry import Entry
+from experiments.clp_dd import common, tables
+from experiments.launch import train_and_evaluate
+from experiments.settings import ConfigError, resolve
+from tests.data.files import write_images
+
+CONFIGS = ("cub50", "folder", "imagenet100", "imagenet1k", "imagenette")
+
+
+def tiny_entry() -> Entry:
+    """Tinted averages of a few patches; weights in a file as any other's."""
+
+    def apply(params, images, *, spec):
+        n, h, w, _ = images.shape
+        patches = images.reshape(n, 2, h // 2, 2, w // 2, 3).mean(axis=(2, 4))
+        return jnp.tanh(patches.reshape(n, -1) @ params["dense.weight"])
+
+    return encoders.ENTRIES["mobilenetv2"]._replace(
+        spec=None,
+        shapes=lambda spec: {"dense.weight": (12, 7)},
+        apply=apply,
+        width=7,
+        input_size=8,
+        file="tiny.safetensors",
+        ignored="",
+        convert=conversion.unchanged,
+    )
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """Registers the encoder `tiny`; returns a file of weights for it."""
+    from safetensors.numpy import save_file
+
+    monkeypatch.setitem(encoders.ENTRIES, "tiny", tiny_entry())
+    weights = np.random.default_rng(0).normal(size=(12, 7)).astype(np.float32)
+    save_file({"dense.weight": weights}, tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def get_config(name, arg="runlocal"):
+    return importlib.import_module(f"configs.clp_dd.{name}").get_config(arg)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("arg", ["", ",augment,outer=squared,ipc=2,full_protocol"])
+def test_every_configuration_resolves(name, arg, tiny):
+    run = resolve(get_config(name, f"runlocal,encoder=tiny{arg}"))
+    assert run.train["steps"] == 2
+    assert set(run.evaluations) == {"closed_form", "gradient", "full_data"}
+
+
+def test_missing_weights_say_where_to_get_them(tmp_path):
+    config = get_config("folder", None)
+    config.data.directory = str(tmp_path)
+    with pytest.raises(encoders.MissingWeightsError, match="mobilenetv2_features"):
+        resolve(config)
+
+
+def test_values_that_sections_share_are_set_once(tiny):
+    config = get_config("folder")
+    config.data.directory = "DIR"
+    config.method.encoder.weights = "FILE"
+    config.method.features_directory = "CACHE"
+    plain = config.to_dict()
+    assert plain["method"]["encoder"]["directory"] == "DIR"
+    for evaluation in plain["evaluate"].values():
+        assert evaluation["encoder"] == plain["method"]["encoder"]
+        assert evaluation["features_directory"] == "CACHE"
+
+
+def test_a_folder_of_images_and_a_file_of_weights(tiny, tmp_path, capsys):
+    write_images(tmp_path / "images", classes=("ant", "bee"), count=15, size=(20, 24))
+    config = get_config("folder", "runlocal,encoder=tiny")
+    config.method.encoder.random = None
+    config.data.directory = str(tmp_path / "images")
+    config.method.encoder.weights = str(tiny)
+    config.method.features_directory = str(tmp_path / "features")
+    outcome = train_and_evaluate(config, tmp_path / "run")
+    assert set(outcome.test) >= {
+        "linear_probe/closed_form_accuracy",
+        "linear_probe/gradient_accuracy",
+        "full_data_linear_probe/closed_form_accuracy",
+    }
+    assert outcome.distilled.class_names == ("ant", "bee")
+    assert (tmp_path / "run" / "report.html").exists()
+    assert list((tmp_path / "run" / "figures").glob("*.png"))
+    # Features of three splits, shared by the method and all evaluations.
+    assert len(list((tmp_path / "features").iterdir())) == 3
+    assert "linear_probe" in capsys.readouterr().out
+
+
+def test_an_unknown_encoder_is_one_line(tmp_path):
+    write_images(tmp_path / "images", count=15)
+    config = get_config("folder", "runlocal,encoder=mobilenetv3")
+    config.data.directory = str(tmp_path / "images")
+    with pytest.raises(ConfigError, match="unknown encoder 'mobilenetv3'"):
+        train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.fixture
+def tints():
+    from tests.evaluation.test_linear_probe import coloured
+
+    return coloured()
+
+
+def test_rows_of_real_images_are_rows(tints, tmp_path):
+    from tests.models.encoders.tiny import linear_encoder
+
+    features = np.asarray(linear_encoder().apply(
+        linear_encoder().params, jnp.asarray(tints.train.inputs)
+    ))  # fmt: skip
+    labels = np.asarray(tints.train.targets)
+    rows = common._nearest_to_means(features, labels, 2)
+    for label, row in zip((0, 0, 1, 1, 2, 2), rows, strict=True):
+        own = features[labels == label]
+        distances = np.linalg.norm(own - own.mean(axis=0), axis=1)
+        here = np.linalg.norm(features[row] - own.mean(axis=0))
+        assert labels[row] == label and here <= np.sort(distances)[1] + 1e-6
+    chosen = common._kmeans_rows(features, tints, 0, 2)
+    assert labels[chosen].tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(set(chosen.tolist())) == 6
+
+
+def record(row, seed, closed, **extra):
+    test = {"linear_probe/closed_form_accuracy": closed} | {
+        "linear_probe/gradient_accuracy": closed - 0.1,
+        "linear_probe_through_b/closed_form_accuracy": 0.5,
+    }
+    if row == "full":
+        prefix = "full_data_linear_probe/"
+        test = {prefix + "closed_form_accuracy": 0.9, prefix + "ridge": 1.0}
+        test |= {prefix + "reachable_accuracy": 0.8, prefix + "gradient_accuracy": 0.7}
+    return {
+        "name": f"clp_dd/table/x_{row}_{seed}",
+        "config": {
+            "dataset": "cub50",
+            "encoder": "mobilenetv2",
+            "row": row,
+            "method": {"per_class": 1},
+        },
+        "results": {"test": test},
+        "seed": seed,
+        "scale": "tiny",
+        "reduced": None,
+        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
+        "wall_seconds": 60.0,
+        **extra,
+    }
+
+
+def test_the_table_relates_sets_to_what_is_reachable():
+    found = [record("full", 0, 0.0), record("clp", 0, 0.4), record("clp", 1, 0.6)]
+    lines = tables.accuracy(found).splitlines()
+    assert lines[2].startswith("| **CUB-50, MobileNetV2, 1 a class** |")
+    assert lines[3] == "| all training images | 70.00 | 90.00 |  |  |"
+    assert lines[4] == (
+        "| CLP-DD, cross-entropy | 40.00 ± 14.14 | 50.00 ± 14.14 | 62.50 ± 17.68 | "
+        "50.00 ± 0.00 |"
+    )
+
+
+def test_the_cost_table_has_ratios():
+    one = {"seconds_per_step": 2.0, "step_mib": 10.0, "peak_mib": 1.0}
+    other = {"seconds_per_step": 9.0, "step_mib": 80.0, "peak_mib": 1.0}
+    rows = [{"classes": 10, "clp": one, "lgm_augmented": other}]
+    found = record("clp", 0, 0.4, name="clp_dd/cost/x", results={"rows": rows})
+    line = tables.cost([found]).splitlines()[2]
+    assert line == "| 10 | 2 | 9 | 4.5 x | 10 | 80 | 8.0 x |"
