@@ -41,6 +41,9 @@ _LGM_RATE = flags.DEFINE_float("lgm_learning_rate", 2e-3, "Of LGM.")
 _VIEWS = flags.DEFINE_integer(
     "views", -1, "Of each image for the probe's training; -1: new ones in each epoch."
 )
+_TRAININGS = flags.DEFINE_integer(
+    "trainings", 5, "Seeds of the probes' training by gradient.", lower_bound=1
+)
 _TRANSFER = flags.DEFINE_list("transfer", [], "Encoders to probe through as well.")
 _SPLITS = flags.DEFINE_list(
     "splits", ["validation", "test"], "Splits to report; leave test out when choosing."
@@ -74,6 +77,7 @@ def worth(
 def _evaluations(network: Any, others: Sequence[str]) -> list[Evaluation]:
     common_settings: dict[str, Any] = {
         "features_directory": common.cache_directory(),
+        "seeds": _TRAININGS.value,
         "views": None if _VIEWS.value < 0 else _VIEWS.value,
     }
     own = linear_probe(encoder=network, **common_settings)
@@ -151,7 +155,9 @@ def _record(row, name, dataset, encoder, problem: Problem, seeds: list[int]) -> 
     if row == "full":
         evaluations = [
             full_data_linear_probe(
-                encoder=network, features_directory=common.cache_directory()
+                encoder=network,
+                features_directory=common.cache_directory(),
+                seeds=_TRAININGS.value,
             )
         ]
     else:
@@ -176,6 +182,7 @@ def _record(row, name, dataset, encoder, problem: Problem, seeds: list[int]) -> 
                 "seed": seed,
                 "method": settings,
                 "views": _VIEWS.value,
+                "trainings": _TRAININGS.value,
             },
             {**results, **facts},
             scale=f"{len(problem.train.inputs)} real images of "
