@@ -7,9 +7,9 @@ consecutive rows, each with its own checksum:
     DIRECTORY/KEY/features.npy     float32 (rows, p)
     DIRECTORY/KEY/manifest.json    what they are features of; a sha256 for each shard
 
-KEY is a digest of everything that determines the features: the encoder's weights and
-options, the images' fingerprint, size and type, and the augmentation. What changes any
-of those makes another folder; nothing stale can be found.
+KEY is a digest of everything that determines the features but the code: the encoder's
+name, weights and options, the images' fingerprint, size and type, and the augmentation.
+What changes any of those makes another folder; nothing stale can be found.
 """
 
 import hashlib
@@ -36,6 +36,9 @@ from ddjax.storage.lock import exclusive
 __all__ = ["Augmentation", "cached_features"]
 
 _FORMAT = {"format": "ddjax.features", "version": 1}
+# What an encoder's source says that does not change its features: the weights are
+# known by their own checksum.
+_DESCRIPTIVE = ("file", "licence", "original", "repository", "sha256")
 _ROWS, _MANIFEST = "features.npy", "manifest.json"
 _PLAIN_INTERVAL, _MOVING_INTERVAL = 15.0, 0.2
 
@@ -105,7 +108,11 @@ def cached_features(
         **_FORMAT,
         "encoder": {
             "name": encoder.name,
-            "source": encoder.source,
+            "source": {
+                name: value
+                for name, value in encoder.source.items()
+                if name not in _DESCRIPTIVE
+            },
             "weights": checksum(encoder.params),
         },
         "images": {

@@ -113,6 +113,12 @@ def test_anything_else_is_another_cache(tmp_path):
     assert len(list(tmp_path.iterdir())) == len(others) + 3
 
 
+def test_what_only_describes_the_weights_is_not_part_of_the_key(tmp_path):
+    build(tmp_path, images(21))
+    told = {"option": 0, "licence": "MIT", "file": "x.safetensors"}
+    build(tmp_path, images(21), encoder=unused_encoder()._replace(source=told))
+
+
 def test_without_a_fingerprint_the_pixels_are_the_key(tmp_path):
     build(tmp_path, images(21), fingerprint=None)
     build(tmp_path, images(21).copy(), fingerprint=None, encoder=unused_encoder())
