@@ -8,6 +8,7 @@ from ddjax import methods
 from ddjax.data.problem import Split
 from ddjax.methods.ridge_objective import draw, real_data, ridge_loss
 from ddjax.models import feature_maps
+from ddjax.synthetic.distilled import decoded_inputs
 from tests.methods.runs import run
 
 RANDOM = {
@@ -109,3 +110,20 @@ def test_distilled_names_its_kernel(three_classes):
     assert distilled.targets.shape == (6, 3)
     assert distilled.targets_kind == "scores"
     assert distilled.provenance["features"]["readout"] is True
+
+
+@pytest.mark.parametrize("name", ["decorrelated_colour", "pyramid"])
+def test_other_parameterizations(three_classes, name):
+    method = methods.kip(
+        features=RANDOM,
+        batch_size=64,
+        ridge=1e-3,
+        learning_rate=0.1,
+        initialization="own",
+        parameterization={"name": name, "bounds": "data"},
+    )
+    data, _, state, metrics = run(method, three_classes, steps=20)
+    assert metrics["loss"][-3:].mean() < 0.8 * metrics["loss"][0]
+    images = decoded_inputs(method.distilled(state, three_classes, data))
+    real = np.asarray(three_classes.train.inputs)
+    assert real.min() - 1e-5 <= images.min() and images.max() <= real.max() + 1e-5
