@@ -1,0 +1,367 @@
+"""Real tables: what a few distilled rows are worth beside all rows and real ones.
+
+    python -m experiments.regression_dd.real_data --data_dir=DIR
+
+For each data set, seed and number of rows m: ridge regression on random rows, k-means
+centres, rows drawn by ridge leverage scores (also with importance weights), Nyström,
+the exact optimum (`analytic`, linear models only) and rows learned by gradient descent
+through ridge regression (`regression` with `inner="ridge"`), beside ridge regression on
+all rows. Linear models, and random Fourier features.
+
+Everything that is chosen is chosen on the validation split: for every method its ridge,
+for the learned rows also the step. The test split is read once. One record a data set
+and seed; then the figure is drawn from all records.
+"""
+
+import io
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags, logging
+
+from ddjax import evaluation, methods
+from ddjax.data.problem import Problem
+from ddjax.methods.base import Method, Remember
+from ddjax.runtime.loop import run_keys
+from ddjax.storage import atomic
+from ddjax.synthetic.distilled import DistilledSet
+from experiments import records
+from experiments.dgkip import common
+from experiments.tables import Record, below
+
+__all__ = ["FEATURES", "FOLDER", "contenders", "draw", "run_seed"]
+
+FOLDER = "regression_dd/real_data"
+
+# Of the Gaussian kernel, from (1, 2, 4) by full-data R2 on the validation split of
+# seed 0.
+LENGTH_SCALES = {"diabetes": 4.0, "california_housing": 1.0, "diamonds": 1.0}
+FEATURES = ("inputs", "fourier")
+_RIDGES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
+_INNER_RIDGES = (1e-2, 1e-3)
+_FIGURE = records.RESULTS / "figures" / "regression_dd_real_data.png"
+
+_COUNTS = flags.DEFINE_list("counts", ["1", "2", "5", "10", "20"], "m, linear.")
+_FOURIER_COUNTS = flags.DEFINE_list(
+    "fourier_counts", ["10", "20", "50", "100"], "m, random Fourier features."
+)
+_STEPS = flags.DEFINE_integer("steps", 800, "Steps of the learned rows.")
+_FREQUENCIES = flags.DEFINE_integer("frequencies", 128, "Half the Fourier features.")
+_LIMIT = flags.DEFINE_integer("limit", None, "The most real training rows.")
+_NAME = flags.DEFINE_string("name", FOLDER, "Folder of the records.")
+_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
+
+
+class _Contender(NamedTuple):
+    """A method, its steps, and the ridges that its sets may be trained with."""
+
+    method: Method
+    steps: int
+    ridges: Sequence[float | None]
+
+
+class _Worth(NamedTuple):
+    """A set that may be chosen, and how good it is on the validation split."""
+
+    validation: float
+    distilled: DistilledSet
+    ridge: float | None
+
+
+def contenders(
+    *, count: int, features: Mapping[str, Any], real_ridge: float, steps: int
+) -> dict[str, list[_Contender]]:
+    """The methods that are compared: name -> those of its settings that are tried.
+
+    Args:
+      count: rows m.
+      features: see `ddjax.models.feature_maps.from_settings`.
+      real_ridge: the best one for all rows.
+      steps: of the learned rows; half as many for linear models.
+    """
+    linear = features["kind"] == "inputs"
+    # A linear model has little to learn.
+    steps = steps // 2 if linear else steps
+    common_: dict[str, Any] = {"count": count, "features": features}
+    selections: dict[str, dict[str, Any]] = {
+        "random rows": {"how": "real"},
+        "k-means": {"how": "kmeans_centres"},
+        "leverage": {"how": "leverage"},
+    }
+    if linear:
+        selections["leverage, weighted"] = {"how": "leverage", "weighted": True}
+    found = {
+        name: [
+            _Contender(
+                methods.row_selection(**common_, **settings, ridge=real_ridge),
+                *(1, _RIDGES),
+            )
+        ]
+        for name, settings in selections.items()
+    }
+    found["Nyström"] = [
+        _Contender(methods.nystrom(**common_, ridge=ridge), 1, (None,))
+        for ridge in _RIDGES
+    ]
+    if linear:
+        exact = methods.analytic(count=count, real_ridge=real_ridge)
+        found["exact optimum"] = [_Contender(exact, 1, (None,))]
+    found["distilled"] = [
+        _Contender(
+            methods.regression(
+                **common_,
+                inner="ridge",
+                inner_ridge=ridge,
+                learning_rate=0.03,
+                decay_steps=steps,
+            ),
+            *(steps, (None,)),
+        )
+        for ridge in (_INNER_RIDGES[-1:] if linear else _INNER_RIDGES)
+    ]
+    return found
+
+
+def run_seed(
+    problem: Problem,
+    *,
+    seed: int,
+    features: Mapping[str, Any],
+    counts: Sequence[int],
+    steps: int,
+) -> list[dict[str, Any]]:
+    """One row a method and m, and first that of all real rows.
+
+    Args:
+      problem: a table.
+      seed: of everything random.
+      features: see `ddjax.models.feature_maps.from_settings`.
+      counts: m; those of more than half the rows are left out.
+      steps: of the learned rows.
+    """
+    key, remember = run_keys(seed).test, common.shelf()
+    measures = {ridge: evaluation.regression(ridge=ridge) for ridge in (None, *_RIDGES)}
+    one = methods.row_selection(count=1, features=features)
+    full, real_ridge = _full_data(problem, one, seed=seed, remember=remember)
+    rows = [{"features": features["kind"], "method": "all rows", **full}]
+    for count in counts:
+        if 2 * count > len(problem.train.inputs):
+            continue
+        every = contenders(
+            count=count, features=features, real_ridge=real_ridge, steps=steps
+        )
+        for name, settings in every.items():
+            began = time.perf_counter()
+            candidates = []
+            for contender in settings:
+                for made in _sets(contender, problem, seed=seed, remember=remember):
+                    for ridge in contender.ridges:
+                        scores = measures[ridge].evaluate(
+                            key, made, problem, "validation"
+                        )
+                        worth = scores["regression/r2"].mean
+                        candidates.append(_Worth(worth, made, ridge))
+            best = max(candidates, key=lambda worth: worth.validation)
+            test = measures[best.ridge].evaluate(key, best.distilled, problem, "test")
+            own = best.distilled.provenance["ridge"]
+            row = {
+                "features": features["kind"],
+                "method": name,
+                "count": count,
+                "ridge": own if best.ridge is None else best.ridge,
+                "validation": best.validation,
+                **{what.split("/")[1]: score.mean for what, score in test.items()},
+                "seconds": round(time.perf_counter() - began, 2),
+            }
+            logging.info("%s, seed %d: %s", problem.name, seed, row)
+            rows.append(row)
+    return rows
+
+
+def _full_data(
+    problem: Problem, method: Method, *, seed: int, remember: Remember
+) -> tuple[dict[str, Any], float]:
+    """Ridge regression on all rows through the features of the other methods."""
+    run = common.distil(method, problem, seed=seed, steps=1, remember=remember)
+    anything = method.distilled(run.state, problem, run.data)
+    key = run_keys(seed).test
+    found = {}
+    for ridge in _RIDGES:
+        measure = evaluation.full_data(
+            loss="squared", ridge_per_sample=ridge, block=4096
+        )
+        scores = measure.evaluate(key, anything, problem, "validation")
+        found[ridge] = scores["full_data_squared/r2"].mean, measure
+    best = max(found, key=lambda ridge: found[ridge][0])
+    test = found[best][1].evaluate(key, anything, problem, "test")
+    row = {
+        "count": len(problem.train.inputs),
+        "ridge": best,
+        "validation": found[best][0],
+        **{
+            what: test[f"full_data_squared/{what}"].mean
+            for what in ("r2", "rmse", "mae")
+        },
+    }
+    return row, best
+
+
+def _sets(
+    contender: _Contender, problem: Problem, *, seed: int, remember: Remember
+) -> Iterator[DistilledSet]:
+    """What a method leaves: at its end, and where it learns also on the way."""
+    steps = contender.steps
+    stops = sorted({steps * quarter // 4 for quarter in (1, 2, 3, 4)} - {0})
+    run = common.distil(
+        *(contender.method, problem),
+        seed=seed,
+        steps=steps,
+        remember=remember,
+        snapshots=stops,
+    )
+    for state in run.snapshots.values():
+        yield contender.method.distilled(state, problem, run.data)
+
+
+def draw(found: Sequence[Record]) -> bytes:
+    """Test R2 against m, a panel a data set and kind of features, as a PNG.
+
+    Lines are means over seeds, shaded their standard deviation. Beside them R2 of all
+    rows (solid) and 98 % of it (dotted).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    datasets = list(dict.fromkeys(each["config"]["dataset"] for each in found))
+    size = (4.0 * len(datasets), 3.2 * len(FEATURES) + 0.6)
+    figure = Figure(size, dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(FEATURES), len(datasets), squeeze=False)
+    handles: dict[str, Any] = {}
+    for column, dataset in enumerate(datasets):
+        for axis, features in zip(axes[:, column], FEATURES, strict=True):
+            _draw_panel(axis, found, dataset, features, handles)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncol=4,
+        fontsize=8, frameon=False,
+    )  # fmt: skip
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+_COLOURS = {
+    "distilled": "#c8553d",
+    "exact optimum": "#8a5fa8",
+    "Nyström": "#2667ac",
+    "k-means": "#4b8f5b",
+    "leverage": "#b98b2f",
+    "leverage, weighted": "#4f7d86",
+    "random rows": "#888888",
+}
+
+
+def _draw_panel(
+    axis: Any,
+    found: Sequence[Record],
+    dataset: str,
+    features: str,
+    handles: dict[str, Any],
+) -> None:
+    cells: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in found:
+        if record["config"]["dataset"] == dataset:
+            for row in record["results"]["rows"]:
+                if row["features"] == features:
+                    cells[row["method"]][row["count"]].append(row["r2"])
+    full = float(np.mean([value for v in cells["all rows"].values() for value in v]))
+    handles["all rows"] = axis.axhline(full, color="#333333", linewidth=1.2)
+    handles["98 % of it"] = axis.axhline(
+        0.98 * full, color="#333333", linewidth=1, linestyle=":"
+    )
+    for method, colour in _COLOURS.items():
+        if method not in cells:
+            continue
+        counts = sorted(cells[method])
+        means = np.array([np.mean(cells[method][count]) for count in counts])
+        spread = np.array([np.std(cells[method][count], ddof=1) for count in counts])
+        (handles[method],) = axis.plot(
+            counts, means, "o-", color=colour, markersize=3.5, linewidth=1.5
+        )
+        axis.fill_between(
+            counts, means - spread, means + spread, color=colour, alpha=0.15, lw=0
+        )
+    axis.set_xscale("log")
+    axis.set_ylim(-0.1, min(1.0, full + 0.1))
+    kind = "linear" if features == "inputs" else "random Fourier features"
+    axis.set_title(f"{dataset}, {kind}", fontsize=9, loc="left", color="#333333")
+    axis.set_xlabel("rows m", fontsize=8, color="#555555")
+    axis.set_ylabel("test R²", fontsize=8, color="#555555")
+    axis.tick_params(labelsize=8, colors="#555555")
+    axis.grid(color="#e6e6e6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs what is not on record yet, and draws what is."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    counts = {
+        "inputs": [int(each) for each in _COUNTS.value],
+        "fourier": [int(each) for each in _FOURIER_COUNTS.value],
+    }
+    for seed in map(int, flags.FLAGS.seeds):
+        for dataset in flags.FLAGS.datasets:
+            name = f"{_NAME.value}/{dataset}_seed{seed}"
+            if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
+                logging.info("%s is on record", name)
+                continue
+            began = time.perf_counter()
+            problem = common.load(dataset, seed=seed, limit=_LIMIT.value)
+            fourier = {
+                "kind": "fourier",
+                "frequencies": _FREQUENCIES.value,
+                "length_scale": LENGTH_SCALES[dataset],
+            }
+            rows = []
+            for features in ({"kind": "inputs"}, fourier):
+                rows += run_seed(
+                    problem,
+                    seed=seed,
+                    features=features,
+                    counts=counts[features["kind"]],
+                    steps=_STEPS.value,
+                )
+            path = records.write_record(
+                name,
+                {
+                    "dataset": dataset,
+                    "seed": seed,
+                    "fourier": fourier,
+                    "counts": counts,
+                    "steps": _STEPS.value,
+                    "ridges": _RIDGES,
+                    "inner_ridges": _INNER_RIDGES,
+                },
+                {"rows": rows},
+                scale=f"{dataset}: {len(problem.train.inputs)} rows",
+                reduced=f"at most {_LIMIT.value} rows" if _LIMIT.value else None,
+                wall_seconds=time.perf_counter() - began,
+            )
+            logging.info("wrote %s", path)
+    found = below(records.read_records(), FOLDER)
+    if found and _NAME.value == FOLDER:
+        _FIGURE.parent.mkdir(parents=True, exist_ok=True)
+        atomic.replace_file(_FIGURE, draw(found))
+        logging.info("drew %s", _FIGURE)
+
+
+if __name__ == "__main__":
+    common.define_data_flags(tuple(LENGTH_SCALES))
+    app.run(main)
