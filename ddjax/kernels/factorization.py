@@ -21,10 +21,18 @@ __all__ = [
     "log_determinant",
     "product",
     "trace_of_inverse",
+    "transposed_product",
 ]
 
 # Products that end in a factorisation must not be rounded to TF32 or bfloat16.
 product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def transposed_product(left: Float[Array, "m p"], right: Float[Array, "m c"]) -> Array:
+    """leftᵀ right, as a contraction over rows: no transpose is written out."""
+    return jnp.tensordot(
+        left, right, axes=((0,), (0,)), precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def _mean_diagonal(matrix: Array) -> Array:
@@ -64,23 +72,28 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
     scale = _mean_diagonal(matrix)
     diagonal = jnp.diagonal(matrix)
 
-    def unfinished(state: tuple[Array, Array, Array]) -> Array:
-        attempt, _, good = state
-        return jnp.logical_and(jnp.logical_not(good), attempt < tries)
-
-    def attempt_one(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        attempt, _, _ = state
-        added = jitters[attempt] * scale
-        factor = jax.lax.linalg.cholesky(
-            _add_diagonal(matrix, added), symmetrize_input=False
-        )
+    def attempt(added: Array | float) -> tuple[Array, Array]:
+        raised = matrix if isinstance(added, float) else _add_diagonal(matrix, added)
+        factor = jax.lax.linalg.cholesky(raised, symmetrize_input=False)
         # What is not finite ends in a pivot, and a comparison with NaN is no success.
         pivots = jnp.square(jnp.diagonal(factor))
         good = jnp.logical_and(pivots >= eps * (diagonal + added), jnp.isfinite(pivots))
-        return attempt + 1, factor, good.all()
+        return factor, good.all()
 
-    start = (jnp.array(0), jnp.zeros_like(matrix), jnp.array(False))
-    attempts, factor, good = jax.lax.while_loop(unfinished, attempt_one, start)
+    def unfinished(state: tuple[Array, Array, Array]) -> Array:
+        attempts, _, good = state
+        return jnp.logical_and(jnp.logical_not(good), attempts < tries)
+
+    def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        attempts, _, _ = state
+        return attempts + 1, *attempt(jitters[attempts] * scale)
+
+    # The first try stands outside of the loop, whose state would be copied; a vmap
+    # that makes a selection of the condition still ends the loop at once.
+    first = (jnp.array(1), *attempt(0.0))
+    attempts, factor, good = jax.lax.cond(
+        first[2], lambda: first, lambda: jax.lax.while_loop(unfinished, again, first)
+    )
     jitter = jnp.where(good, jitters[attempts - 1], jnp.array(jnp.inf, matrix.dtype))
     return factor, jitter
 
@@ -132,27 +145,40 @@ class Factored(NamedTuple):
     solver: Callable[[Array], Array]
 
 
-def factored(gram: Float[Array, "m m"], ridge: Float[Array, ""]) -> Factored:
+def factored(
+    gram: Float[Array, "m m"],
+    ridge: Float[Array, ""],
+    *,
+    apply: Callable[[Array], Array] | None = None,
+    trace: Float[Array, ""] | None = None,
+) -> Factored:
     """Factors gram + ridge I, and solves with it.
 
     The derivatives of the solver go through the equation A x = b
     (`custom_linear_solve`), not through the factor: they are two more triangular solves
-    of the same width.
+    of the same width, and whatever the derivative of `apply` costs. For a Gram F Fᵀ,
+    that of `x -> F (Fᵀ x)` is made of products of the width of x; through the Gram
+    itself it would take two of width m.
 
     Args:
       gram: symmetric positive semi-definite up to rounding; the lower triangle counts.
       ridge: strength >= 0.
+      apply: right-hand sides (m, c) to gram times them, in terms of what the gram was
+        made of; None multiplies by the gram.
+      trace: that of the gram, likewise.
     """
-    matrix = _add_diagonal(gram, ridge)
-    factor, jitter = cholesky(matrix)
-    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
-    ridge = ridge + jax.lax.stop_gradient(added) * _mean_diagonal(matrix)
-    matrix = _add_diagonal(gram, ridge)
+    size = gram.shape[0]
+    trace = jnp.trace(gram) if trace is None else trace
+    factor, jitter = cholesky(_add_diagonal(gram, ridge))
     fixed = jax.lax.stop_gradient(factor)
+    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
+    mean = trace / size + ridge
+    ridge = ridge + added * jnp.where(mean > 0, mean, jnp.ones_like(mean))
+    multiply = functools.partial(product, gram) if apply is None else apply
 
     def solver(right: Array) -> Array:
         return jax.lax.custom_linear_solve(
-            lambda x: product(matrix, x),
+            lambda x: multiply(x) + ridge * x,
             right,
             lambda _, b: _cholesky_solve(fixed, b),
             symmetric=True,

@@ -42,6 +42,7 @@ from ddjax.kernels.factorization import (
     log_determinant,
     product,
     trace_of_inverse,
+    transposed_product,
 )
 from ddjax.kernels.statistics import (
     SufficientStatistics,
@@ -483,12 +484,23 @@ def _solve(
         rows, values = rows - mean[None, :], values - offset[None, :]
     if weights is not None:
         rows, values = root[:, None] * rows, root[:, None] * values
+    trace = jnp.square(rows).sum()
     if side == "sample":
-        found = factored(product(rows, rows.T), strength)
-        solution = product(rows.T, found.solver(values))
+        found = factored(
+            product(rows, rows.T),
+            strength,
+            apply=lambda x: product(rows, transposed_product(rows, x)),
+            trace=trace,
+        )
+        solution = transposed_product(rows, found.solver(values))
     else:
-        found = factored(product(rows.T, rows), strength)
-        solution = found.solver(product(rows.T, values))
+        found = factored(
+            transposed_product(rows, rows),
+            strength,
+            apply=lambda x: transposed_product(rows, product(rows, x)),
+            trace=trace,
+        )
+        solution = found.solver(transposed_product(rows, values))
     offset = offset - product(mean, solution)
     shape = features.shape[1:] + targets.shape[1:]
     return RidgeSolution(

@@ -338,10 +338,11 @@ def test_one_cholesky_serves_the_value_and_the_gradient(intercept):
     arguments = (gram_of(features), targets, jnp.array(0.3), weights)
     function = jax.value_and_grad(loss, argnums=(0, 1, 2, 3))
     compiled = jax.jit(function).lower(*arguments).compile().as_text()
-    assert compiled.count("potrf") + compiled.count(" cholesky(") == 1
+    # Written twice, the first try and the loop of those with jitter, and run once.
+    assert compiled.count("potrf") + compiled.count(" cholesky(") == 2
     jaxpr = jax.make_jaxpr(function)(*arguments)
     names = [equation.primitive.name for equation in primitives(jaxpr.jaxpr)]
-    assert names.count("cholesky") == 1
+    assert names.count("cholesky") == 2
     # The backward pass takes triangular solves as narrow as the forward pass: the
     # derivative of the factor itself is never formed.
     widths = {
