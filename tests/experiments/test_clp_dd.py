@@ -178,3 +178,29 @@ def test_the_cost_table_has_ratios():
     found = record("clp", 0, 0.4, name="clp_dd/cost/x", results={"rows": rows})
     line = tables.cost([found]).splitlines()[2]
     assert line == "| 10 | 2 | 9 | 4.5 x | 10 | 80 | 8.0 x |"
+
+
+@pytest.mark.tfds
+@pytest.mark.parametrize("name", ["imagenet100", "imagenet1k"])
+def test_imagenet_through_tfds_on_a_stand_in(name, tiny, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("tensorflow")  # TFDS prepares images with it
+    from tests.data.test_tfds import builder_class
+
+    tfds.disable_progress_bar()
+    sizes = {"train": 45, "validation": 15}
+    builder = builder_class(tfds, shape=(None, None, 3), sizes=sizes)
+    builder(
+        data_dir=tmp_path / "data", file_format="array_record"
+    ).download_and_prepare()
+    config = get_config(name, "runlocal,encoder=tiny")
+    config.method.encoder.random = None
+    config.method.encoder.weights = str(tiny)
+    config.method.features_directory = str(tmp_path / "features")
+    config.data.update(name="tfds:toy", directory=str(tmp_path / "data"), limit=None)
+    config.data.scratch = str(tmp_path / "scratch")
+    if name == "imagenet100":
+        config.data.classes = (0, 2)
+    outcome = train_and_evaluate(config, tmp_path / "run")
+    assert "linear_probe/closed_form_accuracy" in outcome.test
+    assert len(outcome.distilled.targets) == (2 if name == "imagenet100" else 3)
