@@ -55,7 +55,8 @@ def load(
         `directory` being its data directory (default: its own). For regression:
         `table:FILE`: the CSV or Parquet file `directory/FILE`; `diabetes`:
         scikit-learn's, always there; `california_housing`, `diamonds`: the CSV files in
-        `directory/tabular`.
+        `directory/tabular`; `linear` or `linear:SEED`: 800 synthetic rows of a linear
+        model with noise.
       directory: the data directory. Default: the environment's `DDJAX_DATA_DIR`, then
         `./local_data`.
       classes: which classes to keep, by label or name; they become 0, 1, ... in the

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddjax.data import cifar, digits, folder, idx, npz, tabular, tfds
+from ddjax.data import cifar, digits, folder, idx, linear, npz, tabular, tfds
 from ddjax.data.errors import DataError
 from ddjax.data.source import Source
 
@@ -81,6 +81,7 @@ SOURCES: dict[str, Reader] = {
         argument="must",
         accepts=("table",),
     ),
+    "linear": Reader(lambda r: linear.read(r.argument), argument="may"),
     "diabetes": Reader(lambda r: tabular.read_diabetes()),
     "california_housing": Reader(
         lambda r: tabular.read_california_housing(

@@ -325,8 +325,11 @@ def regression(
                 "inner_steps": jnp.asarray(steps, jnp.int32),
                 "draws": state.draws,
             }
-        number = state.draws.astype(jnp.float32) if iterated else jnp.ones(())
-        taken = (jnp.arange(most if iterated else 1) < number).astype(jnp.float32)
+        # A draw beyond Q is made, for the shapes not to change, but does not count.
+        taken = jnp.ones((1,))
+        if iterated:
+            taken = (jnp.arange(most) < state.draws).astype(jnp.float32)
+        number = taken.sum()
 
         def objective(learned):
             errors = errors_of(learned, batch, starts, steps)
@@ -340,8 +343,8 @@ def regression(
         (_, (value, error)), gradients = jax.value_and_grad(objective, has_aux=True)(
             learned
         )
-        rises = error >= draws_threshold * state.previous
-        more = jnp.minimum(state.draws + rises.astype(jnp.int32), most)
+        rises = (error >= draws_threshold * state.previous).astype(jnp.int32)
+        more = jnp.minimum(state.draws + rises, most)
         learner = parts.update(state.learner._replace(learned=learned), gradients)
         return State(learner, more, error), {
             "loss": value,

@@ -48,6 +48,20 @@ def test_the_digits_splits_do_not_move():
     assert data.load("digits").fingerprint.startswith("ac8ee554e8642bc4")
 
 
+def test_the_linear_problem_is_drawn_from_its_seed():
+    natural = {"preprocessing": "none", "standardize_targets": False}
+    one, again, other = (
+        data.load(name, **natural) for name in ("linear", "linear:0", "linear:1")
+    )
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+    assert one.train.inputs.shape == (800, 100) and one.test.targets.shape == (200, 1)
+    fitted = np.linalg.lstsq(one.train.inputs, one.train.targets)[0]
+    residual = np.asarray(one.test.targets) - np.asarray(one.test.inputs) @ fitted
+    assert 0.09 < residual.std() < 0.12
+    with pytest.raises(DataError, match="linear:SEED.*'x'"):
+        data.load("linear:x")
+
+
 def test_training_statistics_alone():
     problem = data.load("digits")
     assert abs(float(problem.train.inputs.mean())) < 1e-5

@@ -1,0 +1,1 @@
+"""Commands behind the tables on distilled regression."""

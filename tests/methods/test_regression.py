@@ -1,0 +1,396 @@
+"""Distilled regression against plain loops, scikit-learn and its own limits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+
+from ddjax import data, methods, runtime, synthetic
+from ddjax.kernels import unrolled
+from ddjax.methods import least_squares
+from ddjax.models import feature_maps
+from ddjax.runtime import prepared
+from ddjax.synthetic.distilled import decoded_inputs
+from tests.methods.runs import run
+
+INPUTS = feature_maps.inputs()
+VALUE_AND_SLOPE = jax.jit(jax.value_and_grad(least_squares.squared_error_at))
+
+
+@functools.cache
+def problem(*, on_device=True, outputs=2):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 6)).astype(np.float32)
+    weights = rng.standard_normal((6, outputs))
+    y = (x @ weights + 0.1 * rng.standard_normal((60, outputs))).astype(np.float32)
+    return data.from_arrays((x, y), on_device=on_device)
+
+
+def started(method, seed=0, on=None):
+    on = problem() if on is None else on
+    key = jax.random.key(seed)
+    prepared_data = method.prepare(key, on)
+    return prepared_data, method.init(key, on, prepared_data)
+
+
+def by_hand(learned, starts, *, steps, step_size, inner_ridge, outer_ridge, x, y):
+    """Loss of each draw with the inner loop written out, in float64."""
+    inputs, targets = learned
+    losses = []
+    for start in starts:
+        theta = start
+        for _ in range(steps):
+            gradient = inputs.T @ (inputs @ theta - targets) / len(inputs)
+            theta = theta - step_size * (gradient + inner_ridge * theta)
+        losses.append(0.5 * ((x @ theta - y) ** 2).sum() / len(x))
+    squares = (inputs**2).sum() + (targets**2).sum()
+    return sum(losses) / len(losses) + 0.5 * outer_ridge * squares
+
+
+SETTINGS = {
+    "count": 4,
+    "inner_steps": 7,
+    "inner_ridge": 0.05,
+    "outer_ridge": 0.02,
+    "draws": 3,
+    "optimizer": "gradient_descent",
+    "learning_rate": 0.1,
+    "step_size": 0.2,
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "space", "reduction"),
+    [
+        ("scan", "feature", "mean"),
+        ("doubling", "sample", "sum"),
+        ("spectral", "feature", "mean"),
+    ],
+)
+def test_a_step_is_that_of_the_written_out_loop(form, space, reduction):
+    method = methods.regression(**SETTINGS, form=form, space=space, reduction=reduction)
+    prepared_data, state = started(method)
+    key = jax.random.key(5)
+    after, metrics = method.step(state, prepared_data, key)
+    learned = state.learner.learned
+    starts = np.float64(jax.random.normal(key, (3, 6, 2)))
+    with jax.enable_x64(True):
+        point = tuple(
+            jnp.asarray(np.float64(each))
+            for each in (learned["stored"]["inputs"], learned["targets"])
+        )
+        loss, gradient = jax.value_and_grad(
+            lambda point: by_hand(
+                point,
+                jnp.asarray(starts),
+                steps=7,
+                step_size=0.2,
+                inner_ridge=0.05,
+                outer_ridge=0.02,
+                x=jnp.asarray(np.float64(problem().train.inputs)),
+                y=jnp.asarray(np.float64(problem().train.targets)),
+            )
+        )(point)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    rate = 0.1 * (3 if reduction == "sum" else 1)
+    new = after.learner.learned
+    for before, now, slope in (
+        (point[0], new["stored"]["inputs"], gradient[0]),
+        (point[1], new["targets"], gradient[1]),
+    ):
+        expected = np.asarray(before) - rate * np.asarray(slope)
+        np.testing.assert_allclose(now, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_ridge_is_scikit_learns_and_the_limit_of_many_steps():
+    keywords = {"count": 9, "inner_ridge": 0.3}
+    method = methods.regression(inner="ridge", **keywords)
+    prepared_data, state = started(method)
+    _, metrics = method.step(state, prepared_data, jax.random.key(0))
+    learned, train = state.learner.learned, problem().train
+    # Ours is the average loss: its ridge is per sample.
+    oracle = Ridge(alpha=9 * 0.3, fit_intercept=False).fit(
+        np.float64(learned["stored"]["inputs"]), np.float64(learned["targets"])
+    )
+    away = oracle.predict(np.float64(train.inputs)) - np.float64(train.targets)
+    expected = 0.5 * np.sum(away**2) / len(away)
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
+    many = methods.regression(inner_steps=400, form="spectral", draws=2, **keywords)
+    _, found = many.step(started(many)[1], prepared_data, jax.random.key(0))
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_schedules_compile_once_and_follow_the_formula():
+    method = methods.regression(
+        **{**SETTINGS, "inner_steps": 20},
+        steps_growth=3.0,
+        most_draws=6,
+        draws_threshold=1e-3,
+    )
+    prepared_data, state = started(method)
+    step, seen = jax.jit(method.step), []
+    for i in range(8):
+        state, metrics = step(state, prepared_data, jax.random.key(i))
+        seen.append((int(metrics["inner_steps"]), int(metrics["draws"])))
+    assert step._cache_size() == 1
+    steps = [20 + int(10 * (1 - np.exp(-s / 3))) for s in range(1, 9)]
+    # Above a thousandth of the loss before counts as a rise, but the first has none.
+    assert seen == list(zip(steps, [3, 3, 4, 5, 6, 6, 6, 6], strict=True))
+
+
+def test_draws_that_are_not_taken_do_not_count():
+    few = methods.regression(**SETTINGS, most_draws=7)
+    prepared_data, state = started(few)
+    key = jax.random.key(1)
+    metrics = few.step(state, prepared_data, key)[1]
+    starts = np.float64(jax.random.normal(key, (7, 6, 2))[:3])
+    learned = state.learner.learned
+    expected = by_hand(
+        (np.float64(learned["stored"]["inputs"]), np.float64(learned["targets"])),
+        starts,
+        steps=7,
+        step_size=0.2,
+        inner_ridge=0.05,
+        outer_ridge=0.02,
+        x=np.float64(problem().train.inputs),
+        y=np.float64(problem().train.targets),
+    )
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_step_size_is_reported_refused_and_kept_inside():
+    _, state = started(methods.regression(count=4, step_size=None, inner_ridge=0.1))
+    inputs = np.float64(state.learner.learned["stored"]["inputs"])
+    limit = 2 * 4 / (np.linalg.norm(inputs, 2) ** 2 + 4 * 0.1)
+    assert float(state.learner.learned["step_size"]) == pytest.approx(limit / 2)
+    with pytest.raises(ValueError, match=rf"{1.01 * limit:.3f}.*{limit:.3f}"):
+        started(methods.regression(count=4, step_size=1.01 * limit, inner_ridge=0.1))
+    method = methods.regression(
+        **{**SETTINGS, "optimizer": "adam"},
+        learn_step_size=True,
+        step_size_learning_rate=5.0,
+    )
+    *_, metrics = run(method, problem(), steps=20)
+    shares = np.asarray(metrics["step_size"] / metrics["step_size_limit"])
+    assert (shares > 0.0009).all() and (shares < 0.9901).all()
+    assert shares.max() > 0.98 or shares.min() < 0.0011
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_a_fixed_step_size_stays_until_the_samples_outgrow_it():
+    method = methods.regression(**{**SETTINGS, "learning_rate": 1e-3})
+    *_, metrics = run(method, problem(), steps=3)
+    np.testing.assert_array_equal(metrics["step_size"], np.float32(0.2))
+    prepared_data, state = started(method)
+    learned = state.learner.learned
+    large = {**learned, "stored": {"inputs": 10 * learned["stored"]["inputs"]}}
+    state = state._replace(learner=state.learner._replace(learned=large))
+    found = method.step(state, prepared_data, jax.random.key(0))[1]
+    limit = unrolled.step_size_limit(large["stored"]["inputs"], ridge=0.05)
+    assert float(limit) < 0.2
+    assert float(found["step_size"]) == pytest.approx(0.99 * float(limit))
+
+
+def test_a_learned_step_size_is_learned():
+    method = methods.regression(
+        **SETTINGS, learn_step_size=True, step_size_learning_rate=1e-3
+    )
+    *_, state, _ = run(method, problem(), steps=2)
+    assert float(state.learner.learned["step_size"]) != np.float32(0.2)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"kind": "fourier", "frequencies": 16},
+        {
+            "kind": "random_features",
+            "architecture": {"kind": "fully_connected", "depth": 1, "width": 16},
+            "networks": 2,
+        },
+    ],
+    ids=["fourier", "random networks"],
+)
+@pytest.mark.parametrize("inner", ["ridge", "unrolled"])
+def test_features_in_place_of_inputs(features, inner):
+    method = methods.regression(
+        count=5, features=features, inner=inner, learning_rate=0.05, weights_scale=0.1
+    )
+    prepared_data, _, state, metrics = run(method, problem(), steps=40)
+    assert metrics["loss"][-1] < 0.9 * metrics["loss"][0]
+    distilled = method.distilled(state, problem(), prepared_data)
+    recipe = feature_maps.from_recipe(distilled.provenance["features"])
+    params, _ = feature_maps.build(recipe, (6,))
+    jax.tree.map(np.testing.assert_array_equal, params, prepared_data.params)
+
+
+def test_batches_of_rows_from_device_and_host():
+    keywords = {**SETTINGS, "batch_size": 8}
+    method = methods.regression(**keywords)
+    prepared_data, state = started(method)
+    batch = method.sample(jax.random.key(0), prepared_data)
+    assert batch.real.inputs.shape == (8, 6)
+    assert len(np.unique(np.asarray(batch.real.inputs), axis=0)) == 8
+    metrics = method.step(state, batch, jax.random.key(3))[1]
+    everything = methods.regression(**{**keywords, "batch_size": 1000})
+    whole = everything.sample(jax.random.key(0), started(everything)[0])
+    of_rows = everything.step(state, whole, jax.random.key(3))[1]
+    by_moments = methods.regression(**SETTINGS)
+    expected = by_moments.step(state, started(by_moments)[0], jax.random.key(3))[1]
+    assert float(of_rows["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert float(metrics["loss"]) != float(expected["loss"])
+    hosted = method.prepare(jax.random.key(0), problem(on_device=False))
+    assert isinstance(hosted.real, methods.HostRows) and hosted.error is None
+
+
+def test_a_run_on_host_rows_is_saved_and_read(tmp_path):
+    method = methods.regression(**{**SETTINGS, "batch_size": 8, "learning_rate": 0.02})
+    result = runtime.train(
+        method,
+        problem(on_device=False),
+        seed=0,
+        steps=4,
+        workdir=tmp_path / "run",
+        verbose=False,
+    )
+    synthetic.save(tmp_path / "set", result.distilled)
+    again = synthetic.load(tmp_path / "set")
+    assert again.targets_kind == "regression" and again.targets.shape == (4, 2)
+    assert again.provenance["inner"]["steps"] == 7
+    np.testing.assert_array_equal(
+        decoded_inputs(again), decoded_inputs(result.distilled)
+    )
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_the_analytic_start_is_the_optimum_of_ridge(count):
+    method = methods.regression(
+        count=count, inner="ridge", initialization="analytic", inner_ridge=0.01
+    )
+    prepared_data, state = started(method)
+    metrics = method.step(state, prepared_data, jax.random.key(0))[1]
+    least = float(prepared_data.error.least)
+    assert float(metrics["loss"]) == pytest.approx(least, rel=1e-4)
+    assert np.linalg.norm(decoded(state), axis=1).min() > 0
+
+
+def decoded(state):
+    return np.asarray(state.learner.learned["stored"]["inputs"])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"inner": "newton"}, "'newton'.*unrolled"),
+        ({"reduction": "max"}, "'max'.*sum.*mean"),
+        ({"initialization": "best"}, "'best'.*analytic"),
+        ({"count": 0}, "count"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"inner_ridge": -1.0}, "inner_ridge"),
+        ({"inner": "ridge", "inner_ridge": 0.0}, "inner_ridge"),
+        ({"outer_ridge": float("nan")}, "outer_ridge"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"draws": 5, "most_draws": 4}, "most_draws is 4"),
+        ({"form": "scan", "steps_growth": 300.0}, "scan"),
+        ({"features": {"kind": "ntk"}}, "'ntk' has no features"),
+        ({"initialization": "analytic", "batch_size": 4}, "analytic"),
+        ({"optimizer": "newton"}, "newton"),
+    ],
+)
+def test_refuses(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        methods.regression(**keywords)
+
+
+def test_needs_regression_targets(binary):
+    with pytest.raises(ValueError, match="no regression targets"):
+        started(methods.regression(), on=binary)
+
+
+# The moments.
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    # Fewer rows than inputs, as many, and more: each is compiled once.
+    rows=st.sampled_from([3, 5, 12]),
+    scale=st.floats(1e-2, 1e2),
+    seed=st.integers(0, 2**16),
+)
+def test_squared_error_is_that_of_the_rows(rows, scale, seed):
+    rng = np.random.default_rng(seed)
+    x = (scale * rng.standard_normal((rows, 5))).astype(np.float32)
+    y = rng.standard_normal((rows, 2)).astype(np.float32)
+    on = problem()._replace(train=data.Split(x, y))
+    found = least_squares.moments(on, INPUTS, block=4)
+    assert found.count == rows
+    np.testing.assert_allclose(found.gram, np.float64(x).T @ x / rows, rtol=1e-9)
+    weights = (rng.standard_normal((5, 2)) / scale).astype(np.float32)
+    away = x @ np.float64(weights) - y
+    error = least_squares.squared_error(found)
+    value, slope = VALUE_AND_SLOPE(jnp.asarray(weights), error)
+    assert float(value) == pytest.approx(0.5 * np.sum(away**2) / rows, rel=1e-4)
+    np.testing.assert_allclose(slope, x.T @ away / rows, atol=2e-4 * scale)
+
+
+def test_squared_error_keeps_its_digits_near_a_perfect_fit():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((50, 4)).astype(np.float32)
+    exact = np.float32([[3.0], [-2.0], [1.0], [5.0]])
+    found = least_squares.moments(
+        problem()._replace(train=data.Split(x, np.float32(x @ exact))), INPUTS
+    )
+    weights = exact + np.float32(1e-4)
+    value = least_squares.squared_error_at(
+        jnp.asarray(weights), least_squares.squared_error(found)
+    )
+    away = x @ (np.float64(weights) - exact)
+    # Of the order of eps times the squared targets, which the naive form would lose.
+    assert float(value) == pytest.approx(0.5 * np.mean(away**2), rel=2e-2)
+    assert float(value) < 1e-6 * found.targets
+
+
+def test_moments_of_a_memory_map_come_back_from_disk(tmp_path):
+    train = problem().train
+    np.save(tmp_path / "x.npy", np.asarray(train.inputs))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    on = problem()._replace(train=data.Split(mapped, np.asarray(train.targets)))
+    remember = prepared.on_disk(tmp_path / "kept")
+    first = least_squares.moments(on, INPUTS, block=16, remember=remember)
+    again = least_squares.moments(
+        on._replace(train=data.Split(mapped + 1, on.train.targets)),
+        INPUTS,
+        remember=remember,
+    )
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(
+        first.gram, least_squares.moments(problem(), INPUTS).gram, rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+def test_ridge_weights_are_scikit_learns(ridge):
+    train, found = problem().train, least_squares.moments(problem(), INPUTS)
+    oracle = Ridge(alpha=ridge * len(train.inputs), fit_intercept=False).fit(
+        np.float64(train.inputs), np.float64(train.targets)
+    )
+    weights = least_squares.ridge_weights(found, ridge=ridge)
+    np.testing.assert_allclose(weights, oracle.coef_.T, rtol=1e-7)
+
+
+def test_moments_refuse():
+    with pytest.raises(ValueError, match="at least 1 row"):
+        least_squares.moments(problem(), INPUTS, block=0)
+    with pytest.raises(ValueError, match="ridge is -1"):
+        least_squares.ridge_weights(
+            least_squares.moments(problem(), INPUTS), ridge=-1.0
+        )
+    wide = feature_maps.fourier(jax.random.key(0), frequencies=5000)
+    with pytest.raises(ValueError, match="10000 features"):
+        least_squares.moments(problem(), wide)
