@@ -70,14 +70,14 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
     tries = 2 + int(-np.log10(eps))
     jitters = jnp.array([0.0] + [eps * 10.0**k for k in range(1, tries)], matrix.dtype)
     scale = _mean_diagonal(matrix)
-    diagonal = jnp.diagonal(matrix)
 
-    def attempt(added: Array | float) -> tuple[Array, Array]:
-        raised = matrix if isinstance(added, float) else _add_diagonal(matrix, added)
+    def attempt(added: Array | None = None) -> tuple[Array, Array]:
+        raised = matrix if added is None else _add_diagonal(matrix, added)
         factor = jax.lax.linalg.cholesky(raised, symmetrize_input=False)
         # What is not finite ends in a pivot, and a comparison with NaN is no success.
         pivots = jnp.square(jnp.diagonal(factor))
-        good = jnp.logical_and(pivots >= eps * (diagonal + added), jnp.isfinite(pivots))
+        least = eps * jnp.diagonal(raised)
+        good = jnp.logical_and(pivots >= least, jnp.isfinite(pivots))
         return factor, good.all()
 
     def unfinished(state: tuple[Array, Array, Array]) -> Array:
@@ -90,7 +90,7 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
 
     # The first try stands outside of the loop, whose state would be copied; a vmap
     # that makes a selection of the condition still ends the loop at once.
-    first = (jnp.array(1), *attempt(0.0))
+    first = (jnp.array(1), *attempt())
     attempts, factor, good = jax.lax.cond(
         first[2], lambda: first, lambda: jax.lax.while_loop(unfinished, again, first)
     )
