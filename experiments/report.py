@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import app, flags
 
 from experiments import records
+from experiments.benchmarks import tables as benchmarks
 from experiments.clp_dd import tables as clp_dd
 from experiments.dgkip import tables as dgkip
 from experiments.tables import Record, Table
@@ -22,7 +23,7 @@ __all__ = ["TABLES", "fill"]
 _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit status 1 if different.")
 _README = Path(__file__).parents[1] / "README.md"
 
-TABLES: dict[str, Table] = {**dgkip.TABLES, **clp_dd.TABLES}
+TABLES: dict[str, Table] = {**dgkip.TABLES, **benchmarks.TABLES, **clp_dd.TABLES}
 """Table name -> function of all records; a paper's are in its folder's `tables`."""
 
 

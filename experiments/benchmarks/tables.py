@@ -1,0 +1,69 @@
+"""The README's tables of the benchmarks."""
+
+from collections.abc import Sequence
+
+from experiments.tables import Record, Table, caption, markdown
+
+__all__ = ["TABLES"]
+
+
+def _named(found: Sequence[Record], name: str) -> list[Record]:
+    return [each for each in found if each["name"] == f"benchmarks/{name}"]
+
+
+def ridge(found: Sequence[Record]) -> str:
+    """How many times as long as ours the others take."""
+    found = _named(found, "ridge")
+    entries = found[0]["results"]["entries"]
+    names = [name for name in entries[0]["times_ours"] if name != "ddjax"]
+    rows = []
+    for entry in entries:
+        times = entry["times_ours"]
+        seconds = entry["seconds"]["ddjax"]["median"]
+        rows.append(
+            [
+                f"{entry['problem']}, {entry['quantity']}, "
+                + " x ".join(map(str, entry["shape"].values())),
+                f"{1e3 * seconds:.3g}",
+                *(f"{times[name]:.2f}" for name in names),
+            ]
+        )
+    header = ["m x p x c", "ddjax, ms", *(f"{name} / ddjax" for name in names)]
+    return markdown(header, rows) + "\n\n" + caption(found)
+
+
+def gram(found: Sequence[Record]) -> str:
+    """Rates as fractions of the fastest matrix product of the same run."""
+    found = _named(found, "gram")
+    rates = found[0]["results"]["rates"]
+    rows = [
+        [name, f"{each['gflops_per_second']:.0f}", f"{each['fraction']:.2f}"]
+        for name, each in rates.items()
+    ]
+    header = ["float32", "GFLOP/s", "fraction of the fastest product"]
+    return markdown(header, rows) + "\n\n" + caption(found)
+
+
+def blocked_gram(found: Sequence[Record]) -> str:
+    """Peak memory against the number of rows."""
+    found = _named(found, "gram")
+    rows = [
+        [
+            {"in_one_piece": "in one piece"}.get(each["form"], each["form"]),
+            str(each["rows"]),
+            str(each["block"] or "-"),
+            f"{each['peak_mib']:.0f}",
+            f"{each['before_mib']:.0f}",
+        ]
+        for each in found[0]["results"]["memory"]
+    ]
+    header = ["Gram of n rows", "n", "in blocks of", "peak MiB", "of which before"]
+    return markdown(header, rows)
+
+
+TABLES: dict[str, Table] = {
+    "ridge": ridge,
+    "gram": gram,
+    "blocked_gram": blocked_gram,
+}
+"""Table name -> function of all records."""
