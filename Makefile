@@ -69,6 +69,7 @@ benchmarks: ## Measures this machine; records under experiments/results/benchmar
 	@.ci/install $(VENV) test "$(PYTHON)"
 	$(RUN) -m experiments.benchmarks.ridge
 	$(RUN) -m experiments.benchmarks.gram
+	$(RUN) -m experiments.benchmarks.unrolled
 
 lock: ## Rewrites the locked versions for PYTHON=/path/to/python3.1x.
 	.ci/lock $(PYTHON)

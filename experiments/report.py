@@ -16,6 +16,7 @@ from experiments import records
 from experiments.benchmarks import tables as benchmarks
 from experiments.clp_dd import tables as clp_dd
 from experiments.dgkip import tables as dgkip
+from experiments.regression_dd import tables as regression_dd
 from experiments.tables import Record, Table
 
 __all__ = ["TABLES", "fill"]
@@ -23,7 +24,12 @@ __all__ = ["TABLES", "fill"]
 _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit status 1 if different.")
 _README = Path(__file__).parents[1] / "README.md"
 
-TABLES: dict[str, Table] = {**dgkip.TABLES, **benchmarks.TABLES, **clp_dd.TABLES}
+TABLES: dict[str, Table] = {
+    **dgkip.TABLES,
+    **benchmarks.TABLES,
+    **clp_dd.TABLES,
+    **regression_dd.TABLES,
+}
 """Table name -> function of all records; a paper's are in its folder's `tables`."""
 
 

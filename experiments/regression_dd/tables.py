@@ -137,9 +137,9 @@ def unrolled(found: Sequence[Record]) -> str:
 
 
 TABLES: dict[str, Table] = {
-    "convergence": convergence,
-    "readings": readings,
-    "theory": theory,
+    "regression_convergence": convergence,
+    "regression_readings": readings,
+    "regression_theory": theory,
     "unrolled": unrolled,
 }
 """Table name -> function of all records."""
