@@ -31,11 +31,10 @@ from ddjax.storage import atomic
 from ddjax.synthetic.distilled import DistilledSet
 from experiments import records
 from experiments.dgkip import common
+from experiments.regression_dd.real_data_tables import FOLDER
 from experiments.tables import Record, below
 
-__all__ = ["FEATURES", "FOLDER", "contenders", "draw", "run_seed"]
-
-FOLDER = "regression_dd/real_data"
+__all__ = ["FEATURES", "contenders", "draw", "run_seed"]
 
 # Of the Gaussian kernel, from (1, 2, 4) by full-data R2 on the validation split of
 # seed 0.

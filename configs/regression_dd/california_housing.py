@@ -1,0 +1,18 @@
+"""Distilled regression on California housing: rows that stand for 14 711 districts.
+
+  python -m experiments.launch --config=configs/regression_dd/california_housing.py \
+      --workdir=runs/california_housing --config.data.directory=DIR
+
+RESULT
+
+`DIR/tabular/california_housing.csv` is the file. Arguments: see
+`configs.regression_dd.tabular`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.regression_dd.tabular import tabular_config
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    return tabular_config(arg, dataset="california_housing", defaults={"m": 50})

@@ -1,0 +1,18 @@
+"""Distilled regression on scikit-learn's diabetes: rows that stand for 319 patients.
+
+  python -m experiments.launch --config=configs/regression_dd/diabetes.py \
+      --workdir=runs/diabetes
+
+RESULT
+
+Arguments: see `configs.regression_dd.tabular`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.regression_dd.tabular import tabular_config
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    defaults = {"m": 10, "length_scale": 4.0, "ridge": 1e-2, "real_ridge": 1e-3}
+    return tabular_config(arg, dataset="diabetes", defaults=defaults)

@@ -1,0 +1,17 @@
+"""Distilled regression on diamonds: rows that stand for 38 837 prices.
+
+  python -m experiments.launch --config=configs/regression_dd/diamonds.py \
+      --workdir=runs/diamonds --config.data.directory=DIR
+
+RESULT
+
+`DIR/tabular/diamonds.csv` is the file. Arguments: see `configs.regression_dd.tabular`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.regression_dd.tabular import tabular_config
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    return tabular_config(arg, dataset="diamonds", defaults={})

@@ -1,0 +1,76 @@
+"""The experiment on real tables, on a small one, and what is made of its records."""
+
+import numpy as np
+import pytest
+
+from ddjax import data
+from experiments.regression_dd import real_data, real_data_tables
+
+
+def _record(seed, r2, dataset="diabetes"):
+    rows = [
+        {"features": "inputs", "method": "all rows", "count": 300, "r2": 0.5},
+        {"features": "inputs", "method": "random rows", "count": 10, "r2": 0.1},
+        {"features": "inputs", "method": "random rows", "count": 20, "r2": 0.48},
+        {"features": "inputs", "method": "distilled", "count": 10, "r2": r2},
+        {"features": "inputs", "method": "distilled", "count": 20, "r2": 0.5},
+        {"features": "fourier", "method": "all rows", "count": 300, "r2": 0.6},
+        {"features": "fourier", "method": "distilled", "count": 10, "r2": 0.59},
+    ]
+    return {
+        "name": f"regression_dd/real_data/{dataset}_seed{seed}",
+        "config": {"dataset": dataset},
+        "seed": seed,
+        "scale": "tiny",
+        "reduced": None,
+        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
+        "wall_seconds": 60.0,
+        "results": {"rows": rows},
+    }
+
+
+def test_tables_say_what_the_records_say():
+    found = [_record(0, 0.495), _record(1, 0.491)]
+    table = real_data_tables.real_data(found).splitlines()
+    assert table[2].startswith("| diabetes, linear, m = 10 | 0.100 ± 0.000 | - |")
+    assert "| 0.493 ± 0.003 | 0.500 ± 0.000 |" in table[2]
+    assert any(line.startswith("| diabetes, Fourier, m = 10 |") for line in table)
+    fewest = real_data_tables.fewest(found).splitlines()
+    assert fewest[2].startswith("| diabetes, linear | 300 | 0.500 | > 20 | - |")
+    assert fewest[2].endswith("| 10 |")
+    # 0.485 of 0.5 is 97 per cent: not enough.
+    fewest = real_data_tables.fewest([_record(0, 0.485), _record(1, 0.485)])
+    assert fewest.splitlines()[2].endswith("| 20 |")
+
+
+def test_the_figure_is_drawn_from_records():
+    found = [
+        _record(seed, 0.4, name) for seed in (0, 1) for name in ("diabetes", "diamonds")
+    ]
+    assert real_data.draw(found).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", real_data.FEATURES)
+def test_a_seed_measures_every_method(kind):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(90, 3))
+    targets = inputs @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=90)
+    problem = data.from_arrays((inputs, targets), name="small")
+    features = {"kind": kind}
+    if kind == "fourier":
+        features |= {"frequencies": 16, "length_scale": 2.0}
+    rows = real_data.run_seed(
+        problem, seed=0, features=features, counts=(3, 60), steps=8
+    )
+    assert rows[0]["method"] == "all rows" and rows[0]["r2"] > 0.9
+    # More than half the rows are no small set.
+    assert {row["count"] for row in rows[1:]} == {3}
+    expected = real_data.contenders(
+        count=3, features=features, real_ridge=1e-3, steps=8
+    )
+    assert [row["method"] for row in rows[1:]] == list(expected)
+    assert ("exact optimum" in expected) == (kind == "inputs")
+    by_method = {row["method"]: row for row in rows}
+    if kind == "inputs":
+        for name in ("exact optimum", "Nyström"):
+            assert by_method[name]["r2"] == pytest.approx(rows[0]["r2"], abs=0.01)
