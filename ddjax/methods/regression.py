@@ -317,8 +317,9 @@ def regression(
         if iterated:
             learned, limit = inside(learned, batch)
             width = jax.eval_shape(apply, batch.params, parts.inputs(learned)).shape[1]
-            shape = (most, width, learned["targets"].shape[1])
-            starts = weights_scale * jax.random.normal(key, shape)
+            targets = learned["targets"]
+            shape = (most, width, targets.shape[1])
+            starts = weights_scale * jax.random.normal(key, shape, targets.dtype)
             shown = {
                 "step_size": learned["step_size"],
                 "step_size_limit": limit,

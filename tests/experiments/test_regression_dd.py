@@ -4,8 +4,24 @@ import jax
 import numpy as np
 import pytest
 
+from configs.regression_dd import synthetic
 from ddjax import data, methods
+from experiments import settings
 from experiments.regression_dd import convergence, curvature, tables
+
+
+@pytest.mark.parametrize("arg", [None, "fixed,T=175", "runlocal"])
+def test_the_configuration_is_the_reading_of_the_table(arg):
+    config = synthetic.get_config(arg)
+    settings.resolve(config)
+    if arg == "runlocal":
+        return
+    method = config.method.to_dict()
+    reading = convergence.READINGS["fixed" if arg else "scheduled"]
+    expected = {**convergence.COMMON, **reading.change}
+    expected["inner_steps"] = 175 if arg else 100
+    assert method.pop("name") == "regression"
+    assert {k: v for k, v in method.items() if v is not None} == expected
 
 
 def test_known_slopes_are_found():

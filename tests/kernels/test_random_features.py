@@ -521,7 +521,7 @@ def test_fourier_features_tend_to_the_gaussian_kernel():
 def test_fourier_features_are_unit_vectors_of_a_stationary_kernel(
     length_scale, shift, seed
 ):
-    x = jax.random.normal(jax.random.key(seed), (3, 2, 2))
+    x = jax.random.normal(jax.random.key(seed), (3, 2, 2), jnp.float32)
     frequencies = random_features.init_frequencies(
         jax.random.key(seed + 1), size=4, frequencies=8
     )
