@@ -104,7 +104,7 @@ def step_time(found: Sequence[Record]) -> str:
     for name in measured[0]["seconds_per_step"]:
         rows.append(
             [name]
-            + [f"{1e3 * each['seconds_per_step'][name]:.0f}" for each in measured]
+            + [f"{1e3 * each['seconds_per_step'][name]:.1f}" for each in measured]
         )
     header = ["ms a step", *(f"{each['per_class']} a class" for each in measured)]
     return markdown(header, rows) + "\n\n" + caption(found)
