@@ -29,6 +29,7 @@ from ddjax.synthetic.targets import centred_one_hot
 __all__ = [
     "CONTENDERS",
     "SELECTIONS",
+    "STARTS",
     "Distilled",
     "cache_directory",
     "define_data_flags",
@@ -39,25 +40,28 @@ __all__ = [
     "settings_of",
 ]
 
-_LEARNED: dict[str, Any] = {
-    "initialization": "real",
-    "parameterization": {"name": "pyramid", "extend_every": 0},
+STARTS: dict[str, dict[str, Any]] = {
+    "own": {"initialization": "own", "parameterization": "pyramid"},
+    "real": {
+        "initialization": "real",
+        "parameterization": {"name": "pyramid", "extend_every": 0},
+    },
 }
+"""How images start: as LGM's authors have it, at one random pixel a channel, levels
+coming in as the run goes on; or from random real images, all levels at once."""
 
 CONTENDERS: dict[str, dict[str, Any]] = {
-    "lgm": {"name": "lgm", "augmentation": None, **_LEARNED},
-    "lgm_augmented": {"name": "lgm", "augment_real": False, "copies": 3, **_LEARNED},
-    "clp_squared": {"name": "clp", "outer": "squared", **_LEARNED},
-    "clp": {"name": "clp", "outer": "cross_entropy", **_LEARNED},
+    "lgm": {"name": "lgm", "augmentation": None},
+    "lgm_augmented": {"name": "lgm", "augmentation": "flip_crop_noise"},
+    "clp_squared": {"name": "clp", "outer": "squared"},
+    "clp": {"name": "clp", "outer": "cross_entropy"},
     "clp_augmented": {
         "name": "clp",
         "outer": "cross_entropy",
         "augmentation": "flip_crop_noise",
-        "copies": 3,
-        **_LEARNED,
     },
 }
-"""Methods that learn images, by the name of their rows, and their settings."""
+"""Methods that learn images, by the name of their rows, and what makes them these."""
 
 SELECTIONS = ("random", "nearest", "kmeans")
 """Real images: random ones, those nearest to their class's mean feature, and those
@@ -111,15 +115,38 @@ def encoder(name: str) -> Encoder:
 
 
 def settings_of(
-    contender: str, *, steps: int, per_class: int, learning_rate: float
+    contender: str,
+    *,
+    steps: int,
+    per_class: int,
+    learning_rate: float,
+    start: str = "real",
+    copies: int = 10,
+    augment_real: bool = True,
 ) -> dict[str, Any]:
-    """All settings of a contender but its encoder, for `methods.make`, and records."""
-    return {
+    """All settings of a contender but its encoder, for `methods.make`, and records.
+
+    Args:
+      contender: one of `CONTENDERS`.
+      steps: over which the rate falls to zero.
+      per_class: images a class.
+      learning_rate: of the images.
+      start: one of `STARTS`.
+      copies: augmented copies of each image a step, where it is augmented.
+      augment_real: whether LGM with augmentation sees real images augmented too.
+    """
+    settings = {
         **CONTENDERS[contender],
+        **STARTS[start],
         "per_class": per_class,
         "learning_rate": learning_rate,
         "decay_steps": steps,
     }
+    if settings.get("augmentation") is not None:
+        settings["copies"] = copies
+        if settings["name"] == "lgm":
+            settings["augment_real"] = augment_real
+    return settings
 
 
 class Distilled(NamedTuple):

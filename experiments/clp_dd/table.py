@@ -38,6 +38,13 @@ _STEPS = flags.DEFINE_integer("steps", 1000, "Of CLP-DD.", lower_bound=1)
 _LGM_STEPS = flags.DEFINE_integer("lgm_steps", 5000, "Of LGM.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of CLP-DD.")
 _LGM_RATE = flags.DEFINE_float("lgm_learning_rate", 2e-3, "Of LGM.")
+_START = flags.DEFINE_enum("start", "own", list(common.STARTS), "Of the images.")
+_COPIES = flags.DEFINE_integer(
+    "copies", 10, "Augmented copies of each image a step, in augmented rows."
+)
+_AUGMENT_REAL = flags.DEFINE_bool(
+    "augment_real", True, "Whether LGM + augmentation augments real images too."
+)
 _VIEWS = flags.DEFINE_integer(
     "views", -1, "Of each image for the probe's training; -1: new ones in each epoch."
 )
@@ -106,6 +113,9 @@ def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[in
             steps=steps,
             per_class=per_class,
             learning_rate=_LGM_RATE.value if is_lgm else _RATE.value,
+            start=_START.value,
+            copies=_COPIES.value,
+            augment_real=_AUGMENT_REAL.value,
         )
         runs = common.distil(settings, network, problem, seeds=seeds, steps=steps)
         for run in runs:

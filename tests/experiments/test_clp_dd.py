@@ -133,6 +133,19 @@ def test_rows_of_real_images_are_rows(tints, tmp_path):
     assert len(set(chosen.tolist())) == 6
 
 
+@pytest.mark.parametrize("start", common.STARTS)
+@pytest.mark.parametrize("contender", common.CONTENDERS)
+def test_contenders_are_methods(contender, start):
+    from ddjax import methods
+    from tests.models.encoders.tiny import linear_encoder
+
+    settings = common.settings_of(
+        contender, steps=5, per_class=1, learning_rate=0.1, start=start, copies=3
+    )
+    assert ("copies" in settings) == contender.endswith("augmented")
+    methods.make(settings.pop("name"), encoder=linear_encoder(), **settings)
+
+
 def record(row, seed, closed, **extra):
     test = {"linear_probe/closed_form_accuracy": closed} | {
         "linear_probe/gradient_accuracy": closed - 0.1,
