@@ -9,7 +9,7 @@ from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.linear_probe import full_data_linear_probe, linear_probe
 from ddjax.evaluation.network import network
 from ddjax.evaluation.probe import probe
-from ddjax.evaluation.regression import regression
+from ddjax.evaluation.regression import predict_targets, regression
 
 __all__ = [
     "EVALUATIONS",
@@ -21,6 +21,7 @@ __all__ = [
     "kernel_regression",
     "linear_probe",
     "network",
+    "predict_targets",
     "probe",
     "regression",
     "score",

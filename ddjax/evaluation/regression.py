@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
@@ -17,13 +18,18 @@ from ddjax.evaluation.accuracy import (
 )
 from ddjax.evaluation.base import Evaluation, Score, score
 from ddjax.evaluation.checks import check_match, chosen_split
-from ddjax.evaluation.convex import FeatureStore, fit_and_predict, ridge_learner
+from ddjax.evaluation.convex import (
+    FeatureStore,
+    Learner,
+    fit_and_predict,
+    ridge_learner,
+)
 from ddjax.evaluation.representation import representation
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.random_features import Architecture
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 
-__all__ = ["natural_scores", "regression"]
+__all__ = ["natural_scores", "predict_targets", "regression"]
 
 
 def regression(
@@ -82,12 +88,7 @@ def regression(
         data = chosen_split(problem, split)
         _check_regression(distilled, problem)
         check_match(distilled, problem)
-        targets = np.asarray(distilled.targets, np.float32)
-        learner = ridge_learner(
-            targets.reshape(len(targets), -1),
-            ridge=_strength(ridge, distilled),
-            convention=convention,
-        )
+        learner = _learner(distilled, ridge, convention)
         found = [
             fit_and_predict(
                 feature_map,
@@ -102,6 +103,52 @@ def regression(
         return natural_scores(name, found, np.asarray(data.targets), problem)
 
     return Evaluation(name, evaluate)
+
+
+def predict_targets(
+    distilled: DistilledSet,
+    rows: Float[Array | ndarray, "n *shape"],
+    *,
+    ridge: float | None = None,
+    convention: ridge_regression.Convention = "per_sample",
+    block: int = 4096,
+) -> Float[ndarray, "n c"]:
+    """Predictions of what ridge regression learns from a set, in natural units.
+
+    Through the features that the set was distilled through; the equation is that of
+    `regression`.
+
+    Args:
+      distilled: a regression set.
+      rows: new inputs in natural units, their columns as in `distilled.columns`.
+      ridge: as in `regression`.
+      convention: as in `regression`.
+      block: rows at once.
+
+    Raises:
+      ValueError: a set that is not of regression, rows of another shape, or a set that
+        does not say its ridge or its features.
+    """
+    _check_kind(distilled)
+    samples = decoded_inputs(distilled)
+    values = np.asarray(rows, np.float64)
+    if values.shape[1:] != samples.shape[1:]:
+        raise ValueError(
+            f"rows have shape {values.shape}; the set's inputs have shape "
+            f"{samples.shape[1:]} a sample"
+        )
+    inputs = preprocess.apply(distilled.preprocessing, values)
+    maps = representation("distillation", architecture=None, networks=None, draws=1)
+    predictions, _ = fit_and_predict(
+        maps(jax.random.key(0), distilled)[0],
+        _learner(distilled, ridge, convention),
+        samples,
+        np.asarray(inputs, np.float32),
+        block=block,
+    )
+    if distilled.targets_preprocessing is None:
+        return predictions
+    return np.asarray(preprocess.invert(distilled.targets_preprocessing, predictions))
 
 
 def natural_scores(
@@ -148,11 +195,7 @@ def _check_regression(distilled: DistilledSet, problem: Problem) -> None:
             f"{problem.name!r} has {problem.classes} classes; use 'probe' or "
             "'kernel_regression'"
         )
-    if distilled.targets_kind != "regression":
-        raise ValueError(
-            f"evaluation 'regression' needs a set with targets of kind 'regression', "
-            f"not {distilled.targets_kind!r}"
-        )
+    _check_kind(distilled)
     stored = int(np.prod(np.shape(distilled.targets)[1:], dtype=int))
     outputs = np.asarray(problem.train.targets).shape[1]
     if stored != outputs:
@@ -169,6 +212,27 @@ def _check_regression(distilled: DistilledSet, problem: Problem) -> None:
             f"the set's targets live behind {kinds[0]!r} preprocessing, problem "
             f"{problem.name!r} was loaded with {kinds[1]!r}: see standardize_targets"
         )
+
+
+def _check_kind(distilled: DistilledSet) -> None:
+    if distilled.targets_kind != "regression":
+        raise ValueError(
+            f"regression needs a set with targets of kind 'regression', not "
+            f"{distilled.targets_kind!r}"
+        )
+
+
+def _learner(
+    distilled: DistilledSet,
+    ridge: float | None,
+    convention: ridge_regression.Convention,
+) -> Learner:
+    targets = np.asarray(distilled.targets, np.float32)
+    return ridge_learner(
+        targets.reshape(len(targets), -1),
+        ridge=_strength(ridge, distilled),
+        convention=convention,
+    )
 
 
 def _strength(ridge: float | None, distilled: DistilledSet) -> float:

@@ -31,7 +31,7 @@ from ddjax.storage import atomic
 from ddjax.synthetic.distilled import DistilledSet
 from experiments import records
 from experiments.dgkip import common
-from experiments.regression_dd.real_data_tables import FOLDER
+from experiments.regression_dd.real_data_tables import DATASETS, FOLDER
 from experiments.tables import Record, below
 
 __all__ = ["FEATURES", "contenders", "draw", "run_seed"]
@@ -292,12 +292,17 @@ def _draw_panel(
             counts, means, "o-", color=colour, markersize=3.5, linewidth=1.5
         )
         axis.fill_between(
-            counts, means - spread, means + spread, color=colour, alpha=0.15, lw=0
+            counts, means - spread, means + spread, color=colour, alpha=0.08, lw=0
         )
     axis.set_xscale("log")
+    shown = sorted({count for name in _COLOURS for count in cells.get(name, ())})
+    axis.set_xticks(shown, [str(count) for count in shown])
+    axis.minorticks_off()
     axis.set_ylim(-0.1, min(1.0, full + 0.1))
     kind = "linear" if features == "inputs" else "random Fourier features"
-    axis.set_title(f"{dataset}, {kind}", fontsize=9, loc="left", color="#333333")
+    axis.set_title(
+        f"{DATASETS[dataset]}, {kind}", fontsize=9, loc="left", color="#333333"
+    )
     axis.set_xlabel("rows m", fontsize=8, color="#555555")
     axis.set_ylabel("test R²", fontsize=8, color="#555555")
     axis.tick_params(labelsize=8, colors="#555555")

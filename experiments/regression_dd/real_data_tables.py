@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 from experiments.tables import Record, Table, below, caption, markdown
 
-__all__ = ["FOLDER", "SHARE", "TABLES", "cells"]
+__all__ = ["DATASETS", "FOLDER", "SHARE", "TABLES", "cells"]
 
 FOLDER = "regression_dd/real_data"
 
 SHARE = 0.98
 """Of the test R2 of all rows: what few rows should reach."""
 
-_DATASETS = {
+DATASETS = {
     "diabetes": "diabetes",
     "california_housing": "California housing",
     "diamonds": "diamonds",
 }
+"""Data sets, and what tables and figures call them."""
+
 _FEATURES = {"inputs": "linear", "fourier": "Fourier"}
 _ALL = "all rows"
 _METHODS = (
@@ -45,7 +47,7 @@ def real_data(found: Sequence[Record]) -> str:
     for dataset, features in _places(values):
         counts = sorted({k[3] for k in values if k[:2] == (dataset, features)} - {0})
         for count in counts:
-            row = [f"{_DATASETS[dataset]}, {_FEATURES[features]}, m = {count}"]
+            row = [f"{DATASETS[dataset]}, {_FEATURES[features]}, m = {count}"]
             for method in _METHODS:
                 row.append(_spread(values.get((dataset, features, method, count), [])))
             row.append(_spread(values[dataset, features, _ALL, 0]))
@@ -65,7 +67,7 @@ def fewest(found: Sequence[Record]) -> str:
     }
     for dataset, features in _places(values):
         full = statistics.mean(values[dataset, features, _ALL, 0])
-        row = [f"{_DATASETS[dataset]}, {_FEATURES[features]}"]
+        row = [f"{DATASETS[dataset]}, {_FEATURES[features]}"]
         row += [f"{sizes[dataset, features]}", f"{full:.3f}"]
         for method in _METHODS:
             tried = sorted(k[3] for k in values if k[:3] == (dataset, features, method))
@@ -84,7 +86,7 @@ def fewest(found: Sequence[Record]) -> str:
 
 def _places(values: dict[_Key, list[float]]) -> list[tuple[str, str]]:
     there = {key[:2] for key in values}
-    return [(d, f) for d in _DATASETS for f in _FEATURES if (d, f) in there]
+    return [(d, f) for d in DATASETS for f in _FEATURES if (d, f) in there]
 
 
 def _spread(values: Sequence[float]) -> str:

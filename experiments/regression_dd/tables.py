@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from experiments.regression_dd import real_data_tables
 from experiments.tables import Record, Table, caption, markdown
 
 __all__ = ["PAPER", "TABLES"]
@@ -141,5 +142,6 @@ TABLES: dict[str, Table] = {
     "regression_readings": readings,
     "regression_theory": theory,
     "unrolled": unrolled,
+    **real_data_tables.TABLES,
 }
 """Table name -> function of all records."""

@@ -12,7 +12,13 @@ from sklearn.linear_model import Ridge
 
 from ddjax import data, synthetic
 from ddjax.data import preprocess
-from ddjax.evaluation import accuracy, full_data, probe, regression
+from ddjax.evaluation import (
+    accuracy,
+    full_data,
+    predict_targets,
+    probe,
+    regression,
+)
 from ddjax.models import feature_maps
 from tests.evaluation.problems import blobs, class_means
 
@@ -70,6 +76,23 @@ def test_agrees_with_scikit_learn_in_natural_units(ridge):
         assert each.mean == pytest.approx(value, rel=1e-4)
         assert each.draws == 1
     assert found["regression/rmse"].mean > 10
+
+
+def test_new_rows_are_predicted_in_natural_units():
+    problem = _table(outputs=2)
+    settings = {"kind": "fourier", "frequencies": 32}
+    recipe = feature_maps.to_recipe(feature_maps.from_settings(KEY, settings))
+    distilled = _rows(problem, 40, provenance={"ridge": 0.1, "features": recipe})
+    test = np.asarray(problem.test.inputs, np.float64)
+    rows = np.asarray(preprocess.invert(problem.preprocessing, test))
+    predicted = predict_targets(distilled, rows)
+    scores = regression().evaluate(KEY, distilled, problem, "test")
+    found = metrics.r2_score(_natural(problem, problem.test.targets), predicted)
+    assert found == pytest.approx(scores["regression/r2"].mean, rel=1e-4)
+    with pytest.raises(ValueError, match=r"rows have shape \(3, 2\)"):
+        predict_targets(distilled, np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="of kind 'regression', not 'scores'"):
+        predict_targets(class_means(blobs()), rows)
 
 
 def test_several_outputs_have_errors_of_their_own():
