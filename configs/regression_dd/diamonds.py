@@ -3,7 +3,8 @@
   python -m experiments.launch --config=configs/regression_dd/diamonds.py \
       --workdir=runs/diamonds --config.data.directory=DIR
 
-RESULT
+Some 15 s on two CPU cores; test R2 0.970 of ridge regression on 20 rows through random
+Fourier features, where all 38 837 give 0.975.
 
 `DIR/tabular/diamonds.csv` is the file. Arguments: see `configs.regression_dd.tabular`.
 """
