@@ -1,1 +1,0 @@
-"""Commands behind the tables on distilled regression."""
