@@ -33,7 +33,7 @@ from ddjax.kernels import linear_probe
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.statistics import SufficientStatistics
 from ddjax.methods import frozen_features, optimization
-from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
+from ddjax.methods.base import Method, Remember, remember_nothing
 from ddjax.methods.optimization import State
 from ddjax.models.encoders.settings import EncoderSetting
 from ddjax.synthetic.distilled import DistilledSet
@@ -177,14 +177,20 @@ def clp(
             normalize=normalize_features,
         )
 
+    def embedded(splits: tuple[Any, ...], centres: tuple[Array, ...]):
+        return tuple(
+            Split(embed(each.inputs, centre), each.targets)
+            for each, centre in zip(splits, centres, strict=True)
+        )
+
     def prepare(
         key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
     ) -> RealData:
         del key
         frozen_features.check_problem(problem)
-        centres, real, hosted, statistics = [], [], [], []
-        for each in encoders:
-            features = frozen_features.real_features(
+        labels = problem.train.targets
+        features = [
+            frozen_features.real_features(
                 each,
                 problem,
                 directory=features_directory,
@@ -194,32 +200,31 @@ def clp(
                 recipe=recipe,
                 views=real_views,
             )
-            centre = np.zeros(each.width)
-            if centring == "real":
-                centre = np.mean(features, axis=0, dtype=np.float64)
-            centre = jnp.asarray(centre, jnp.float32)
-            centres.append(centre)
-            if by_statistics:
-                seen = frozen_features.blocks(features, problem.train.targets)
-                statistics.append(
-                    _statistics(
-                        ((embed(rows, centre), labels) for rows, labels in seen),
-                        classes=problem.classes,
-                        intercept=centring == "intercept",
-                    )
-                )
-                continue
-            rows = frozen_features.rows_to_draw_from(
-                features, problem.train.targets, batch_size=batch_size
-            )
-            if isinstance(rows, HostRows):
-                hosted.append(rows)
-            else:
-                real.append(rows._replace(inputs=embed(rows.inputs, centre)))
-        params = tuple(each.params for each in encoders)
-        return RealData(
-            params, tuple(centres), tuple(real), tuple(hosted), tuple(statistics)
+            for each in encoders
+        ]
+        centres = tuple(
+            _centre(each, subtracted=centring == "real") for each in features
         )
+        params = tuple(each.params for each in encoders)
+        if by_statistics:
+            statistics = (
+                _statistics(
+                    (
+                        (embed(rows, centre), some_labels)
+                        for rows, some_labels in frozen_features.blocks(each, labels)
+                    ),
+                    classes=problem.classes,
+                    intercept=centring == "intercept",
+                )
+                for each, centre in zip(features, centres, strict=True)
+            )
+            return RealData(params, centres, (), (), tuple(statistics))
+        plain, hosted = frozen_features.rows_to_draw_from(
+            features, labels, batch_size=batch_size
+        )
+        if hosted:
+            return RealData(params, centres, (), hosted, ())
+        return RealData(params, centres, embedded(plain, centres), (), ())
 
     def init(key: PRNGKeyArray, problem: Problem, data: RealData) -> State:
         del data
@@ -231,13 +236,10 @@ def clp(
         )
 
     def sample(key: PRNGKeyArray, data: RealData) -> RealData:
-        # The loop has put one step's rows in place of what stays on the host.
-        rows = tuple(
-            Split(embed(each.inputs, centre), each.targets)
-            for each, centre in zip(data.hosted, data.centres, strict=False)
-        )
-        drawn = frozen_features.draw(key, data.real, batch_size)
-        return data._replace(real=drawn + rows, hosted=())
+        if data.hosted:
+            # The loop has put one step's rows in place of what stays on the host.
+            return data._replace(real=embedded(data.hosted, data.centres), hosted=())
+        return data._replace(real=frozen_features.draw(key, data.real, batch_size))
 
     def scalar(learned: dict[str, Any], name: str, fixed: float) -> Array:
         return jnp.exp(learned[_log(name)]) if name in starts else jnp.float32(fixed)
@@ -328,6 +330,12 @@ def clp(
 
 def _log(name: str) -> str:
     return f"log_{name}"
+
+
+def _centre(features: Any, *, subtracted: bool) -> Float[Array, " p"]:
+    if not subtracted:
+        return jnp.zeros(features.shape[1])
+    return jnp.asarray(np.mean(features, axis=0, dtype=np.float64), jnp.float32)
 
 
 def _statistics(

@@ -17,6 +17,7 @@ from ddjax.methods.optimization import class_labels
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.cache import Augmentation, cached_features
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
+from ddjax.storage.checksum import checksum
 
 __all__ = [
     "DEVICE_BYTES",
@@ -167,26 +168,42 @@ def real_features(
         with tempfile.TemporaryDirectory() as folder:
             return {"features": np.array(compute(directory=folder, verbose=False))}
 
-    return remember(f"features.{encoder.name}", anew)["features"]
+    # Two encoders of one name are told apart by their weights.
+    weights = checksum(encoder.params)[:16]
+    return remember(f"features.{encoder.name}.{weights}.{views}", anew)["features"]
 
 
 def rows_to_draw_from(
-    inputs: Float[Array | np.ndarray, "n *shape"],
+    inputs: Sequence[Float[Array | np.ndarray, "n *shape"]],
     labels: Any,
     *,
     batch_size: int | None,
-) -> Split | HostRows:
-    """Real features or images with labels, on the device if they fit or all are needed.
+) -> tuple[tuple[Split, ...], tuple[HostRows, ...]]:
+    """Real features or images with labels: on the device if they fit or all are needed.
 
     Args:
-      inputs: features from `real_features`, or images.
+      inputs: features from `real_features`, one array an encoder; or images.
       labels: of the images; repeated for several views.
       batch_size: rows a step; None for all.
+
+    Returns:
+      What is on the device, and what stays on the host; one of the two is empty, so
+      that the rows of a step are the same for all encoders.
     """
-    labels = _repeated(labels, len(inputs))
-    if batch_size is None or inputs.nbytes <= DEVICE_BYTES:
-        return Split(jnp.asarray(inputs), jnp.asarray(labels))
-    return HostRows(Split(np.asarray(inputs), labels), min(batch_size, len(labels)))
+    if batch_size is None or sum(each.nbytes for each in inputs) <= DEVICE_BYTES:
+        splits = (
+            Split(jnp.asarray(each), jnp.asarray(_repeated(labels, len(each))))
+            for each in inputs
+        )
+        return tuple(splits), ()
+    hosted = (
+        HostRows(
+            Split(np.asarray(each), _repeated(labels, len(each))),
+            min(batch_size, len(each)),
+        )
+        for each in inputs
+    )
+    return (), tuple(hosted)
 
 
 def blocks(
@@ -214,9 +231,9 @@ def draw(
       real: splits of equal length, on the device.
       batch_size: how many; None for all.
     """
-    number = real[0].inputs.shape[0] if real else 0
-    if batch_size is None or batch_size >= number:
+    if batch_size is None or batch_size >= real[0].inputs.shape[0]:
         return real
+    number = real[0].inputs.shape[0]
     rows = jax.random.choice(key, number, (batch_size,), replace=False)
     return tuple(Split(each.inputs[rows], class_labels(each)[rows]) for each in real)
 

@@ -34,7 +34,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import linear_probe
 from ddjax.methods import frozen_features, optimization
-from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
+from ddjax.methods.base import Method, Remember, remember_nothing
 from ddjax.methods.optimization import State
 from ddjax.models.encoders.settings import EncoderSetting
 from ddjax.synthetic.distilled import DistilledSet
@@ -155,15 +155,10 @@ def lgm(
                 )
                 for each in encoders
             ]
-        rows = [
-            frozen_features.rows_to_draw_from(each, labels, batch_size=batch_size)
-            for each in seen
-        ]
-        return RealData(
-            tuple(each.params for each in encoders),
-            tuple(each for each in rows if isinstance(each, Split)),
-            tuple(each for each in rows if isinstance(each, HostRows)),
+        real, hosted = frozen_features.rows_to_draw_from(
+            seen, labels, batch_size=batch_size
         )
+        return RealData(tuple(each.params for each in encoders), real, hosted)
 
     def init(key: PRNGKeyArray, problem: Problem, data: RealData) -> State:
         del data
@@ -194,7 +189,7 @@ def lgm(
         draw_key, head_key, view_key = jax.random.split(key, 3)
         m, classes = state.learned["targets"].shape
         # What is hosted has been drawn by the loop.
-        real = batch.hosted + frozen_features.draw(
+        real = batch.hosted or frozen_features.draw(
             draw_key, batch.real, real_per_class * classes
         )
         own_keys, real_keys = keys_for(view_key, m, real[0].inputs.shape[0])

@@ -240,6 +240,21 @@ def test_views_are_the_real_features(problem, encoder):
     )
 
 
+def test_encoders_of_one_name_are_told_apart_by_their_weights(problem, encoder):
+    kept = {}
+
+    def remember(name, compute):
+        if name not in kept:
+            kept[name] = compute()
+        return kept[name]
+
+    twin = small(seed=1)._replace(name=encoder.name)
+    method = methods.clp(encoder=[encoder, twin], **PIXELS)
+    data = method.prepare(jax.random.key(0), problem, remember)
+    assert len(kept) == 2
+    assert not np.allclose(data.real[0].inputs, data.real[1].inputs, atol=1e-2)
+
+
 def test_learned_scalars_are_kept_with_the_set(problem, encoder):
     method = methods.clp(
         encoder=encoder, learn_ridge=True, learn_temperature=True, **PIXELS
