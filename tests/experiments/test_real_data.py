@@ -1,10 +1,13 @@
 """The experiment on real tables, on a small one, and what is made of its records."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from ddjax import data
 from experiments.regression_dd import real_data, real_data_tables
+from experiments.settings import resolve
 
 
 def _record(seed, r2, dataset="diabetes"):
@@ -74,3 +77,19 @@ def test_a_seed_measures_every_method(kind):
     if kind == "inputs":
         for name in ("exact optimum", "Nyström"):
             assert by_method[name]["r2"] == pytest.approx(rows[0]["r2"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "name", ["diabetes", "california_housing", "diamonds", "table"]
+)
+def test_configurations_make_runs(name):
+    module = importlib.import_module(f"configs.regression_dd.{name}")
+    run = resolve(module.get_config("m=7,steps=30"))
+    assert run.config["method"]["count"] == 7 and run.train["steps"] == 30
+    assert run.validate == ["regression"] and "full_data" in run.evaluations
+    small = resolve(module.get_config("runlocal,features=inputs"))
+    assert small.config["method"]["features"] == {"kind": "inputs"}
+    assert small.train["steps"] == 20
+    if name == "table":
+        own = resolve(module.get_config("file=a.csv,target=y")).config["data"]
+        assert own["name"] == "table:a.csv" and own["table"]["target"] == "y"
