@@ -42,13 +42,17 @@ __all__ = [
 
 STARTS: dict[str, dict[str, Any]] = {
     "own": {"initialization": "own", "parameterization": "pyramid"},
+    "random": {
+        "initialization": "own",
+        "parameterization": {"name": "pyramid", "extend_every": 0},
+    },
     "real": {
         "initialization": "real",
         "parameterization": {"name": "pyramid", "extend_every": 0},
     },
 }
 """How images start: as LGM's authors have it, at one random pixel a channel, levels
-coming in as the run goes on; or from random real images, all levels at once."""
+coming in as the run goes on; with all levels at once, at random or at real images."""
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "lgm": {"name": "lgm", "augmentation": None},

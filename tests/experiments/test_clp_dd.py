@@ -146,6 +146,24 @@ def test_contenders_are_methods(contender, start):
     methods.make(settings.pop("name"), encoder=linear_encoder(), **settings)
 
 
+def test_several_seeds_are_what_each_is_alone(tints, tmp_path, monkeypatch):
+    from ddjax import synthetic
+    from tests.models.encoders.tiny import linear_encoder
+
+    monkeypatch.setattr(common, "cache_directory", lambda: str(tmp_path))
+    settings = common.settings_of("clp", steps=3, per_class=1, learning_rate=0.1)
+
+    def digests(seeds):
+        runs = common.distil(
+            settings, linear_encoder(), tints, seeds=seeds, steps=3, chunk=2
+        )
+        return {run.seed: synthetic.digest(run.distilled) for run in runs}
+
+    together = digests([0, 1])
+    assert together[0] != together[1]
+    assert digests([1]) == {1: together[1]}
+
+
 def record(row, seed, closed, **extra):
     test = {"linear_probe/closed_form_accuracy": closed} | {
         "linear_probe/gradient_accuracy": closed - 0.1,
