@@ -173,11 +173,9 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
         "full_data_linear_probe": "full_data_linear_probe",
     }
     assert set(names) == set(prefixes)
-    for name in names:
-        prefix = prefixes[name]
+    for name, prefix in prefixes.items():
         assert names[name].startswith(prefix)
-        others = [p for other, p in prefixes.items() if other != name]
-        assert not any(names[name].startswith(other) for other in others)
+    assert len(set(names.values())) == len(names)
 
 
 @pytest.mark.parametrize("factory", [probe, full_data])

@@ -346,7 +346,7 @@ UNSOUND = {
     },
     r"expected \(m, \*shape\)": {"stored": {"inputs": np.zeros(6, np.float32)}},
     "holds no samples": {"stored": {"inputs": np.zeros((0, 2), np.float32)}},
-    "unknown parameterization 'voxels'; known: pixels": {"parameterization": UNKNOWN},
+    "unknown parameterization 'voxels'; known: .*pixels": {"parameterization": UNKNOWN},
     "does not take the settings {'size': 3}": {"parameterization": WITH_SETTINGS},
     r"targets have shape \(5, 3\); there are 6 inputs": {"targets": BASE.targets[:5]},
     r"targets have shape \(6, 1, 3\)": {"targets": BASE.targets[:, None]},
