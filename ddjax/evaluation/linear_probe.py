@@ -164,7 +164,7 @@ def full_data_linear_probe(
     encoder: EncoderSetting,
     features_directory: str | None = None,
     kinds: Sequence[str] = PROBES,
-    ridges: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    ridges: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
     ridge_convention: str = "relative",
     normalize_features: bool = True,
     centring: str = "none",
