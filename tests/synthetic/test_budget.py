@@ -51,5 +51,7 @@ def test_pixels_are_the_identity():
 
 
 def test_unknown_parameterizations_are_refused():
-    with pytest.raises(ValueError, match="unknown parameterization 'x'; known: .*pixels"):
+    with pytest.raises(
+        ValueError, match="unknown parameterization 'x'; known: .*pixels"
+    ):
         synthetic.make("x")
