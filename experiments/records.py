@@ -19,6 +19,7 @@ __all__ = [
     "RESULTS",
     "SCHEMA",
     "hardware",
+    "on_record",
     "peak_memory_mib",
     "read_records",
     "versions",
@@ -115,6 +116,11 @@ def write_record(
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode("utf-8"))
     return path
+
+
+def on_record(name: str, *, directory: str | os.PathLike[str] = RESULTS) -> bool:
+    """Whether there is a record of that name, see `write_record`."""
+    return (Path(directory) / f"{name}.json").exists()
 
 
 def read_records(directory: str | os.PathLike[str] = RESULTS) -> list[dict[str, Any]]:

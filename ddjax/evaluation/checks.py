@@ -1,15 +1,36 @@
-"""The door of every evaluation: the split, the shapes and the classes must fit."""
+"""The door of every evaluation: settings, split, shapes and classes must fit."""
+
+import math
 
 import jax
 import numpy as np
 
 from ddjax.data.problem import Problem, Split
+from ddjax.kernels import ridge as ridge_regression
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 
-__all__ = ["SPLITS", "check_match", "chosen_split"]
+__all__ = ["SPLITS", "check_match", "check_ridge", "chosen_split"]
 
 SPLITS = ("validation", "test")
 """What a set may be measured on: never the data it was distilled from."""
+
+
+def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Convention:
+    """Refuses a strength or a convention that ridge regression does not know.
+
+    Returns:
+      The convention.
+
+    Raises:
+      ValueError: an unknown convention, with the known ones; a strength that is given
+        and negative or not finite.
+    """
+    if convention not in ridge_regression.CONVENTIONS:
+        known = ", ".join(ridge_regression.CONVENTIONS)
+        raise ValueError(f"unknown convention {convention!r}; known: {known}")
+    if ridge is not None and not (math.isfinite(ridge) and ridge >= 0):
+        raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
+    return convention
 
 
 def chosen_split(problem: Problem, split: str) -> Split:

@@ -1,6 +1,5 @@
 """Kernel ridge regression on a distilled set."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +10,9 @@ from ddjax.data.problem import Problem
 from ddjax.evaluation import learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, chosen_split
+from ddjax.evaluation.checks import check_match, check_ridge, chosen_split
 from ddjax.evaluation.convex import FeatureStore, fit_and_predict, ridge_learner
 from ddjax.evaluation.representation import representation
-from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.random_features import Architecture
 from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
 
@@ -58,11 +56,7 @@ def kernel_regression(
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    if convention not in ridge_regression.CONVENTIONS:
-        known = ", ".join(ridge_regression.CONVENTIONS)
-        raise ValueError(f"unknown convention {convention!r}; known: {known}")
-    if not (math.isfinite(ridge) and ridge >= 0):
-        raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
+    read_by = check_ridge(ridge, convention)
     maps = representation(
         kernel, architecture=architecture, networks=networks, draws=draws
     )
@@ -75,7 +69,7 @@ def kernel_regression(
         data = chosen_split(problem, split)
         check_match(distilled, problem)
         targets = learning_targets.as_stored(distilled)
-        learner = ridge_learner(targets, ridge=ridge, convention=convention)
+        learner = ridge_learner(targets, ridge=ridge, convention=read_by)
         wanted = _wanted(data.targets, distilled, problem.classes)
         accuracies, errors = [], []
         for feature_map in maps(key, distilled):

@@ -1,6 +1,5 @@
 """Ridge regression on a distilled set: how well it predicts real-valued targets."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from ddjax.evaluation.accuracy import (
     root_mean_squared_errors,
 )
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, chosen_split
+from ddjax.evaluation.checks import check_match, check_ridge, chosen_split
 from ddjax.evaluation.convex import (
     FeatureStore,
     Learner,
@@ -71,11 +70,7 @@ def regression(
         problem with classes, a set that is not of regression, or one that does not say
         its ridge where none is given.
     """
-    if convention not in ridge_regression.CONVENTIONS:
-        known = ", ".join(ridge_regression.CONVENTIONS)
-        raise ValueError(f"unknown convention {convention!r}; known: {known}")
-    if ridge is not None and not (math.isfinite(ridge) and ridge >= 0):
-        raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
+    check_ridge(ridge, convention)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )

@@ -10,7 +10,6 @@ and seed; what is on record is not run again (`--redo` does).
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
@@ -66,12 +65,11 @@ def main(argv: Sequence[str]) -> None:
         if variant not in VARIANTS:
             raise app.UsageError(f"unknown variant {variant!r}; known: {VARIANTS}")
         name = f"{_NAME.value}/{dataset}_{encoder}_{variant.replace(' ', '_')}"
-        done = [
+        todo = [
             seed
             for seed in map(int, flags.FLAGS.seeds)
-            if (Path(records.RESULTS) / f"{name}_seed{seed}.json").exists()
+            if _REDO.value or not records.on_record(f"{name}_seed{seed}")
         ]
-        todo = [s for s in map(int, flags.FLAGS.seeds) if _REDO.value or s not in done]
         if not todo:
             logging.info("%s is on record", name)
             continue

@@ -97,9 +97,11 @@ def _evaluations(network: Any, others: Sequence[str]) -> list[Evaluation]:
 
 
 def _missing(name: str, seeds: Sequence[int]) -> list[int]:
-    root = Path(records.RESULTS)
-    done = [(root / f"{name}_seed{seed}.json").exists() for seed in seeds]
-    return [s for s, there in zip(seeds, done, strict=True) if _REDO.value or not there]
+    return [
+        seed
+        for seed in seeds
+        if _REDO.value or not records.on_record(f"{name}_seed{seed}")
+    ]
 
 
 def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[int]):

@@ -10,7 +10,6 @@ networks trained from scratch. One record a data set and seed.
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
@@ -184,7 +183,7 @@ def main(argv: Sequence[str]) -> None:
     for seed in map(int, flags.FLAGS.seeds):
         for dataset in flags.FLAGS.datasets:
             name = f"{_NAME.value}/{dataset}_seed{seed}"
-            if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
+            if records.on_record(name) and not _REDO.value:
                 logging.info("%s is on record", name)
                 continue
             began = time.perf_counter()

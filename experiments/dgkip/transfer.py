@@ -12,7 +12,6 @@ set, architecture and seed; what is on record is not run again (`--redo` does).
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -223,7 +222,7 @@ def main(argv: Sequence[str]) -> None:
     for seed in map(int, flags.FLAGS.seeds):
         for dataset in flags.FLAGS.datasets:
             name = f"{_NAME.value}/{dataset}_{kind}_seed{seed}"
-            if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
+            if records.on_record(name) and not _REDO.value:
                 logging.info("%s is on record", name)
                 continue
             began = time.perf_counter()

@@ -17,7 +17,6 @@ import io
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -323,7 +322,7 @@ def main(argv: Sequence[str]) -> None:
     for seed in map(int, flags.FLAGS.seeds):
         for dataset in flags.FLAGS.datasets:
             name = f"{_NAME.value}/{dataset}_seed{seed}"
-            if (Path(records.RESULTS) / f"{name}.json").exists() and not _REDO.value:
+            if records.on_record(name) and not _REDO.value:
                 logging.info("%s is on record", name)
                 continue
             began = time.perf_counter()
