@@ -174,7 +174,7 @@ def real_features(
 
 
 def rows_to_draw_from(
-    inputs: Sequence[Float[Array | np.ndarray, "n *shape"]],
+    inputs: Sequence[Float[Array | np.ndarray, "n ..."]],
     labels: Any,
     *,
     batch_size: int | None,

@@ -179,6 +179,18 @@ def test_copies_are_rows_of_the_solve(problem, encoder):
     )
 
 
+def test_features_of_several_widths_are_drawn_from(problem):
+    # A checker of types may look at one encoder's features and at another's width.
+    labels = problem.train.targets
+    features = [np.zeros((len(labels), width), np.float32) for width in (20, 7)]
+    for _ in range(40):
+        on_device, hosted = frozen_features.rows_to_draw_from(
+            features, labels, batch_size=None
+        )
+        assert [each.inputs.shape[1] for each in on_device] == [20, 7]
+        assert hosted == ()
+
+
 def test_several_encoders_add_up(problem, encoder):
     other = small(seed=1, width=7)
     alone = [gradients(problem, encoder=each) for each in (encoder, other)]
