@@ -124,7 +124,9 @@ def measure(*, rows: int, form: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the measurement as one line of JSON."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks.blocked_gram", description=__doc__
+    )
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--form", choices=FORMS, required=True)
     options = parser.parse_args(arguments)

@@ -161,7 +161,9 @@ def peaks(sizes: Sizes) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measures, prints the tables and writes the record; returns its path."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.gram")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks.gram", description=__doc__
+    )
     parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=7)

@@ -246,7 +246,9 @@ def measure(
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measures, prints the table and writes the record; returns its path."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.ridge")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks.ridge", description=__doc__
+    )
     parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=7)

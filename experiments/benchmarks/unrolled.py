@@ -284,7 +284,9 @@ def _print(steps: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measures, prints the tables and writes the record; returns its path."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.unrolled")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks.unrolled", description=__doc__
+    )
     parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=7)

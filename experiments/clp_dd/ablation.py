@@ -17,7 +17,6 @@ from absl import app, flags, logging
 from ddjax.evaluation import linear_probe
 from experiments import records
 from experiments.clp_dd import common
-from experiments.clp_dd.table import worth
 
 __all__ = ["VARIANTS"]
 
@@ -86,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
         for run in common.distil(
             settings, network, problem, seeds=todo, steps=_STEPS.value
         ):
-            results: dict[str, Any] = worth(
+            results: dict[str, Any] = common.worth(
                 [evaluation],
                 run.distilled,
                 problem,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
@@ -14,6 +15,7 @@ from numpy import ndarray
 
 from ddjax import data, methods
 from ddjax.data.problem import Problem, Split
+from ddjax.evaluation.base import Evaluation
 from ddjax.methods.base import Method, remember_nothing
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.cache import cached_features
@@ -38,6 +40,7 @@ __all__ = [
     "load",
     "real_set",
     "settings_of",
+    "worth",
 ]
 
 STARTS: dict[str, dict[str, Any]] = {
@@ -281,3 +284,23 @@ def _kmeans_rows(
             for row, label in zip(np.asarray(found), np.asarray(labels), strict=True)
         ]
     )
+
+
+def worth(
+    evaluations: Sequence[Evaluation],
+    distilled: DistilledSet,
+    problem: Problem,
+    *,
+    seed: int,
+    splits: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Split -> scalar -> mean over the evaluation's own draws."""
+    key = run_keys(seed).test
+    found: dict[str, dict[str, float]] = {}
+    for split in splits:
+        scores = {}
+        for index, each in enumerate(evaluations):
+            at = jax.random.fold_in(key, index)
+            scores |= each.evaluate(at, distilled, problem, split)
+        found[split] = {name: score.mean for name, score in scores.items()}
+    return found

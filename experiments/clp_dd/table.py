@@ -15,19 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 
 from ddjax import synthetic
 from ddjax.data.problem import Problem
 from ddjax.evaluation import full_data_linear_probe, linear_probe
 from ddjax.evaluation.base import Evaluation
-from ddjax.runtime.loop import run_keys
-from ddjax.synthetic.distilled import DistilledSet
 from experiments import records
 from experiments.clp_dd import common
 
-__all__ = ["ROWS", "worth"]
+__all__ = ["ROWS"]
 
 ROWS = ("full", *common.SELECTIONS, *common.CONTENDERS)
 """Short names of the table's rows; `full` is the upper bound."""
@@ -59,26 +56,6 @@ _NAME = flags.DEFINE_string("name", "clp_dd/table", "Folder of the records.")
 _SETS = flags.DEFINE_string("sets", "runs/clp_dd", "Folder of the distilled sets.")
 _REDUCED = flags.DEFINE_string("reduced", None, "How this is less than the protocol.")
 _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
-
-
-def worth(
-    evaluations: Sequence[Evaluation],
-    distilled: DistilledSet,
-    problem: Problem,
-    *,
-    seed: int,
-    splits: Sequence[str],
-) -> dict[str, dict[str, float]]:
-    """Split -> scalar -> mean over the evaluation's own draws."""
-    key = run_keys(seed).test
-    found: dict[str, dict[str, float]] = {}
-    for split in splits:
-        scores = {}
-        for index, each in enumerate(evaluations):
-            at = jax.random.fold_in(key, index)
-            scores |= each.evaluate(at, distilled, problem, split)
-        found[split] = {name: score.mean for name, score in scores.items()}
-    return found
 
 
 def _evaluations(network: Any, others: Sequence[str]) -> list[Evaluation]:
@@ -179,7 +156,7 @@ def _record(row, name, dataset, encoder, problem: Problem, seeds: list[int]) -> 
     for seed, distilled, settings, facts in _run_row(
         row, name, network, problem, seeds
     ):
-        results = worth(
+        results = common.worth(
             evaluations, distilled, problem, seed=seed, splits=_SPLITS.value
         )
         logging.info("%s seed %d: %s %s", name, seed, results, facts)
