@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "centred": {"centring": "real"},
     "intercept": {"centring": "intercept"},
     "lambda 1e-4": {"ridge": 1e-4},
+    "lambda 0.1": {"ridge": 0.1},
     "lambda 1": {"ridge": 1.0},
     "lambda learned": {"learn_ridge": True},
     "labels learned": {"learn_targets": True},
