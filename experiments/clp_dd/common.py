@@ -67,8 +67,10 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "outer": "cross_entropy",
         "augmentation": "flip_crop_noise",
     },
+    "clp_several": {"name": "clp", "outer": "cross_entropy"},
 }
-"""Methods that learn images, by the name of their rows, and what makes them these."""
+"""Methods that learn images, by the name of their rows, and what makes them these;
+`clp_several` learns on the encoders of transfer as well."""
 
 SELECTIONS = ("random", "nearest", "kmeans")
 """Real images: random ones, those nearest to their class's mean feature, and those
@@ -130,6 +132,7 @@ def settings_of(
     start: str = "real",
     copies: int = 10,
     augment_real: bool = True,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """All settings of a contender but its encoder, for `methods.make`, and records.
 
@@ -141,6 +144,7 @@ def settings_of(
       start: one of `STARTS`.
       copies: augmented copies of each image a step, where it is augmented.
       augment_real: whether LGM with augmentation sees real images augmented too.
+      temperature: of CLP-DD's cross-entropy; None for the method's default.
     """
     settings = {
         **CONTENDERS[contender],
@@ -153,6 +157,8 @@ def settings_of(
         settings["copies"] = copies
         if settings["name"] == "lgm":
             settings["augment_real"] = augment_real
+    if temperature is not None and settings.get("outer") == "cross_entropy":
+        settings["temperature"] = temperature
     return settings
 
 
@@ -174,7 +180,7 @@ class Distilled(NamedTuple):
 
 def distil(
     settings: Mapping[str, Any],
-    network: Encoder,
+    network: Encoder | Sequence[Encoder],
     problem: Problem,
     *,
     seeds: Sequence[int],

@@ -35,6 +35,7 @@ _STEPS = flags.DEFINE_integer("steps", 1000, "Of CLP-DD.", lower_bound=1)
 _LGM_STEPS = flags.DEFINE_integer("lgm_steps", 5000, "Of LGM.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of CLP-DD.")
 _LGM_RATE = flags.DEFINE_float("lgm_learning_rate", 2e-3, "Of LGM.")
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.1, "Of CLP-DD's cross-entropy.")
 _START = flags.DEFINE_enum("start", "own", list(common.STARTS), "Of the images.")
 _COPIES = flags.DEFINE_integer(
     "copies", 10, "Augmented copies of each image a step, in augmented rows."
@@ -48,7 +49,11 @@ _VIEWS = flags.DEFINE_integer(
 _TRAININGS = flags.DEFINE_integer(
     "trainings", 5, "Seeds of the probes' training by gradient.", lower_bound=1
 )
-_TRANSFER = flags.DEFINE_list("transfer", [], "Encoders to probe through as well.")
+_TRANSFER = flags.DEFINE_list(
+    "transfer",
+    [],
+    "Encoders to probe through as well; the row clp_several distils on them, too.",
+)
 _SPLITS = flags.DEFINE_list(
     "splits", ["validation", "test"], "Splits to report; leave test out when choosing."
 )
@@ -73,6 +78,11 @@ def _evaluations(network: Any, others: Sequence[str]) -> list[Evaluation]:
     ]
 
 
+def _others(encoder: str) -> list[str]:
+    """Encoders of transfer."""
+    return [each for each in _TRANSFER.value if each != encoder]
+
+
 def _missing(name: str, seeds: Sequence[int]) -> list[int]:
     return [
         seed
@@ -95,8 +105,12 @@ def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[in
             start=_START.value,
             copies=_COPIES.value,
             augment_real=_AUGMENT_REAL.value,
+            temperature=_TEMPERATURE.value,
         )
-        runs = common.distil(settings, network, problem, seeds=seeds, steps=steps)
+        networks = network
+        if row == "clp_several":
+            networks = [network, *map(common.encoder, _others(network.name))]
+        runs = common.distil(settings, networks, problem, seeds=seeds, steps=steps)
         for run in runs:
             facts = {
                 "seconds_per_step": run.seconds_per_step,
@@ -150,8 +164,7 @@ def _record(row, name, dataset, encoder, problem: Problem, seeds: list[int]) -> 
             )
         ]
     else:
-        others = [each for each in _TRANSFER.value if each != encoder]
-        evaluations = _evaluations(network, others)
+        evaluations = _evaluations(network, _others(encoder))
     began = time.perf_counter()
     for seed, distilled, settings, facts in _run_row(
         row, name, network, problem, seeds

@@ -22,6 +22,7 @@ ROWS = {
     "clp_squared": "CLP-DD, squared loss",
     "clp": "CLP-DD, cross-entropy",
     "clp_augmented": "CLP-DD + augmentation",
+    "clp_several": "CLP-DD, both encoders at once",
 }
 """Short names of the rows, and what the table calls them."""
 

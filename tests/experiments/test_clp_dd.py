@@ -146,6 +146,33 @@ def test_contenders_are_methods(contender, start):
     methods.make(settings.pop("name"), encoder=linear_encoder(), **settings)
 
 
+def test_the_temperature_is_cross_entropy_s():
+    keywords = dict(steps=5, per_class=1, learning_rate=0.1, temperature=0.3)
+    found = {
+        name: common.settings_of(name, **keywords).get("temperature")
+        for name in common.CONTENDERS
+    }
+    of_cross_entropy = ("clp", "clp_augmented", "clp_several")
+    assert found == {name: 0.3 if name in of_cross_entropy else None for name in found}
+
+
+def test_a_set_of_several_encoders_is_another(tints, tmp_path, monkeypatch):
+    from ddjax import synthetic
+    from tests.models.encoders.tiny import linear_encoder
+
+    monkeypatch.setattr(common, "cache_directory", lambda: str(tmp_path))
+    settings = common.settings_of(
+        "clp_several", steps=3, per_class=1, learning_rate=0.1
+    )
+    networks = [linear_encoder(), linear_encoder(seed=1)]
+    (alone,), (both,) = (
+        list(common.distil(settings, each, tints, seeds=[0], steps=3))
+        for each in (networks[0], networks)
+    )
+    assert synthetic.digest(alone.distilled) != synthetic.digest(both.distilled)
+    assert len(both.distilled.provenance["encoders"]) == 2
+
+
 def test_several_seeds_are_what_each_is_alone(tints, tmp_path, monkeypatch):
     from ddjax import synthetic
     from tests.models.encoders.tiny import linear_encoder
