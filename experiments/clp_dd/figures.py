@@ -6,6 +6,7 @@ One PNG a data set and encoder under `experiments/results/figures/`: a strip of 
 for each row of the table, one image a class, at most 20 classes.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,12 @@ def strips(images: dict[str, ndarray], names: Sequence[str]) -> ndarray:
 
     count = len(names)
     figure, axes = plt.subplots(
-        len(images), count, figsize=(count, 1.15 * len(images)), squeeze=False, dpi=110
+        len(images),
+        count,
+        figsize=(count, 1.25 * len(images) + 0.1),
+        squeeze=False,
+        dpi=110,
+        layout="constrained",
     )
     for line, (title, row) in zip(axes, images.items(), strict=True):
         for axis, image in zip(line, row, strict=True):
@@ -48,14 +54,13 @@ def strips(images: dict[str, ndarray], names: Sequence[str]) -> ndarray:
     for axis, name in zip(axes[-1], names, strict=True):
         axis.text(
             0.5,
-            -0.08,
-            name,
+            -0.05,
+            textwrap.fill(name.replace("_", " "), 14),
             fontsize=6,
             ha="center",
             va="top",
             transform=axis.transAxes,
         )
-    figure.subplots_adjust(0.01, 0.06, 0.99, 0.93, wspace=0.04, hspace=0.22)
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore
     plt.close(figure)
