@@ -1,10 +1,11 @@
 """What configurations share."""
 
 import difflib
+from typing import Any
 
 from ml_collections import ConfigDict
 
-__all__ = ["parse_arg"]
+__all__ = ["parse_arg", "training"]
 
 
 def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> ConfigDict:
@@ -34,6 +35,29 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> ConfigDi
             raise ValueError(f"unknown config argument {name!r}.{hint} Known: {known}")
         values[name] = _typed(name, text if equals else "true", values[name])
     return ConfigDict(values)
+
+
+def training(
+    steps: int, *, validate: str, evaluations: int = 10, chunk: int = 50
+) -> dict[str, Any]:
+    """The section `train`: evaluated and saved as often.
+
+    Args:
+      steps: of the run.
+      validate: name of the evaluation that chooses.
+      evaluations: on the validation split along the run, with a checkpoint each.
+      chunk: steps between two looks from the host.
+    """
+    every = max(1, steps // evaluations)
+    return {
+        "steps": steps,
+        "chunk": chunk,
+        "log_every": 10,
+        "evaluate_every": every,
+        "checkpoint_every": every,
+        "keep": 2,
+        "validate": (validate,),
+    }
 
 
 def _typed(name: str, text: str, default: bool | int | float | str):

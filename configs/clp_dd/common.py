@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference, placeholder
 
-from configs.common import parse_arg
+from configs.common import parse_arg, training
 
 __all__ = ["probe_config"]
 
@@ -95,15 +95,7 @@ def probe_config(
                 "learning_rate": 1e-2,
                 "decay_steps": given.steps,
             },
-            "train": {
-                "steps": given.steps,
-                "chunk": 50,
-                "log_every": 10,
-                "evaluate_every": max(1, given.steps // 5),
-                "checkpoint_every": max(1, given.steps // 5),
-                "keep": 2,
-                "validate": ("closed_form",),
-            },
+            "train": training(given.steps, validate="closed_form", evaluations=5),
             "evaluate": {
                 "closed_form": closed_form,
                 "gradient": gradient,

@@ -12,7 +12,7 @@ Arguments: `ipc` (samples a class), `loss` (a name in `ddjax.kernels.losses`), a
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import parse_arg, training
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -41,15 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 "learning_rate": 1e-2,
                 "decay_steps": 500,
             },
-            "train": {
-                "steps": 500,
-                "chunk": 100,
-                "log_every": 10,
-                "evaluate_every": 100,
-                "checkpoint_every": 100,
-                "keep": 2,
-                "validate": ("probe",),
-            },
+            "train": training(500, validate="probe", evaluations=5, chunk=100),
             "evaluate": {"probe": {"loss": given.loss, "draws": 1}, "certificate": {}},
         }
     )

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import parse_arg, training
 
 __all__ = ["image_config"]
 
@@ -75,15 +75,7 @@ def image_config(
                 # See `ddjax.methods.dgkip`: the way around the trap of few samples.
                 "duals": "learned",
             },
-            "train": {
-                "steps": given.steps,
-                "chunk": 50,
-                "log_every": 10,
-                "evaluate_every": max(1, given.steps // 10),
-                "checkpoint_every": max(1, given.steps // 10),
-                "keep": 2,
-                "validate": ("probe",),
-            },
+            "train": training(given.steps, validate="probe"),
             "evaluate": {"probe": {"loss": loss, **probe}, "certificate": {}},
         }
     )

@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import parse_arg, training
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -50,15 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 "optimizer": "gradient_descent",
                 "learning_rate": 0.0025,
             },
-            "train": {
-                "steps": 2500,
-                "chunk": 100,
-                "log_every": 10,
-                "evaluate_every": 250,
-                "checkpoint_every": 500,
-                "keep": 2,
-                "validate": ("regression",),
-            },
+            "train": training(2500, validate="regression", chunk=100),
             "evaluate": {
                 "regression": {},
                 "full_data": {"loss": "squared", "ridge_per_sample": 1e-3},

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import parse_arg, training
 
 __all__ = ["tabular_config"]
 
@@ -65,15 +65,7 @@ def tabular_config(
                 "learning_rate": 0.03,
                 "decay_steps": given.steps,
             },
-            "train": {
-                "steps": given.steps,
-                "chunk": 50,
-                "log_every": 10,
-                "evaluate_every": max(1, given.steps // 10),
-                "checkpoint_every": max(1, given.steps // 10),
-                "keep": 2,
-                "validate": ("regression",),
-            },
+            "train": training(given.steps, validate="regression"),
             "evaluate": {
                 "regression": {},
                 "full_data": {

@@ -1,14 +1,46 @@
 """Timing that can be compared: warmed up, waited for, in turns, as medians."""
 
+import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Timing", "Work", "matrix_products", "ratios", "table", "time_in_turns"]
+from experiments import records
+
+__all__ = [
+    "Timing",
+    "Work",
+    "matrix_products",
+    "options",
+    "ratios",
+    "table",
+    "time_in_turns",
+]
+
+
+def options(
+    name: str, description: str | None, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """A benchmark's command line: `--toy`, `--seed`, `--repeats`, `--directory`.
+
+    Args:
+      name: of the module in this package.
+      description: for `--help`.
+      arguments: None for the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m experiments.benchmarks.{name}", description=description
+    )
+    parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--directory", type=Path, default=records.RESULTS)
+    return parser.parse_args(arguments)
 
 
 class Work(NamedTuple):

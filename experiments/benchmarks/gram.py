@@ -9,7 +9,6 @@
   by block and in one piece, for growing n (`experiments/benchmarks/blocked_gram.py`).
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -161,14 +160,7 @@ def peaks(sizes: Sizes) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measures, prints the tables and writes the record; returns its path."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmarks.gram", description=__doc__
-    )
-    parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--directory", type=Path, default=records.RESULTS)
-    options = parser.parse_args(arguments)
+    options = common.options("gram", __doc__, arguments)
     sizes = TOY if options.toy else FULL
     memory = peaks(sizes)
     print(

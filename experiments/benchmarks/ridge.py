@@ -17,7 +17,6 @@ NumPy, the least work that the gradient can be had for. All in float32, with the
 matrix products and the same smaller side.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -246,14 +245,7 @@ def measure(
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measures, prints the table and writes the record; returns its path."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmarks.ridge", description=__doc__
-    )
-    parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--directory", type=Path, default=records.RESULTS)
-    options = parser.parse_args(arguments)
+    options = common.options("ridge", __doc__, arguments)
     shapes = TOY if options.toy else FULL
     entries = measure(shapes, seed=options.seed, repeats=options.repeats)
     names = list(entries[0]["seconds"])

@@ -14,7 +14,6 @@ its gradient in inputs and targets, and an update.
   long as these fit in memory.
 """
 
-import argparse
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -284,14 +283,7 @@ def _print(steps: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measures, prints the tables and writes the record; returns its path."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmarks.unrolled", description=__doc__
-    )
-    parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--directory", type=Path, default=records.RESULTS)
-    options = parser.parse_args(arguments)
+    options = common.options("unrolled", __doc__, arguments)
     sizes = TOY if options.toy else FULL
     steps = against_steps(sizes, seed=options.seed, repeats=options.repeats)
     rows = against_rows(sizes, seed=options.seed, repeats=options.repeats)
