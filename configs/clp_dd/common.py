@@ -18,6 +18,7 @@ def probe_config(
     defaults: Mapping[str, bool | int | float | str],
     image_size: int | None,
     classes: tuple[int, ...] | None = None,
+    on_device: bool | str = False,
 ) -> ConfigDict:
     """CLP-DD on images.
 
@@ -35,6 +36,7 @@ def probe_config(
       defaults: values of those names that differ from the common ones.
       image_size: side of the images in pixels; None for the files' own.
       classes: which classes; None for all.
+      on_device: see `ddjax.data.load`.
     """
     given: Any = parse_arg(
         arg,
@@ -80,7 +82,7 @@ def probe_config(
                 "image_size": placeholder(int) if image_size is None else image_size,
                 "validation": 0.1,
                 "preprocessing": "none",
-                "on_device": False,
+                "on_device": on_device,
             },
             "method": {
                 "name": "clp",

@@ -10,8 +10,9 @@ names that its authors published; `:encoder=NAME` says which, `mobilenetv2` bein
 default. The working directory gets the distilled set, its accuracy under both linear
 probes beside that of all your images, and a picture in `report.html`.
 
-A few minutes on two CPU cores for ten classes, most of it for encoding your images
-once; they are kept under `local_data/features` (`--config.method.features_directory`).
+Images stay in their files, so that there may be any number of them. A few minutes on
+two CPU cores for ten classes, most of it for encoding your images once; their features
+are kept under `local_data/features` (`--config.method.features_directory`).
 What accuracy to expect is what the report's `full_data_linear_probe` says, within a few
 percent: for Imagenette see `configs/clp_dd/imagenette.py`.
 
@@ -24,4 +25,6 @@ from configs.clp_dd.common import probe_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return probe_config(arg, dataset="folder", defaults={}, image_size=128)
+    return probe_config(
+        arg, dataset="folder", defaults={}, image_size=128, on_device="files"
+    )

@@ -14,7 +14,6 @@ Arguments: see `configs.clp_dd.common.probe_config`.
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from configs.clp_dd.common import probe_config
 
@@ -25,8 +24,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dataset="tfds:imagenet2012",
         defaults={"encoder": "clip_vit_b16", "steps": 1000},
         image_size=224,
+        on_device="files",
         classes=tuple(range(100)),
     )
-    config.data.scratch = placeholder(str)
     config.method.micro_batch = 50
     return config

@@ -4,14 +4,14 @@
       --workdir=runs/imagenet1k --config.data.directory=TFDS_DIR \
       --config.method.encoder.weights=WEIGHTS.safetensors
 
-TFDS_DIR is the data directory of TensorFlow Datasets with `imagenet2012` prepared
-(best with `file_format="array_record"`). Encoders of the paper: `clip_vit_b16`,
-`dinov2_vit_b14`, `eva02_vit_b14`, `mocov3_vit_b16`; the weights' sources are in
-`ddjax.models.encoders.ENTRIES`. Images pass through the encoder 50 at a time.
+TFDS_DIR is the data directory of TensorFlow Datasets with `imagenet2012` prepared with
+`file_format="array_record"`; images stay in its files and are decoded once for their
+features. Encoders of the paper: `clip_vit_b16`, `dinov2_vit_b14`, `eva02_vit_b14`,
+`mocov3_vit_b16`; the weights' sources are in `ddjax.models.encoders.ENTRIES`. Images
+pass through the encoder 50 at a time.
 
-Not run: neither ImageNet nor these weights were at hand, and the images, some 780 GB as
-float32, need `--config.data.scratch=DIR` on a disk that large. The same code is tested
-on small stand-ins. No time or accuracy of our own to expect; the paper's
+Not run: neither ImageNet nor these weights were at hand. The same code is tested on
+small stand-ins. No time or accuracy of our own to expect; the paper's
 (arXiv 2605.07194) is that of LGM with augmentation or above on three of the four.
 
 Arguments: see `configs.clp_dd.common.probe_config`.
@@ -20,7 +20,6 @@ Arguments: see `configs.clp_dd.common.probe_config`.
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from configs.clp_dd.common import probe_config
 
@@ -31,8 +30,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dataset="tfds:imagenet2012",
         defaults={"encoder": "clip_vit_b16", "steps": 1000},
         image_size=224,
+        on_device="files",
     )
-    config.data.scratch = placeholder(str)
     config.method.micro_batch = 50
     config.method.batch_size = 10_000
     return config

@@ -16,6 +16,7 @@ from ddjax.data.options import Options
 from ddjax.data.problem import Problem, Split
 from ddjax.data.selection import Part, select
 from ddjax.data.source import Source
+from ddjax.data.stored import StoredInputs
 
 __all__ = ["assemble"]
 
@@ -45,20 +46,16 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     if source.columns is not None:
         names = [source.columns.inputs, source.columns.targets]
         digest.update(json.dumps(names).encode())
-    arrays = {key: _allocate(part, key, options) for key, part in parts.items()}
-    # The parts are read in this order, which is part of the fingerprint.
-    reading = {
-        key: _read_into(arrays[key], part, source.unit, digest)
-        for key, part in parts.items()
-    }
-    fitted, report = preprocess.fit_and_report(
-        reading.pop("train"), kind=options.preprocessing, zca_ridge=options.zca_ridge
-    )
-    for rest in reading.values():
-        for _ in rest:
-            pass
-    for array in arrays.values():
-        _apply_in_place(fitted, array)
+    arrays: dict[str, Any]
+    if options.on_device == "files":
+        arrays = {
+            key: _in_files(part, source.unit, digest) for key, part in parts.items()
+        }
+        fitted = preprocess.identity()
+        report = {"kind": fitted.kind, "count": len(arrays["train"])}
+    else:
+        arrays = {key: _allocate(part, key, options) for key, part in parts.items()}
+        fitted, report = _read_all(arrays, parts, source.unit, digest, options)
     of_targets, targets_report = _fit_targets(parts["train"], options)
     return Problem(
         name=name,
@@ -81,6 +78,56 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     )
 
 
+def _read_all(
+    arrays: dict[str, np.ndarray],
+    parts: dict[str, Part],
+    unit: float,
+    digest: Any,
+    options: Options,
+) -> tuple[preprocess.Preprocessing, dict[str, Any]]:
+    """Fills the arrays with preprocessed inputs; the preprocessing and its record."""
+    # The parts are read in this order, which is part of the fingerprint.
+    reading = {
+        key: _read_into(arrays[key], part, unit, digest) for key, part in parts.items()
+    }
+    fitted, report = preprocess.fit_and_report(
+        reading.pop("train"), kind=options.preprocessing, zca_ridge=options.zca_ridge
+    )
+    for rest in reading.values():
+        for _ in rest:
+            pass
+    for array in arrays.values():
+        _apply_in_place(fitted, array)
+    return fitted, report
+
+
+def _in_files(part: Part, unit: float, digest: Any) -> StoredInputs:
+    """Inputs that are not read yet; feeds the digest with what tells them apart."""
+    if part.rows.identity is None:
+        raise DataError(
+            f"{part.rows.where}: on_device='files' is for data that are read sample by "
+            "sample, image folders and TFDS in ArrayRecord files"
+        )
+    first = part.rows.read(part.indices[:1])
+    # Floats may hold NaN, which only reading them shows.
+    if first.dtype.kind not in "iub":
+        raise DataError(
+            f"{part.rows.where}: inputs of {first.dtype}; on_device='files' is for "
+            "images of integer pixels"
+        )
+    shape = first.shape[1:]
+    digest.update(json.dumps(["files", len(part.indices), list(shape), unit]).encode())
+    _digest_choice(digest, part)
+    digest.update(part.rows.identity(part.indices))
+    return StoredInputs(part.rows.read, part.indices, shape=shape, unit=unit)
+
+
+def _digest_choice(digest: Any, part: Part) -> None:
+    digest.update(part.indices.astype("<i8").tobytes())
+    if part.targets is not None:
+        digest.update(part.targets.astype("<f8").tobytes())
+
+
 def _allocate(part: Part, key: str, options: Options) -> np.ndarray:
     """A float32 array for a part's inputs, in memory or in a file under `scratch`."""
     shape = (len(part.indices), *part.rows.read(part.indices[:1]).shape[1:])
@@ -96,9 +143,7 @@ def _read_into(
 ) -> Iterator[np.ndarray]:
     """Reads natural inputs into `out`, feeds the digest and yields every block."""
     digest.update(json.dumps([list(out.shape), unit]).encode())
-    digest.update(part.indices.astype("<i8").tobytes())
-    if part.targets is not None:
-        digest.update(part.targets.astype("<f8").tobytes())
+    _digest_choice(digest, part)
     rows = preprocess.rows_per_block(out.shape[1:])
     for start in range(0, len(out), rows):
         indices = part.indices[start : start + rows]
@@ -163,7 +208,7 @@ def _with_targets(
 
 
 def _placed(
-    arrays: dict[str, np.ndarray], parts: dict[str, Part], options: Options
+    arrays: dict[str, Any], parts: dict[str, Part], options: Options
 ) -> dict[str, Split]:
     on_device = options.on_device
     if on_device == "auto":
@@ -174,7 +219,7 @@ def _placed(
         targets = parts[key].targets
         if targets is not None:
             targets = targets.astype(np.float32 if targets.ndim == 2 else np.int32)
-        if on_device:
+        if on_device and on_device != "files":
             inputs = jnp.asarray(inputs)
             targets = None if targets is None else jnp.asarray(targets)
         splits[key] = Split(inputs, targets)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source
+from ddjax.data.source import Rows, Source, identities
 
 __all__ = ["read", "read_cub50", "read_imagenette"]
 
@@ -225,7 +225,10 @@ def _rows(
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.stack(list(pool.map(decode, indices.tolist())))
 
-    return Rows(len(files), labels, read_images, str(root))
+    def identity(indices: np.ndarray) -> bytes:
+        return identities([files[index] for index in indices.tolist()], root)
+
+    return Rows(len(files), labels, read_images, str(root), identity)
 
 
 def _decode(

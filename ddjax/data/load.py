@@ -77,7 +77,11 @@ def load(
       table: for tables: keywords of `tabular.read`, such as
         `{"target": "price", "units": {"price": "EUR"}}`.
       on_device: whether the splits are arrays on JAX's default device (True) or host
-        arrays (False); `auto`: on the device up to `device_budget`.
+        arrays (False); `auto`: on the device up to `device_budget`; `files`: inputs
+        stay in their files (image folders, TFDS in ArrayRecord) and are read whenever
+        rows are asked for (`stored.StoredInputs`), so that memory does not depend on
+        their number; without preprocessing. The fingerprint is then of the files'
+        names, sizes and times of change, not of what they hold.
       device_budget: bytes (all splits, float32), for `on_device="auto"`.
       scratch: a folder for memory-mapped host arrays, for data larger than memory; the
         caller removes what is written there. Default: arrays in memory.

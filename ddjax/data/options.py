@@ -25,7 +25,7 @@ class Options(NamedTuple):
       preprocessing: `none`, `standardize` or `zca`.
       zca_ridge: relative ridge of the ZCA covariance.
       limit: the most training and the most test samples; None: all.
-      on_device: True, False or `auto`.
+      on_device: True, False, `auto` or `files`.
       device_budget: bytes, for `auto`.
       scratch: folder for memory-mapped arrays; None: memory.
       standardize_targets: whether regression targets are standardised.
@@ -70,8 +70,15 @@ def check_options(options: Options) -> Options:
             f"unknown preprocessing {options.preprocessing!r}; known: "
             f"{', '.join(KINDS)}"
         )
-    if options.on_device not in (True, False, "auto"):
-        raise DataError(f"on_device={options.on_device!r}; it is True, False or 'auto'")
+    if options.on_device not in (True, False, "auto", "files"):
+        raise DataError(
+            f"on_device={options.on_device!r}; it is True, False, 'auto' or 'files'"
+        )
+    if options.on_device == "files" and options.preprocessing != "none":
+        raise DataError(
+            f"on_device='files' with preprocessing {options.preprocessing!r}: inputs "
+            "that stay in their files are as they are; choose preprocessing 'none'"
+        )
     return options
 
 

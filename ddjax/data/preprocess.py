@@ -19,6 +19,7 @@ __all__ = [
     "blocks",
     "fit",
     "fit_and_report",
+    "identity",
     "invert",
     "rows_per_block",
 ]
@@ -153,13 +154,18 @@ def fit_and_report(
         raise DataError("preprocessing cannot be fitted to no inputs")
     report: dict[str, Any] = {"kind": kind, "count": count}
     if kind == "none":
-        return Preprocessing("none", np.zeros(1), np.ones(1)), report
+        return identity(), report
     mean, std, constant = _channel_statistics(moments)
     report["constant_channels"] = constant
     if kind == "standardize":
         return Preprocessing("standardize", mean, std), report
     report["zca_ridge"] = float(zca_ridge)
     return _whitening(moments, std, zca_ridge), report
+
+
+def identity() -> Preprocessing:
+    """The preprocessing `none`."""
+    return Preprocessing("none", np.zeros(1), np.ones(1))
 
 
 def apply(

@@ -16,7 +16,8 @@ class Split(NamedTuple):
 
     Attributes:
       inputs: preprocessed inputs, images NHWC `(n, h, w, c)` or features `(n, d)`,
-        float32. On device when they fit, else a host array (memory map allowed).
+        float32. On device when they fit, else a host array (memory map allowed), or
+        `ddjax.data.stored.StoredInputs`.
       targets: `int32` labels `(n,)` for classification, preprocessed `float32`
         `(n, c)` for regression, None for unlabelled data.
     """

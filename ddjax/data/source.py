@@ -1,13 +1,15 @@
 """What a source of data hands to `load`: labels now, inputs when they are asked for."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddjax.data.columns import Columns
 
-__all__ = ["Rows", "Source", "rows_of_array"]
+__all__ = ["Rows", "Source", "identities", "rows_of_array"]
 
 
 class Rows(NamedTuple):
@@ -18,12 +20,16 @@ class Rows(NamedTuple):
       targets: `(count,)` integer labels, `(count, c)` float targets, or None.
       read: sorted integer indices -> raw inputs `(len(indices), *shape)`.
       where: the file, folder or argument it comes from, for messages.
+      identity: what tells the files of the samples at these positions from others
+        without reading them (names, sizes, times of change), None where inputs are
+        not read file by file.
     """
 
     count: int
     targets: np.ndarray | None
     read: Callable[[np.ndarray], np.ndarray]
     where: str
+    identity: Callable[[np.ndarray], bytes] | None = None
 
 
 class Source(NamedTuple):
@@ -52,3 +58,13 @@ class Source(NamedTuple):
 def rows_of_array(inputs: np.ndarray, targets: np.ndarray | None, where: str) -> Rows:
     """Rows over an array (or memory map) `(n, *shape)` that is there already."""
     return Rows(len(inputs), targets, lambda indices: inputs[indices], where)
+
+
+def identities(files: Iterable[Path], root: Path) -> bytes:
+    """Names below `root`, sizes and times of change: see `Rows.identity`."""
+    known = []
+    for path in files:
+        facts = path.stat()
+        name = path.relative_to(root).as_posix()
+        known.append([name, facts.st_size, facts.st_mtime_ns])
+    return json.dumps(known).encode()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source, rows_of_array
+from ddjax.data.source import Rows, Source, identities, rows_of_array
 
 __all__ = ["read"]
 
@@ -167,7 +167,13 @@ def _rows(builder: Any, part: str, keys: _Keys, image_size: Any, where: str) -> 
             samples = (source[int(i)][keys.inputs] for i in indices)
             return np.stack([arranged(sample) for sample in samples])
 
-    return Rows(len(source), _as_targets(targets, keys), read_inputs, where)
+    files = sorted(map(Path, builder.info.splits[part].filepaths))
+
+    def identity(indices: np.ndarray) -> bytes:
+        del indices  # a file holds many samples
+        return identities(files, files[0].parent)
+
+    return Rows(len(source), _as_targets(targets, keys), read_inputs, where, identity)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from ddjax.data import augment
 from ddjax.data.problem import Problem, Split
+from ddjax.data.stored import StoredInputs
 from ddjax.methods.base import HostRows, Remember
 from ddjax.methods.optimization import class_labels
 from ddjax.models.encoders.base import Encoder
@@ -174,7 +175,7 @@ def real_features(
 
 
 def rows_to_draw_from(
-    inputs: Sequence[Float[Array | np.ndarray, "n ..."]],
+    inputs: Sequence[Float[Array | np.ndarray | StoredInputs, "n ..."]],
     labels: Any,
     *,
     batch_size: int | None,
@@ -198,7 +199,7 @@ def rows_to_draw_from(
         return tuple(splits), ()
     hosted = (
         HostRows(
-            Split(np.asarray(each), _repeated(labels, len(each))),
+            Split(_on_host(each), _repeated(labels, len(each))),
             min(batch_size, len(each)),
         )
         for each in inputs
@@ -214,6 +215,10 @@ def blocks(
     for start in range(0, len(features), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         yield jnp.asarray(features[rows]), jnp.asarray(labels[rows])
+
+
+def _on_host(inputs: Any) -> Any:
+    return inputs if isinstance(inputs, StoredInputs) else np.asarray(inputs)
 
 
 def _repeated(labels: Any, rows: int) -> np.ndarray:

@@ -230,7 +230,7 @@ def regression(
                 problem, drawn, block=block, remember=remember
             )
             real, error = None, least_squares.squared_error(found)
-        elif isinstance(real.inputs, np.ndarray):
+        elif not isinstance(real.inputs, jax.Array):
             real = HostRows(real, min(batch_size, len(real.inputs)))
         params, _ = feature_maps.build(drawn, problem.train.inputs.shape[1:])
         words = jnp.asarray(drawn.key_data or (0, 0), jnp.uint32)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt
 
 from ddjax.data.problem import Problem, Split
@@ -95,7 +94,7 @@ def real_data(
     params: Any = {}
     if feature_map.kind == "random_features":
         params, _ = feature_maps.build(feature_map, real.inputs.shape[1:])
-    on_host = isinstance(real.inputs, np.ndarray)
+    on_host = not isinstance(real.inputs, jax.Array)
     return RealData(
         real=HostRows(real, min(batch_size, len(real.inputs))) if on_host else real,
         params=params,

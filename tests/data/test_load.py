@@ -239,7 +239,7 @@ ERRORS = {
         {"preprocessing": "zca", "zca_ridge": -1.0},
         "zca_ridge is -1.0",
     ),
-    "device": (("digits",), {"on_device": "gpu"}, "True, False or 'auto'"),
+    "device": (("digits",), {"on_device": "gpu"}, "True, False, 'auto' or 'files'"),
 }
 
 

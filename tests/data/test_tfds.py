@@ -85,6 +85,23 @@ def test_both_file_formats_give_the_same_problem(toy, prepared):
     assert first.fingerprint == second.fingerprint
 
 
+def test_images_stay_in_their_files(toy, prepared):
+    keywords = dict(preprocessing="none", image_size=6)
+    here = load("tfds:toy", directory=toy, **keywords)
+    there = load("tfds:toy", directory=toy, on_device="files", **keywords)
+    again = load("tfds:toy", directory=toy, on_device="files", **keywords)
+    assert there.train.inputs.shape == (27, 6, 6, 3)
+    np.testing.assert_array_equal(here.train.inputs, np.asarray(there.train.inputs))
+    assert there.fingerprint == again.fingerprint != here.fingerprint
+    with pytest.raises(DataError, match="ArrayRecord"):
+        load(
+            "tfds:toy",
+            directory=prepared("tfrecord"),
+            on_device="files",
+            **keywords,
+        )
+
+
 def test_the_directory_of_tfds_itself_is_the_default(toy, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(toy))
     monkeypatch.setenv("DDJAX_DATA_DIR", "/nowhere")

@@ -256,7 +256,6 @@ def test_imagenet_through_tfds_on_a_stand_in(name, tiny, tmp_path):
     config.method.encoder.weights = str(tiny)
     config.method.features_directory = str(tmp_path / "features")
     config.data.update(name="tfds:toy", directory=str(tmp_path / "data"), limit=None)
-    config.data.scratch = str(tmp_path / "scratch")
     if name == "imagenet100":
         config.data.classes = (0, 2)
     outcome = train_and_evaluate(config, tmp_path / "run")

@@ -174,7 +174,7 @@ def _reader(inputs: Any, count: int | None, augmentation: Any) -> _Reader:
             first, last = rows.start % number, (rows.stop - 1) % number
             if last - first == len(rows) - 1:
                 return _pixels(inputs[first : last + 1], first)
-            return _pixels(np.asarray(inputs)[np.asarray(rows) % number], first)
+            return _pixels(inputs[np.asarray(rows) % number], first)
 
         _check_images(np.asarray(inputs[:1]), 0)
         return _Reader(read, number, tuple(inputs.shape[1:]), str(inputs.dtype))

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.data import preprocess
+from ddjax.data.stored import StoredInputs
 from ddjax.synthetic.parameterization.base import Parameterization, Stored
 
 __all__ = [
@@ -47,6 +48,7 @@ _IMAGENET = (
 )
 # At most so many real images are looked at, evenly spaced.
 _FITTED_TO = 4096
+_READ_OF_FILES = 512
 # Half a grey level of 8 bits: what an image loses at its bounds.
 _MARGIN = 1 / 512
 
@@ -130,8 +132,10 @@ def fitted(
                 "none were given"
             )
         return {}
-    chosen = np.unique(np.linspace(0, len(real) - 1, _FITTED_TO).astype(np.int64))
-    images = real if len(chosen) == len(real) else real[chosen]
+    in_files = isinstance(real, StoredInputs)
+    most = _READ_OF_FILES if in_files else _FITTED_TO
+    chosen = np.unique(np.linspace(0, len(real) - 1, most).astype(np.int64))
+    images = real[chosen] if in_files or len(chosen) < len(real) else real
     low, high = (
         np.min([block.min(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
         np.max([block.max(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
