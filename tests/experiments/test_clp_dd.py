@@ -9,7 +9,7 @@ import pytest
 from ddjax.models import encoders
 from ddjax.models.encoders import conversion
 from ddjax.models.encoders.registry import Entry
-from experiments.clp_dd import common, tables
+from experiments.clp_dd import common, cost, tables
 from experiments.launch import train_and_evaluate
 from experiments.settings import ConfigError, resolve
 from tests.data.files import write_images
@@ -229,13 +229,39 @@ def test_the_table_relates_sets_to_what_is_reachable():
     )
 
 
+def test_columns_that_hold_nothing_are_left_out():
+    name = "clp_dd/from_noise/x"
+    scores = {
+        f"linear_probe/{kind}_accuracy": 0.5 for kind in ("closed_form", "gradient")
+    }
+    found = record("clp", 0, 0.4, name=name, results={"test": scores})
+    lines = tables.from_noise([found]).splitlines()
+    assert lines[0] == "| test accuracy, % | probe by gradient | probe in closed form |"
+    assert lines[3] == (
+        "| CLP-DD, cross-entropy | 50.00 (one seed) | 50.00 (one seed) |"
+    )
+
+
+@pytest.mark.parametrize("contender", cost.CONTENDERS)
+def test_costs_are_measured(contender, tiny, monkeypatch):
+    monkeypatch.setattr(cost, "_forget_peak", lambda: None)
+    found = cost.measure(contender, classes=2, encoder="tiny", image_size=32, steps=1)
+    assert set(found) == {
+        "seconds_per_step",
+        "step_mib",
+        "peak_mib",
+        "encoder_seconds",
+    }
+    assert all(value > 0 for value in found.values())
+
+
 def test_the_cost_table_has_ratios():
-    one = {"seconds_per_step": 2.0, "step_mib": 10.0, "peak_mib": 1.0}
-    other = {"seconds_per_step": 9.0, "step_mib": 80.0, "peak_mib": 1.0}
+    one = {"seconds_per_step": 2.0, "step_mib": 10.0, "encoder_seconds": 1.0}
+    other = {"seconds_per_step": 9.0, "step_mib": 80.0, "encoder_seconds": 7.2}
     rows = [{"classes": 10, "clp": one, "lgm_augmented": other}]
     found = record("clp", 0, 0.4, name="clp_dd/cost/x", results={"rows": rows})
     line = tables.cost([found]).splitlines()[2]
-    assert line == "| 10 | 2 | 9 | 4.5 x | 10 | 80 | 8.0 x |"
+    assert line == "| 10 | 2 | 9 | 4.5 x | 50 %, 80 % | 10 | 80 | 8.0 x |"
 
 
 @pytest.mark.tfds
