@@ -133,6 +133,7 @@ def settings_of(
     copies: int = 10,
     augment_real: bool = True,
     temperature: float | None = None,
+    ridge: float | None = None,
 ) -> dict[str, Any]:
     """All settings of a contender but its encoder, for `methods.make`, and records.
 
@@ -145,6 +146,7 @@ def settings_of(
       copies: augmented copies of each image a step, where it is augmented.
       augment_real: whether LGM with augmentation sees real images augmented too.
       temperature: of CLP-DD's cross-entropy; None for the method's default.
+      ridge: of CLP-DD's probe; None for the method's default.
     """
     settings = {
         **CONTENDERS[contender],
@@ -159,6 +161,8 @@ def settings_of(
             settings["augment_real"] = augment_real
     if temperature is not None and settings.get("outer") == "cross_entropy":
         settings["temperature"] = temperature
+    if ridge is not None and settings["name"] == "clp":
+        settings["ridge"] = ridge
     return settings
 
 

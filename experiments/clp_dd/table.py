@@ -36,6 +36,7 @@ _LGM_STEPS = flags.DEFINE_integer("lgm_steps", 5000, "Of LGM.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of CLP-DD.")
 _LGM_RATE = flags.DEFINE_float("lgm_learning_rate", 2e-3, "Of LGM.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.1, "Of CLP-DD's cross-entropy.")
+_RIDGE = flags.DEFINE_float("ridge", 1e-2, "Lambda of CLP-DD's probe.")
 _START = flags.DEFINE_enum("start", "own", list(common.STARTS), "Of the images.")
 _COPIES = flags.DEFINE_integer(
     "copies", 10, "Augmented copies of each image a step, in augmented rows."
@@ -106,6 +107,7 @@ def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[in
             copies=_COPIES.value,
             augment_real=_AUGMENT_REAL.value,
             temperature=_TEMPERATURE.value,
+            ridge=_RIDGE.value,
         )
         networks = network
         if row == "clp_several":

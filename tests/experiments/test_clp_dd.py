@@ -146,12 +146,14 @@ def test_contenders_are_methods(contender, start):
     methods.make(settings.pop("name"), encoder=linear_encoder(), **settings)
 
 
-def test_the_temperature_is_cross_entropy_s():
-    keywords = dict(steps=5, per_class=1, learning_rate=0.1, temperature=0.3)
-    found = {
-        name: common.settings_of(name, **keywords).get("temperature")
-        for name in common.CONTENDERS
+def test_settings_of_the_probe_are_clp_s_alone():
+    keywords = dict(steps=5, per_class=1, learning_rate=0.1, temperature=0.3, ridge=1.0)
+    settings = {
+        name: common.settings_of(name, **keywords) for name in common.CONTENDERS
     }
+    for name, each in settings.items():
+        assert ("ridge" in each) == name.startswith("clp")
+    found = {name: each.get("temperature") for name, each in settings.items()}
     of_cross_entropy = ("clp", "clp_augmented", "clp_several")
     assert found == {name: 0.3 if name in of_cross_entropy else None for name in found}
 
