@@ -103,7 +103,8 @@ def clp(
       outer: `cross_entropy`, or `squared` (which the paper shows to be worse).
       ridge: lambda > 0, read by `ridge_convention`; where it is learned, the start.
       ridge_convention: `relative` to the mean squared norm of the distilled features
-        (1 with `normalize_features`), `absolute` or `per_sample`.
+        (1 with `normalize_features`), `absolute` or `per_sample`. With augmented copies
+        1 is better than the default: the images then have to mean the same in all.
       learn_ridge: learn log lambda.
       temperature: tau > 0 of the cross-entropy; where it is learned, the start.
       learn_temperature: learn log tau.

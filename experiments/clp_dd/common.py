@@ -66,6 +66,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "name": "clp",
         "outer": "cross_entropy",
         "augmentation": "flip_crop_noise",
+        "ridge": 1.0,
     },
     "clp_several": {"name": "clp", "outer": "cross_entropy"},
 }
@@ -146,7 +147,8 @@ def settings_of(
       copies: augmented copies of each image a step, where it is augmented.
       augment_real: whether LGM with augmentation sees real images augmented too.
       temperature: of CLP-DD's cross-entropy; None for the method's default.
-      ridge: of CLP-DD's probe; None for the method's default.
+      ridge: of CLP-DD's probe; None for the method's default, with augmentation 1: a
+        probe that fits every copy of an image closely learns crops by heart.
     """
     settings = {
         **CONTENDERS[contender],

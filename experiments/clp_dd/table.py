@@ -36,7 +36,9 @@ _LGM_STEPS = flags.DEFINE_integer("lgm_steps", 5000, "Of LGM.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of CLP-DD.")
 _LGM_RATE = flags.DEFINE_float("lgm_learning_rate", 2e-3, "Of LGM.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.1, "Of CLP-DD's cross-entropy.")
-_RIDGE = flags.DEFINE_float("ridge", 1e-2, "Lambda of CLP-DD's probe.")
+_RIDGE = flags.DEFINE_float(
+    "ridge", None, "Lambda of CLP-DD's probe. Default: 0.01, with augmentation 1."
+)
 _START = flags.DEFINE_enum("start", "own", list(common.STARTS), "Of the images.")
 _COPIES = flags.DEFINE_integer(
     "copies", 10, "Augmented copies of each image a step, in augmented rows."

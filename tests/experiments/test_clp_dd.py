@@ -153,6 +153,8 @@ def test_settings_of_the_probe_are_clp_s_alone():
     }
     for name, each in settings.items():
         assert ("ridge" in each) == name.startswith("clp")
+    without = common.settings_of("clp_augmented", **keywords | {"ridge": None})
+    assert without["ridge"] == 1.0
     found = {name: each.get("temperature") for name, each in settings.items()}
     of_cross_entropy = ("clp", "clp_augmented", "clp_several")
     assert found == {name: 0.3 if name in of_cross_entropy else None for name in found}
