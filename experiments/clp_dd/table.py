@@ -37,7 +37,10 @@ _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of CLP-DD.")
 _LGM_RATE = flags.DEFINE_float("lgm_learning_rate", 2e-3, "Of LGM.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.1, "Of CLP-DD's cross-entropy.")
 _RIDGE = flags.DEFINE_float(
-    "ridge", None, "Lambda of CLP-DD's probe. Default: 0.01, with augmentation 1."
+    "ridge",
+    None,
+    "Lambda of CLP-DD's probe and of all rows' probes in closed form. Default: 0.01, "
+    "for CLP-DD with augmentation 1.",
 )
 _START = flags.DEFINE_enum("start", "own", list(common.STARTS), "Of the images.")
 _COPIES = flags.DEFINE_integer(
@@ -71,6 +74,7 @@ def _evaluations(network: Any, others: Sequence[str]) -> list[Evaluation]:
         "features_directory": common.cache_directory(),
         "seeds": _TRAININGS.value,
         "views": None if _VIEWS.value < 0 else _VIEWS.value,
+        "ridge": _RIDGE.value,
     }
     own = linear_probe(encoder=network, **common_settings)
     return [own] + [
@@ -189,6 +193,7 @@ def _record(row, name, dataset, encoder, problem: Problem, seeds: list[int]) -> 
                 "method": settings,
                 "views": _VIEWS.value,
                 "trainings": _TRAININGS.value,
+                "ridge": _RIDGE.value,
             },
             {**results, **facts},
             scale=f"{len(problem.train.inputs)} real images of "
