@@ -91,8 +91,8 @@ def probe_config(
                 "outer": given.outer,
                 "augmentation": "flip_crop_noise" if given.augment else None,
                 "copies": 3 if given.augment else 1,
-                # A probe that fits every copy closely learns crops by heart.
-                "ridge": 1.0 if given.augment else 1e-2,
+                # One image a class may be fitted closely, several or copies not.
+                "ridge": 1.0 if given.augment or given.ipc > 1 else 1e-2,
                 "initialization": "real",
                 "parameterization": {"name": "pyramid", "extend_every": 0},
                 "features_directory": features,
