@@ -19,6 +19,7 @@ def probe_config(
     image_size: int | None,
     classes: tuple[int, ...] | None = None,
     on_device: bool | str = False,
+    temperature: float = 0.1,
 ) -> ConfigDict:
     """CLP-DD on images.
 
@@ -37,6 +38,7 @@ def probe_config(
       image_size: side of the images in pixels; None for the files' own.
       classes: which classes; None for all.
       on_device: see `ddjax.data.load`.
+      temperature: of the cross-entropy.
     """
     given: Any = parse_arg(
         arg,
@@ -89,6 +91,7 @@ def probe_config(
                 "encoder": encoder,
                 "per_class": given.ipc,
                 "outer": given.outer,
+                "temperature": temperature,
                 "augmentation": "flip_crop_noise" if given.augment else None,
                 "copies": 3 if given.augment else 1,
                 # One image a class may be fitted closely, several or copies not.

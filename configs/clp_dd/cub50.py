@@ -4,7 +4,8 @@
       --config.data.directory=DIR
 
 DIR holds `cub50/{train,test}/` and `encoders/mobilenetv2_features.safetensors`.
-Expected accuracy: see the README's table of one image a class.
+Some ten minutes on two CPU cores. Expected test accuracy: 61 % by the probe in closed
+form (all real images: 62 %), see the README's table of one image a class.
 
 Arguments: see `configs.clp_dd.common.probe_config`.
 """
@@ -15,4 +16,6 @@ from configs.clp_dd.common import probe_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return probe_config(arg, dataset="cub50", defaults={}, image_size=128)
+    return probe_config(
+        arg, dataset="cub50", defaults={}, image_size=128, temperature=0.3
+    )

@@ -4,7 +4,9 @@
       --workdir=runs/imagenette --config.data.directory=DIR
 
 DIR holds `imagenette/{train,val}/` and `encoders/mobilenetv2_features.safetensors`.
-Expected accuracy: see the README's table of one image a class.
+Some six minutes on two busy CPU cores, two of them for encoding the images once.
+Expected test accuracy: 94.4 % by the probe in closed form, as of all real images, and
+78 % by gradient; with `:augment` see the README's table.
 
 Arguments: see `configs.clp_dd.common.probe_config`.
 """
