@@ -124,13 +124,20 @@ def ablation(found: Sequence[Record]) -> str:
 
 def cost(found: Sequence[Record]) -> str:
     """Time a step and peak memory against the number of classes."""
-    found = below(found, "clp_dd/cost")
+    found = sorted(
+        below(found, "clp_dd/cost"), key=lambda each: each["config"]["image_size"]
+    )
     rows = []
-    for row in found[0]["results"]["rows"]:
+    measured = (
+        (record["config"]["image_size"], row)
+        for record in found
+        for row in record["results"]["rows"]
+    )
+    for pixels, row in measured:
         clp, lgm = row["clp"], row["lgm_augmented"]
         rows.append(
             [
-                f"{row['classes']}",
+                f"{row['classes']}, {pixels} px",
                 f"{clp['seconds_per_step']:.3g}",
                 f"{lgm['seconds_per_step']:.3g}",
                 f"{lgm['seconds_per_step'] / clp['seconds_per_step']:.1f} x",
@@ -141,7 +148,7 @@ def cost(found: Sequence[Record]) -> str:
             ]
         )
     header = [
-        "classes",
+        "classes, images",
         "CLP-DD, s a step",
         "LGM + augmentation",
         "ratio",

@@ -263,9 +263,20 @@ def test_the_cost_table_has_ratios():
     one = {"seconds_per_step": 2.0, "step_mib": 10.0, "encoder_seconds": 1.0}
     other = {"seconds_per_step": 9.0, "step_mib": 80.0, "encoder_seconds": 7.2}
     rows = [{"classes": 10, "clp": one, "lgm_augmented": other}]
-    found = record("clp", 0, 0.4, name="clp_dd/cost/x", results={"rows": rows})
-    line = tables.cost([found]).splitlines()[2]
-    assert line == "| 10 | 2 | 9 | 4.5 x | 50 %, 80 % | 10 | 80 | 8.0 x |"
+    found = [
+        record(
+            "clp",
+            0,
+            0.4,
+            name="clp_dd/cost/x",
+            config={"image_size": size},
+            results={"rows": rows},
+        )
+        for size in (64, 32)
+    ]
+    lines = tables.cost(found).splitlines()[2:]
+    assert lines[0] == "| 10, 32 px | 2 | 9 | 4.5 x | 50 %, 80 % | 10 | 80 | 8.0 x |"
+    assert lines[1].startswith("| 10, 64 px |")
 
 
 @pytest.mark.tfds
