@@ -135,7 +135,7 @@ def test_micro_batches_change_nothing(problem, encoder, copies):
     keywords = dict(encoder=encoder, per_class=3, **augmented)
     _, whole, first = gradients(problem, **keywords)
     _, parts, second = gradients(problem, **keywords, micro_batch=4)
-    assert first["loss"] == pytest.approx(float(second["loss"]), rel=1e-5)
+    assert first["loss"] == pytest.approx(float(second["loss"]), rel=1e-4)
     np.testing.assert_allclose(
         whole["stored"]["inputs"], parts["stored"]["inputs"], atol=1e-4
     )
