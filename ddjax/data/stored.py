@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-__all__ = ["StoredInputs"]
+__all__ = ["StoredInputs", "on_host"]
 
 
 class StoredInputs:
@@ -91,3 +92,8 @@ class StoredInputs:
         found /= self._unit
         in_order = len(unique) == len(places) and np.array_equal(unique, places)
         return found if in_order else found[back]
+
+
+def on_host(inputs: Any) -> Any:
+    """Arrays on the device as NumPy's; host arrays and inputs in files as they are."""
+    return np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs

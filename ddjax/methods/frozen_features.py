@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from ddjax.data import augment
 from ddjax.data.problem import Problem, Split
-from ddjax.data.stored import StoredInputs
+from ddjax.data.stored import StoredInputs, on_host
 from ddjax.methods.base import HostRows, Remember
 from ddjax.methods.optimization import class_labels
 from ddjax.models.encoders.base import Encoder
@@ -199,7 +199,7 @@ def rows_to_draw_from(
         return tuple(splits), ()
     hosted = (
         HostRows(
-            Split(_on_host(each), _repeated(labels, len(each))),
+            Split(on_host(each), _repeated(labels, len(each))),
             min(batch_size, len(each)),
         )
         for each in inputs
@@ -215,10 +215,6 @@ def blocks(
     for start in range(0, len(features), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         yield jnp.asarray(features[rows]), jnp.asarray(labels[rows])
-
-
-def _on_host(inputs: Any) -> Any:
-    return inputs if isinstance(inputs, StoredInputs) else np.asarray(inputs)
 
 
 def _repeated(labels: Any, rows: int) -> np.ndarray:

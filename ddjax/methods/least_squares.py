@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.data.problem import Problem, Split
+from ddjax.data.stored import on_host
 from ddjax.kernels import statistics
 from ddjax.methods.base import Arrays, Remember, remember_nothing
 from ddjax.models import feature_maps
@@ -156,15 +157,11 @@ def _blocks(
     split: Split, params: Any, apply: feature_maps.Features, block: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     # On the host: a slice of a device array at a new place would be compiled anew.
-    inputs = _on_host(split.inputs)
-    targets = _on_host(regression_targets(split))
+    inputs = on_host(split.inputs)
+    targets = on_host(regression_targets(split))
     for start in range(0, len(inputs), block):
         rows = jnp.asarray(inputs[start : start + block])
         yield np.asarray(apply(params, rows)), targets[start : start + block]
-
-
-def _on_host(array: Array | np.ndarray) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else np.asarray(array)
 
 
 def _as_words(arrays: Arrays) -> Arrays:

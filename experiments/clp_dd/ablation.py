@@ -65,11 +65,8 @@ def main(argv: Sequence[str]) -> None:
         if variant not in VARIANTS:
             raise app.UsageError(f"unknown variant {variant!r}; known: {VARIANTS}")
         name = f"{_NAME.value}/{dataset}_{encoder}_{variant.replace(' ', '_')}"
-        todo = [
-            seed
-            for seed in map(int, flags.FLAGS.seeds)
-            if _REDO.value or not records.on_record(f"{name}_seed{seed}")
-        ]
+        seeds = [int(each) for each in flags.FLAGS.seeds]
+        todo = common.seeds_to_run(name, seeds, redo=_REDO.value)
         if not todo:
             logging.info("%s is on record", name)
             continue

@@ -27,6 +27,7 @@ from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.initialization import select
 from ddjax.synthetic.parameterization import pixels
 from ddjax.synthetic.targets import centred_one_hot
+from experiments import records
 
 __all__ = [
     "CONTENDERS",
@@ -39,6 +40,7 @@ __all__ = [
     "encoder",
     "load",
     "real_set",
+    "seeds_to_run",
     "settings_of",
     "worth",
 ]
@@ -296,6 +298,13 @@ def _kmeans_rows(
             for row, label in zip(np.asarray(found), np.asarray(labels), strict=True)
         ]
     )
+
+
+def seeds_to_run(name: str, seeds: Sequence[int], *, redo: bool) -> list[int]:
+    """Seeds without a record `NAME_seedSEED`; with `redo` all of them."""
+    return [
+        seed for seed in seeds if redo or not records.on_record(f"{name}_seed{seed}")
+    ]
 
 
 def worth(

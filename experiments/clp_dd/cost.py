@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from ddjax import methods
-from ddjax.data.preprocess import Preprocessing
+from ddjax.data import preprocess
 from ddjax.data.problem import Problem, Split
 from ddjax.methods.base import remember_nothing
 from ddjax.models import encoders
@@ -138,7 +138,7 @@ def _random_problem(classes: int, image_size: int) -> Problem:
         train=split,
         validation=split,
         test=split,
-        preprocessing=Preprocessing("none", np.zeros(1), np.ones(1)),
+        preprocessing=preprocess.identity(),
         class_names=tuple(map(str, range(classes))),
         fingerprint="random",
         source={},

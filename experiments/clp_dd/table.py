@@ -90,14 +90,6 @@ def _others(encoder: str) -> list[str]:
     return [each for each in _TRANSFER.value if each != encoder]
 
 
-def _missing(name: str, seeds: Sequence[int]) -> list[int]:
-    return [
-        seed
-        for seed in seeds
-        if _REDO.value or not records.on_record(f"{name}_seed{seed}")
-    ]
-
-
 def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[int]):
     """Yields (seed, set, facts) for what is not on record."""
     per_class = _PER_CLASS.value
@@ -153,7 +145,9 @@ def main(argv: Sequence[str]) -> None:
                 name = f"{_NAME.value}/{dataset}_{encoder}_{row}"
                 # The bound is of the data and has no images a class.
                 name += "" if row == "full" else f"_ipc{_PER_CLASS.value}"
-                todo = _missing(name, seeds[:1] if row == "full" else seeds)
+                todo = common.seeds_to_run(
+                    name, seeds[:1] if row == "full" else seeds, redo=_REDO.value
+                )
                 if not todo:
                     logging.info("%s is on record", name)
                     continue
