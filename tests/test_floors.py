@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "ddjax.kernels": 0,
     "ddjax.storage": 0,
+    "ddjax.solvers": 1,
     "ddjax.models": 1,
     "ddjax.data": 1,
     "ddjax.synthetic": 1,
@@ -24,7 +25,7 @@ FLOORS = {
 SIDEWAYS = {("ddjax.synthetic", "ddjax.data"), ("experiments", "configs")}
 CONFIG_PACKAGES = {"ml_collections", "absl", "configs", "experiments"}
 KERNELS_AT_THE_TOP = {"jax", "jaxlib", "jaxtyping", "numpy"}
-KERNELS_WHERE_USED = KERNELS_AT_THE_TOP | {"scipy", "neural_tangents"}
+KERNELS_WHERE_USED = KERNELS_AT_THE_TOP | {"neural_tangents"}
 OPTIONAL = {"neural_tangents", "tensorflow", "tensorflow_datasets", "grain", "torch"}
 TOP_LEVEL = {
     "setup.cfg",
@@ -135,6 +136,14 @@ def test_the_reader_sees_every_kind_of_import():
     [
         ("ddjax.kernels.ridge", "ddjax.kernels.losses", False),
         ("ddjax.kernels.ridge", "ddjax.data.problem", True),
+        ("ddjax.kernels.ridge", "ddjax.solvers.erm", True),
+        ("ddjax.solvers.erm", "ddjax.kernels.losses", False),
+        ("ddjax.solvers.erm", "ddjax.data.problem", True),
+        ("ddjax.data.problem", "ddjax.solvers.erm", True),
+        ("ddjax.models.networks", "ddjax.solvers.erm", True),
+        ("ddjax.synthetic.distilled", "ddjax.solvers.erm", True),
+        ("ddjax.methods.dgkip", "ddjax.solvers.erm", False),
+        ("ddjax.evaluation.probe", "ddjax.solvers.erm", False),
         ("ddjax.synthetic.files", "ddjax.data.preprocess", False),
         ("ddjax.data.problem", "ddjax.synthetic.files", True),
         ("ddjax.methods.kip", "ddjax.evaluation.base", True),

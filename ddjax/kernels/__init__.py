@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ddjax.kernels import (
-        analytic,
         blocks,
-        convergence,
         convolution,
+        curvature,
         duality,
-        erm,
         factorization,
         infinite_width,
         linear_probe,
         losses,
+        precision,
         random_features,
         ridge,
         statistics,
@@ -27,16 +26,15 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "analytic",
     "blocks",
-    "convergence",
     "convolution",
+    "curvature",
     "duality",
-    "erm",
     "factorization",
     "infinite_width",
     "linear_probe",
     "losses",
+    "precision",
     "random_features",
     "ridge",
     "statistics",

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ddjax.kernels.precision import EXACT
 from ddjax.kernels.random_features import Architecture
 
 __all__ = [
@@ -135,8 +136,8 @@ def _outer(columns: Array, rows: Array) -> Array:
 
 
 def _matmul(a: Array, b: Array) -> Array:
-    """Inner products of rows, in full precision on accelerators as well."""
-    return jnp.einsum("...qf,pf->...qp", a, b, precision=lax.Precision.HIGHEST)
+    """Inner products of rows."""
+    return jnp.einsum("...qf,pf->...qp", a, b, precision=EXACT)
 
 
 def _with_bias(rows: Array, w_std: float, b_std: float) -> Array:
@@ -335,7 +336,7 @@ def _pooled(
     at each layer are then read off its own covariance; they are returned.
     """
     height, width = patches1.shape[:2]
-    seen, pair = [], None
+    roots, pair = [], None
     for layer in range(architecture.depth):
         if pair is None:
             variance = jnp.sum(patches1**2, axis=-1)
@@ -351,10 +352,10 @@ def _pooled(
         else:
             correlation = _later_correlation(pair, one, many)
         pair = _pooled_relu(correlation, one, many)
-        seen.append(one)
+        roots.append(one)
         height, width = height // 2, width // 2
     assert pair is not None, "an architecture has at least one layer"
-    return pair, seen
+    return pair, roots
 
 
 def _unpooled(
@@ -373,7 +374,7 @@ def _unpooled(
     """
     equal = architecture.readout == "flatten"
     terms = "jhwc,hwc->jhw" if equal else "jhwc,abc->jhwab"
-    nngp = jnp.einsum(terms, images2, image1, precision=lax.Precision.HIGHEST)
+    nngp = jnp.einsum(terms, images2, image1, precision=EXACT)
 
     def layer(pair: _Pair, roots: tuple[Array, Array]) -> tuple[_Pair, None]:
         one, many = roots

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.kernels.precision import product
+
 __all__ = ["ExtremeEigenvalues", "Tridiagonal", "extreme_eigenvalues", "lanczos"]
 
 
@@ -49,9 +51,7 @@ class ExtremeEigenvalues(NamedTuple):
 def _orthogonalise(vector: Array, basis: Array) -> Array:
     """Takes the span of the rows away, twice: once leaves rounding behind."""
     for _ in range(2):
-        vector = vector - jnp.matmul(
-            basis.T, jnp.matmul(basis, vector, precision="highest"), precision="highest"
-        )
+        vector = vector - product(basis.T, product(basis, vector))
     return vector
 
 
@@ -90,7 +90,7 @@ def lanczos(
         basis, vector, scale = carry
         basis = basis.at[step].set(vector)
         image = operator(vector)
-        diagonal = jnp.vdot(vector, image)
+        diagonal = product(vector, image)
         rest = _orthogonalise(image, basis)
         norm = jnp.linalg.norm(rest)
         scale = jnp.maximum(scale, jnp.maximum(jnp.abs(diagonal), norm))

@@ -1,4 +1,4 @@
-"""Rows of features or of a Gram, with their targets and weights, at the door."""
+"""Checks of rows of features, or of a Gram, with their targets and weights."""
 
 from typing import Any
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import core
 from jaxtyping import Array, Shaped
+
+from ddjax.kernels.precision import gram
 
 __all__ = ["feature_gram_in_blocks", "gram_in_blocks", "map_in_blocks"]
 
@@ -196,7 +197,7 @@ def feature_gram_in_blocks(
 
     def kernel(*operands: Any) -> Array:
         *before, rows, prepared = operands
-        return jnp.matmul(features(*before, rows), prepared.T)
+        return gram(features(*before, rows), prepared)
 
     return _gram(kernel, features, x1, x2, block=block, arguments=arguments, out=out)
 

@@ -57,20 +57,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
-from ddjax.kernels._certificate import (
-    certificate,
-    check_certificate,
-    kernel_certificate,
-)
 from ddjax.kernels.losses import Loss
+from ddjax.kernels.precision import product, transposed_product
 
 __all__ = [
     "ErrorInterval",
-    "certificate",
-    "check_certificate",
     "dual",
     "gap",
-    "kernel_certificate",
     "kernel_gap",
     "kkt_duals",
     "margins",
@@ -83,21 +76,6 @@ __all__ = [
 Form = Literal["auto", "full", "gradient_norm"]
 _Real = Array | ndarray
 _Scalar = float | int | Float[Array | ndarray, ""]
-
-
-def _product(left: _Real, right: _Real) -> Array:
-    # Accelerators round float32 products to fewer digits by default; divided by
-    # lambda that error would drown the gap.
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
-
-
-def _combine(features: _Real, duals: _Real) -> Array:
-    """The weighted sum of the rows, `features.T @ duals`."""
-    # Written as a contraction over rows: XLA on CPU runs the transposed
-    # matrix-vector product 20 times slower.
-    return jnp.tensordot(
-        features, duals, axes=((0,), (0,)), precision=jax.lax.Precision.HIGHEST
-    )
 
 
 def _positive(ridge: _Scalar, name: str = "ridge") -> None:
@@ -176,7 +154,7 @@ def primal(
     """
     _positive(ridge)
     _matching(weights, features, targets)
-    values = loss.value(targets, _product(features, weights))
+    values = loss.value(targets, product(features, weights))
     return jnp.sum(values) + 0.5 * ridge * jnp.sum(jnp.square(weights))
 
 
@@ -207,9 +185,9 @@ def dual(
     if targets is None:
         raise ValueError("dual needs targets")
     if features is not None and gram is None:
-        norm = jnp.sum(jnp.square(_combine(features, duals)))
+        norm = jnp.sum(jnp.square(transposed_product(features, duals)))
     elif gram is not None and features is None:
-        norm = jnp.sum(duals * _product(gram, duals))
+        norm = jnp.sum(duals * product(gram, duals))
     else:
         raise ValueError("dual needs exactly one of features and gram")
     return -jnp.sum(loss.conjugate(targets, -duals)) - norm / (2.0 * ridge)
@@ -297,9 +275,9 @@ def gap(
     """
     _positive(ridge)
     _matching(weights, features, targets)
-    predictions = _product(features, weights)
+    predictions = product(features, weights)
     duals, slack = _choose(form, targets, predictions, duals, loss)
-    residual = ridge * weights - _combine(features, duals)
+    residual = ridge * weights - transposed_product(features, duals)
     value = jnp.sum(jnp.square(residual)) / (2.0 * ridge)
     return value if slack is None else value + jnp.sum(slack)
 
@@ -354,7 +332,7 @@ def kernel_gap(
             f"{gram.shape} must be (n, ...), (n, ...) and (n, n)"
         )
     duals, slack = _choose(form, targets, predictions, duals, loss)
-    inner = jnp.sum(duals * (_product(gram, duals) / (2.0 * ridge) - predictions))
+    inner = jnp.sum(duals * (product(gram, duals) / (2.0 * ridge) - predictions))
     value = jnp.asarray(0.5 * ridge * squared_norm) + inner
     return value if slack is None else value + jnp.sum(slack)
 

@@ -13,26 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ddjax.kernels.precision import product
+
 __all__ = [
     "Factored",
     "cholesky",
     "factored",
     "inverse_diagonal",
     "log_determinant",
-    "product",
     "trace_of_inverse",
-    "transposed_product",
 ]
-
-# Products that end in a factorisation must not be rounded to TF32 or bfloat16.
-product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
-def transposed_product(left: Float[Array, "m p"], right: Float[Array, "m c"]) -> Array:
-    """leftᵀ right, as a contraction over rows: no transpose is written out."""
-    return jnp.tensordot(
-        left, right, axes=((0,), (0,)), precision=jax.lax.Precision.HIGHEST
-    )
 
 
 def _mean_diagonal(matrix: Array) -> Array:
@@ -165,7 +155,7 @@ def factored(
       ridge: strength >= 0.
       apply: right-hand sides (m, c) to gram times them, in terms of what the gram was
         made of; None multiplies by the gram.
-      trace: that of the gram, likewise.
+      trace: trace of the gram where it is known more exactly; None sums its diagonal.
     """
     size = gram.shape[0]
     trace = jnp.trace(gram) if trace is None else trace

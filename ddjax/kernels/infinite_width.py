@@ -36,6 +36,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ddjax.kernels import _arc_cosine, _neural_tangents
+from ddjax.kernels.precision import EXACT
 from ddjax.kernels.random_features import Architecture
 
 __all__ = [
@@ -397,8 +398,7 @@ def empirical_ntk(
         return [leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves]
 
     parts = [
-        jnp.einsum("ncp,mcp->nm", a, b, precision=jax.lax.Precision.HIGHEST)
-        / a.shape[1]
+        jnp.einsum("ncp,mcp->nm", a, b, precision=EXACT) / a.shape[1]
         for a, b in zip(jacobian(x1), jacobian(x2), strict=True)
     ]
     return sum(parts[1:], parts[0])

@@ -43,7 +43,7 @@ from jaxtyping import Array, Float, Int
 
 from ddjax.kernels import losses
 from ddjax.kernels import ridge as ridge_regression
-from ddjax.kernels.factorization import product
+from ddjax.kernels.precision import product
 from ddjax.kernels.ridge import Convention, RidgeSolution, Scalar
 from ddjax.kernels.statistics import SufficientStatistics
 
@@ -301,4 +301,4 @@ def cosine_distance(left: ProbeGradient, right: ProbeGradient) -> Float[Array, "
         whole = jnp.concatenate([gradient.weights, gradient.bias[None, :]])
         return unit_rows(whole.reshape(1, -1))[0]
 
-    return 1.0 - jnp.dot(flat(left), flat(right), precision=jax.lax.Precision.HIGHEST)
+    return 1.0 - product(flat(left), flat(right))

@@ -31,6 +31,7 @@ from ddjax.kernels.blocks import (
     map_in_blocks,
 )
 from ddjax.kernels.convolution import convolve
+from ddjax.kernels.precision import product
 
 __all__ = [
     "Architecture",
@@ -460,6 +461,6 @@ def fourier_features(
             f"inputs have {rows.shape[1]} entries, but the frequencies are for "
             f"{frequencies.shape[1]}"
         )
-    angles = jnp.matmul(rows, frequencies.T, precision="highest") / length_scale
+    angles = product(rows, frequencies.T) / length_scale
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)
     return waves / math.sqrt(frequencies.shape[0])

@@ -40,10 +40,10 @@ from ddjax.kernels.factorization import (
     factored,
     inverse_diagonal,
     log_determinant,
-    product,
     trace_of_inverse,
-    transposed_product,
 )
+from ddjax.kernels.precision import gram as gram_of
+from ddjax.kernels.precision import product, transposed_product
 from ddjax.kernels.statistics import (
     SufficientStatistics,
     add_statistics,
@@ -123,7 +123,7 @@ class KernelRidgeSolution(NamedTuple):
     border: Float[Array, " m"]
 
 
-# The door: what a user can get wrong.
+# What a user can get wrong.
 
 
 def _check_ridge(ridge: Scalar, convention: str) -> None:
@@ -272,7 +272,7 @@ def _kernel_solve(
     strength = absolute_ridge(
         ridge,
         convention=convention,
-        trace=jnp.dot(jnp.square(root), jnp.diagonal(gram)),
+        trace=product(jnp.square(root), jnp.diagonal(gram)),
         count=jnp.square(root).sum(),
         detach_trace=detach_trace,
     )
@@ -285,7 +285,7 @@ def _kernel_solve(
     offset, border = jnp.zeros_like(values[0]), jnp.zeros_like(root)
     if intercept:
         duals, border = duals[:, :-1], duals[:, -1]
-        total = jnp.dot(root, border)
+        total = product(root, border)
         total = jnp.where(total > 0, total, jnp.ones_like(total))
         offset = product(border, scaled) / total
         duals = duals - border[:, None] * offset[None, :]
@@ -473,7 +473,7 @@ def _solve(
     strength = absolute_ridge(
         ridge,
         convention=convention,
-        trace=jnp.dot(mass, jnp.square(rows).sum(axis=1)),
+        trace=product(mass, jnp.square(rows).sum(axis=1)),
         count=mass.sum(),
         detach_trace=detach_trace,
     )
@@ -487,7 +487,7 @@ def _solve(
     trace = jnp.square(rows).sum()
     if side == "sample":
         found = factored(
-            product(rows, rows.T),
+            gram_of(rows),
             strength,
             apply=lambda x: product(rows, transposed_product(rows, x)),
             trace=trace,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.kernels._rows import as_matrix, check_rows
-from ddjax.kernels.factorization import product
+from ddjax.kernels.precision import product
 
 __all__ = [
     "SufficientStatistics",
@@ -71,7 +71,7 @@ def sufficient_statistics(
         cross=product(weighted.T, values).reshape(
             features.shape[1:] + targets.shape[1:]
         ),
-        targets_norm=jnp.dot(mass, jnp.square(values).sum(axis=1)),
+        targets_norm=product(mass, jnp.square(values).sum(axis=1)),
         count=mass.sum(),
     )
 

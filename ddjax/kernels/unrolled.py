@@ -64,7 +64,6 @@ of X by eps: no form can have more digits. The spectral form takes singular valu
 max(m, d) eps times the largest for zero.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -74,6 +73,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ddjax.kernels._power_differences import power_differences
+from ddjax.kernels.precision import product, transposed_product
 
 __all__ = ["FORMS", "SPACES", "check_step_size", "iterate", "step_size_limit"]
 
@@ -85,7 +85,6 @@ FORMS = ("auto", "scan", "doubling", "spectral")
 SPACES = ("auto", "feature", "sample")
 
 _MOST_STEPS = 2**31 - 1
-_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 # The step size.
@@ -120,7 +119,7 @@ def step_size_limit(
     _check_ridge(ridge)
     rows = inputs.shape[0]
     wide = rows <= inputs.shape[1]
-    gram = _product(inputs, inputs.T) if wide else _product(inputs.T, inputs)
+    gram = product(inputs, inputs.T) if wide else product(inputs.T, inputs)
     largest = jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0.0)
     return 2.0 * rows / (largest + rows * _scalar(ridge, inputs.dtype))
 
@@ -153,7 +152,7 @@ def check_step_size(
     return limit
 
 
-# The door: what a user can get wrong.
+# What a user can get wrong.
 
 
 def _check_ridge(ridge: Scalar) -> None:
@@ -295,11 +294,8 @@ def _scan_features(
     rate, shrinkage = step / x.shape[0], step * ridge
 
     def body(theta: Array, _: None) -> tuple[Array, None]:
-        residual = _product(x, theta) - y
-        # A contraction over rows: XLA on CPU is slow at the transposed product.
-        back = jnp.tensordot(
-            x, residual, axes=((0,), (0,)), precision=jax.lax.Precision.HIGHEST
-        )
+        residual = product(x, theta) - y
+        back = transposed_product(x, residual)
         return theta - rate * back - shrinkage * theta, None
 
     return jax.lax.scan(body, start, None, length=steps)[0]
@@ -309,16 +305,16 @@ def _scan_samples(
     x: Array, y: Array, start: Array, step: Array, ridge: Array, steps: int
 ) -> Array:
     rate, shrinkage = step / x.shape[0], step * ridge
-    gram, outputs = _product(x, x.T), _product(x, start)
+    gram, outputs = product(x, x.T), product(x, start)
 
     def body(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         c, decay = state
-        residual = _product(gram, c) + decay * outputs - y
+        residual = product(gram, c) + decay * outputs - y
         return (c - rate * residual - shrinkage * c, decay - shrinkage * decay), None
 
     initial = (jnp.zeros_like(y), jnp.ones_like(step))
     (c, decay), _ = jax.lax.scan(body, initial, None, length=steps)
-    return decay * start + _product(x.T, c)
+    return decay * start + product(x.T, c)
 
 
 # Doubling. A map is kept as its difference from the identity, which is small when the
@@ -328,7 +324,7 @@ def _scan_samples(
 @jax.custom_jvp
 def _twice(change: Array) -> Array:
     """I - (I - E)^2 for a symmetric E."""
-    return 2.0 * change - _product(change, change)
+    return 2.0 * change - product(change, change)
 
 
 @_twice.defjvp
@@ -336,7 +332,7 @@ def _twice_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     # E and dE are symmetric: one product gives both terms of dE (I - E) + (I - E) dE.
     # Written with I - E, which tends to zero, so that no rounding can grow.
     (change,), (tangent,) = primals, tangents
-    half = tangent - _product(tangent, change)
+    half = tangent - product(tangent, change)
     return _twice(change), half + half.T
 
 
@@ -384,20 +380,20 @@ def _double_features(
     digits: int,
 ) -> Array:
     rate = step / x.shape[0]
-    change = _add_diagonal(rate * _product(x.T, x), step * ridge)
+    change = _add_diagonal(rate * product(x.T, x), step * ridge)
 
     def apply(step_map: tuple[Array, Array], theta: Array) -> Array:
         change, shift = step_map
-        return theta + (shift - _product(change, theta))
+        return theta + (shift - product(change, theta))
 
     def square(step_map: tuple[Array, Array]) -> tuple[Array, Array]:
         change, shift = step_map
         return (
             _twice(change),
-            2.0 * shift - _product(change, shift),
+            2.0 * shift - product(change, shift),
         )
 
-    step_map = change, rate * _product(x.T, y)
+    step_map = change, rate * product(x.T, y)
     return _compose(apply, square, step_map, start, steps, digits)
 
 
@@ -412,27 +408,27 @@ def _double_samples(
 ) -> Array:
     """The state is (c, s), s = beta^t: c -> c - E c + h - s k and s -> s - z s."""
     rate, shrinkage = step / x.shape[0], step * ridge
-    change = _add_diagonal(rate * _product(x, x.T), shrinkage)
+    change = _add_diagonal(rate * product(x, x.T), shrinkage)
 
     def apply(step_map: tuple[Array, ...], state: tuple[Array, Array]) -> Any:
         change, shift, outputs, loss = step_map
         c, decay = state
-        moved = c + (shift - decay * outputs - _product(change, c))
+        moved = c + (shift - decay * outputs - product(change, c))
         return moved, decay - loss * decay
 
     def square(step_map: tuple[Array, ...]) -> tuple[Array, ...]:
         change, shift, outputs, loss = step_map
         return (
             _twice(change),
-            2.0 * shift - _product(change, shift),
-            2.0 * outputs - _product(change, outputs) - loss * outputs,
+            2.0 * shift - product(change, shift),
+            2.0 * outputs - product(change, outputs) - loss * outputs,
             2.0 * loss - loss * loss,
         )
 
-    step_map = change, rate * y, rate * _product(x, start), shrinkage
+    step_map = change, rate * y, rate * product(x, start), shrinkage
     state = jnp.zeros_like(y), jnp.ones_like(step)
     c, decay = _compose(apply, square, step_map, state, steps, digits)
-    return decay * start + _product(x.T, c)
+    return decay * start + product(x.T, c)
 
 
 # Spectral. With V the eigenvectors at the point, taken as constants, V^T E V is
@@ -490,17 +486,17 @@ def _spectral_features(
 ) -> Array:
     """theta_0 - S eta grad l(theta_0), S = sum_{t<T} M^t, in the eigenbasis."""
     rate, shrinkage = step / x.shape[0], step * ridge
-    basis = _eigenvectors(_product(x.T, x))
-    rows = _without_noise(_product(basis.T, x.T), max(x.shape))
-    change = _add_diagonal(rate * _product(rows, rows.T), shrinkage)
+    basis = _eigenvectors(product(x.T, x))
+    rows = _without_noise(product(basis.T, x.T), max(x.shape))
+    change = _add_diagonal(rate * product(rows, rows.T), shrinkage)
     shifts = jax.lax.stop_gradient(jnp.diagonal(change))
     powers = power_differences(shifts, jnp.zeros_like(step), steps)
     total = _first_order(
         jnp.diag(powers.with_fixed), -powers.second, change - jnp.diag(shifts)
     )
-    gradient = rate * _product(rows, _product(x, start) - y)
-    gradient = gradient + shrinkage * _product(basis.T, start)
-    return start - _product(basis, _product(total, gradient))
+    gradient = rate * product(rows, product(x, start) - y)
+    gradient = gradient + shrinkage * product(basis.T, start)
+    return start - product(basis, product(total, gradient))
 
 
 def _spectral_samples(
@@ -512,9 +508,9 @@ def _spectral_samples(
     divided differences of the power between the eigenvalues and 1, and beta.
     """
     rate, shrinkage = step / x.shape[0], step * ridge
-    basis = _eigenvectors(_product(x, x.T))
-    rows = _without_noise(_product(basis.T, x), max(x.shape))
-    change = _add_diagonal(rate * _product(rows, rows.T), shrinkage)
+    basis = _eigenvectors(product(x, x.T))
+    rows = _without_noise(product(basis.T, x), max(x.shape))
+    change = _add_diagonal(rate * product(rows, rows.T), shrinkage)
     fixed = jax.lax.stop_gradient(shrinkage)
     shifts = jax.lax.stop_gradient(jnp.diagonal(change))
     change, moved = change - jnp.diag(shifts), shrinkage - fixed
@@ -534,7 +530,7 @@ def _spectral_samples(
     )
     decay = _first_order(to_beta.powers[-1], -to_beta.with_fixed[-1], moved)
 
-    outputs = _product(rows, start)
-    c = _product(total, _product(basis.T, y))
-    c = c - _product(mixed, outputs) - mixed_by_beta[:, None] * outputs
-    return decay * start + rate * _product(rows.T, c)
+    outputs = product(rows, start)
+    c = product(total, product(basis.T, y))
+    c = c - product(mixed, outputs) - mixed_by_beta[:, None] * outputs
+    return decay * start + rate * product(rows.T, c)

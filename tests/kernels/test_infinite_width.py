@@ -346,7 +346,7 @@ def test_empirical_ntk_is_the_contraction_of_jacobians():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-# --- the door ------------------------------------------------------------------------
+# --- what a user can get wrong -------------------------------------------------------
 
 
 @pytest.mark.parametrize(

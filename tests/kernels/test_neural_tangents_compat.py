@@ -99,7 +99,8 @@ FRESH = """
 import json, sys
 import jax, jax.core, jax.numpy as jnp, jax.extend.core, jax.interpreters.ad
 import ddjax.kernels.infinite_width as infinite_width
-from ddjax.kernels import duality, erm, losses, random_features, ridge
+from ddjax.kernels import duality, losses, random_features, ridge
+from ddjax.solvers import erm
 
 heavy = {"flax", "neural_tangents", "frozendict", "tensorflow", "matplotlib", "scipy"}
 loaded_by_kernels = sorted(heavy & set(sys.modules))

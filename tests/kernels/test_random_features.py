@@ -420,7 +420,7 @@ def test_feature_gram_in_blocks(block):
     close(found, one @ one.T, 1e-6)
 
 
-# The door.
+# What a user can get wrong.
 
 
 def unchecked(function):

@@ -705,7 +705,7 @@ def test_one_compilation_for_all_values():
             assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
 
 
-# The door.
+# What a user can get wrong.
 
 
 def unchecked(function):

@@ -1,4 +1,4 @@
-"""Losses as the solvers of `ddjax.kernels.erm` see them: smooth, in float64, on CPU."""
+"""Losses as the solvers of `ddjax.solvers.erm` see them: smooth, in float64, on CPU."""
 
 import functools
 from collections.abc import Callable

@@ -23,8 +23,12 @@ Numbers: certified relative gaps of 1e-8 are reached in sample space for
 :math:`\|\phi\|^2/\lambda` up to about 1e6 (unit features with a ridge of 1e-6 per
 sample stand at 1e6 and below), with well-separated samples far beyond; where rows
 repeat or the Gram matrix is singular, rounding in :math:`K/\lambda` can keep the
-gap from closing, and `converged` is False. With float32 products the gap cannot be
-brought far below 1e-9 of the primal objective.
+gap from closing. With float32 products the gap cannot be brought far below 1e-9 of the
+primal objective.
+
+A solution says whether it is one: `converged`, with the gap reached, the tolerance that
+was asked for and the iterations taken. With `require_convergence=True` one that is not
+raises `NotConverged`.
 
 The solvers run on the host (SciPy); they are not jittable and not differentiable.
 
@@ -37,25 +41,27 @@ The solvers run on the host (SciPy); they are not jittable and not differentiabl
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from ddjax.kernels._erm_features import Features
-from ddjax.kernels._erm_interior import interior_point
-from ddjax.kernels._erm_losses import evaluate, slack
-from ddjax.kernels._erm_newton import Found, newton, small_enough
-from ddjax.kernels._erm_quasi_newton import quasi_newton
-from ddjax.kernels._erm_working_set import working_set
 from ddjax.kernels.losses import Loss
+from ddjax.solvers._features import Features
+from ddjax.solvers._interior import interior_point
+from ddjax.solvers._linear import lifted_cholesky
+from ddjax.solvers._losses import evaluate, slack
+from ddjax.solvers._newton import Found, newton, small_enough
+from ddjax.solvers._quasi_newton import quasi_newton
+from ddjax.solvers._working_set import working_set
 
-__all__ = ["KernelSolution", "Solution", "solve", "solve_kernel"]
+__all__ = ["KernelSolution", "NotConverged", "Solution", "solve", "solve_kernel"]
 
 _DENSE = 3000
 _DENSE_MULTICLASS = 1200
 _WORKING_SET = 4000
+_TINY = float(np.finfo(np.float64).tiny)
 
 _Real = Array | ndarray
 
@@ -69,6 +75,7 @@ class Solution(NamedTuple):
       gap: primal minus dual objective of the two, >= 0, evaluated in float64.
       primal: primal objective.
       iterations: Newton, interior-point or quasi-Newton steps.
+      tolerance: that was asked for, on the gap relative to the primal objective.
       converged: whether the gap is within tolerance.
     """
 
@@ -77,6 +84,7 @@ class Solution(NamedTuple):
     gap: float
     primal: float
     iterations: int
+    tolerance: float
     converged: bool
 
 
@@ -91,6 +99,7 @@ class KernelSolution(NamedTuple):
       gap: primal minus dual objective of the two, >= 0, evaluated in float64.
       primal: primal objective.
       iterations: as in `Solution`.
+      tolerance: as in `Solution`.
       converged: whether the gap is within tolerance.
     """
 
@@ -100,7 +109,45 @@ class KernelSolution(NamedTuple):
     gap: float
     primal: float
     iterations: int
+    tolerance: float
     converged: bool
+
+
+_Either = TypeVar("_Either", Solution, KernelSolution)
+
+
+class NotConverged(RuntimeError):
+    """A solver stopped before the gap was within tolerance.
+
+    Attributes:
+      gap: duality gap reached.
+      primal: primal objective there.
+      tolerance: that was asked for, on the gap relative to the primal objective.
+      iterations: that were taken.
+    """
+
+    def __init__(self, found: Solution | KernelSolution, *, max_iterations: int):
+        """Describes where a solution stopped and what may help.
+
+        Args:
+          found: the solution that did not converge.
+          max_iterations: that were allowed.
+        """
+        self.gap, self.primal = found.gap, found.primal
+        self.tolerance, self.iterations = found.tolerance, found.iterations
+        if found.iterations >= max_iterations:
+            remedy = f"max_iterations is {max_iterations}: allow more"
+        else:
+            remedy = (
+                "rounding keeps the gap from closing: a larger ridge or tolerance, or "
+                "features in float64, may help"
+            )
+        super().__init__(
+            f"not converged: the duality gap is {found.gap:.3g}, "
+            f"{found.gap / max(abs(found.primal), _TINY):.3g} of the primal objective, "
+            f"after {found.iterations} iterations; the tolerance is "
+            f"{found.tolerance:.3g}. {remedy}"
+        )
 
 
 def _check(
@@ -231,6 +278,7 @@ def solve(
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
     initial: Float[_Real, "p *c"] | None = None,
+    require_convergence: bool = False,
 ) -> Solution:
     """Solves the regularised problem from features.
 
@@ -243,6 +291,8 @@ def solve(
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
       initial: weights to begin from; used only for more than 3000 samples.
+      require_convergence: whether to raise `NotConverged` rather than to return a
+        solution that has not.
 
     Returns:
       The solution; `converged` is False, with the gap reached, when the tolerance was
@@ -250,7 +300,8 @@ def solve(
 
     Raises:
       ValueError: shapes do not fit, values are not finite, `ridge` or `tolerance` is
-        not positive.
+        not positive, or the ridge is so small that features / ridge overflows.
+      NotConverged: the gap is not within tolerance, and `require_convergence`.
     """
     if features.ndim != 2:
         raise ValueError(f"features must be (n, p), got shape {features.shape}")
@@ -265,7 +316,8 @@ def solve(
         found = found._replace(coefficients=weights)
     else:
         found = _large(matrix, wanted, initial, settings)
-    return _solution(found, np.ndim(targets), tolerance)
+    solution = _solution(found, np.ndim(targets), tolerance)
+    return _required(solution, max_iterations) if require_convergence else solution
 
 
 def _large(
@@ -299,8 +351,16 @@ def _solution(found: Found, dimensions: int, tolerance: float) -> Solution:
         gap=found.gap,
         primal=found.primal,
         iterations=found.iterations,
+        tolerance=tolerance,
         converged=small_enough(found, tolerance),
     )
+
+
+def _required(solution: _Either, max_iterations: int) -> _Either:
+    """The solution, if it has converged."""
+    if not solution.converged:
+        raise NotConverged(solution, max_iterations=max_iterations)
+    return solution
 
 
 def solve_kernel(
@@ -311,6 +371,7 @@ def solve_kernel(
     ridge: float,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
+    require_convergence: bool = False,
 ) -> KernelSolution:
     """Solves the regularised problem from a kernel matrix.
 
@@ -321,13 +382,16 @@ def solve_kernel(
       ridge: lambda > 0, absolute.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
+      require_convergence: as in `solve`.
 
     Returns:
       The solution in the span of the samples. Predictions at other points are
       `k(x, x_i) @ coefficients`.
 
     Raises:
-      ValueError: as for `solve`; `gram` is not square.
+      ValueError: as for `solve`; `gram` is not square, or found not to be positive
+        semi-definite.
+      NotConverged: as for `solve`.
     """
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram must be (n, n), got shape {gram.shape}")
@@ -335,6 +399,11 @@ def solve_kernel(
     matrix = np.asarray(gram).astype(np.float64)
     if not np.isfinite(matrix).all():
         raise ValueError("gram holds values that are not finite")
+    least = float(np.diag(matrix).min())
+    if least < 0:
+        raise ValueError(
+            f"gram is not positive semi-definite: it has {least:.3g} on its diagonal"
+        )
     matrix += matrix.T
     matrix *= 0.5
     settings = _settings(loss, ridge, tolerance, max_iterations)
@@ -344,15 +413,17 @@ def solve_kernel(
         found = _large_kernel(matrix, wanted, settings)
     squeeze = (lambda v: v[:, 0]) if np.ndim(targets) == 1 else (lambda v: v)
     coefficients = found.coefficients / ridge
-    return KernelSolution(
+    solution = KernelSolution(
         coefficients=squeeze(coefficients),
         duals=squeeze(found.duals),
         squared_norm=float(np.vdot(coefficients, matrix @ coefficients)),
         gap=found.gap,
         primal=found.primal,
         iterations=found.iterations,
+        tolerance=tolerance,
         converged=small_enough(found, tolerance),
     )
+    return _required(solution, max_iterations) if require_convergence else solution
 
 
 def _large_kernel(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> Found:
@@ -361,17 +432,16 @@ def _large_kernel(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> 
     The factor is that of a slightly larger matrix; the gap is evaluated on the kernel
     itself.
     """
-    from scipy.linalg import LinAlgError, cholesky, solve_triangular
+    from scipy.linalg import solve_triangular
 
     loss, ridge = settings["loss"], settings["ridge"]
-    jitter, factor = 1e-14 * float(np.trace(gram)), None
-    while factor is None:
-        try:
-            lifted = gram.copy()
-            lifted.flat[:: len(gram) + 1] += jitter
-            factor = cholesky(lifted, lower=True, overwrite_a=True)
-        except LinAlgError:
-            jitter *= 10.0
+    # What is added moves a prediction by (addition / ridge) times its dual variable:
+    # eps times the ridge is never seen, and gives a kernel of zeros a factor as well.
+    eps = float(np.finfo(np.float64).eps)
+    jitter = eps * max(float(np.mean(np.diag(gram))), ridge)
+    lifted = gram.copy()
+    lifted.flat[:: len(gram) + 1] += jitter
+    factor = lifted_cholesky(lifted, jitter)
     found = _large(Features(factor), targets, None, settings)
     beta = ridge * solve_triangular(factor, found.coefficients, lower=True, trans=1)
     predictions = gram @ beta / ridge

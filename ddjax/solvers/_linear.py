@@ -13,25 +13,59 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Solver", "curvature_roots", "separate_solver", "simplex_solver"]
+__all__ = [
+    "Solver",
+    "curvature_roots",
+    "lifted_cholesky",
+    "separate_solver",
+    "simplex_solver",
+]
 
 _ROUNDS = 5
 _WHOLE = 2000
+_LARGEST_SHARE = 1e-2
 
 Solver = Callable[[np.ndarray], np.ndarray]
 
 
-def _factor(matrix: np.ndarray):
-    """Cholesky factor, with as much jitter as rounding calls for."""
-    from scipy.linalg import LinAlgError, cho_factor
+def lifted_cholesky(matrix: np.ndarray, step: float) -> np.ndarray:
+    """Lower Cholesky factor, with as much more on the diagonal as rounding calls for.
 
-    step = 1e-15 * float(np.mean(np.diag(matrix)))
+    What is added starts at `step` and grows by decades, up to some hundredths of the
+    mean diagonal: rounding of the entries, even in float32, calls for less.
+
+    Args:
+      matrix: `(n, n)` float64, symmetric; its diagonal is raised in place.
+      step: the first addition, > 0.
+
+    Raises:
+      ValueError: a matrix that is not finite, or not positive semi-definite.
+    """
+    from scipy.linalg import LinAlgError, cholesky
+
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            "gram / ridge overflows float64: the ridge is too small for kernel values "
+            "of this size"
+        )
+    largest = _LARGEST_SHARE * float(np.mean(np.diag(matrix)))
     while True:
         try:
-            return cho_factor(matrix, lower=True, check_finite=False)
+            return cholesky(matrix, lower=True, check_finite=False)
         except LinAlgError:
-            matrix.flat[:: len(matrix) + 1] += step
-            step *= 10.0
+            if not 0 < step <= largest:
+                raise ValueError(
+                    "gram is not positive semi-definite, and by more than rounding: "
+                    f"with {_LARGEST_SHARE} of the mean diagonal added to its diagonal "
+                    "it still has no Cholesky factor"
+                ) from None
+        matrix.flat[:: len(matrix) + 1] += step
+        step *= 10.0
+
+
+def _factor(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
+    """What `cho_solve` takes, of a matrix I + S with S positive semi-definite."""
+    return lifted_cholesky(matrix, 1e-15 * float(np.mean(np.diag(matrix)))), True
 
 
 def _refined(solve: Solver, curve: Solver, gram: np.ndarray, ridge: float) -> Solver:

@@ -30,9 +30,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from ddjax.kernels._erm_features import Features
-from ddjax.kernels._erm_losses import in_float64
 from ddjax.kernels.losses import Loss
+from ddjax.solvers._features import Features
+from ddjax.solvers._losses import in_float64
 
 __all__ = ["certificate", "check_certificate", "kernel_certificate"]
 

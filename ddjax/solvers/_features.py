@@ -11,21 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddjax.kernels.precision import product, transposed_product
+
 __all__ = ["Features"]
 
 _BLOCK_BYTES = 1 << 26
 
 
-@jax.jit
-def _forward(features, weights):
-    return jnp.matmul(features, weights, precision=jax.lax.Precision.HIGHEST)
-
-
-@jax.jit
-def _adjoint(features, duals):
-    return jnp.tensordot(
-        features, duals, axes=((0,), (0,)), precision=jax.lax.Precision.HIGHEST
-    )
+_forward = jax.jit(product)
+_adjoint = jax.jit(transposed_product)
 
 
 @jax.jit

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddjax.kernels import analytic, ridge, unrolled
+from ddjax.kernels import ridge, unrolled
+from ddjax.solvers import analytic
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddjax.kernels._erm_features import Features
-from ddjax.kernels._erm_linear import curvature_roots
-from ddjax.kernels._erm_losses import Local, evaluate, slope_along
-from ddjax.kernels._erm_newton import Found, line_search, small_enough
 from ddjax.kernels.losses import Loss
+from ddjax.solvers._features import Features
+from ddjax.solvers._linear import curvature_roots
+from ddjax.solvers._losses import Local, evaluate, slope_along
+from ddjax.solvers._newton import Found, line_search, small_enough
 
 __all__ = ["quasi_newton"]
 

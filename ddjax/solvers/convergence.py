@@ -12,11 +12,11 @@ constant mu, steps of size :math:`\alpha \le 1/L` give
       \big(1 - \alpha\mu(2 - \alpha L)\big) (\mathcal{L}_s - \mathcal{L}^*)
       \le (1 - \alpha\mu)(\mathcal{L}_s - \mathcal{L}^*) .
 
-The tools here find every number in it: the ends of the Hessian's spectrum by Lanczos'
-iteration (`hessian_extremes`, `curvature_near`), mu along a run
-(`polyak_lojasiewicz`), the predicted factor (`predicted_factor`), and the measured one
-from a line through the logarithm of the loss (`log_linear_fit`; `compare_rates` sets
-them side by side).
+L comes from the Hessian's spectrum (`ddjax.kernels.curvature`). The tools here find the
+other numbers: mu along a run (`polyak_lojasiewicz`), the predicted factor
+(`predicted_factor`), and the measured one from a line through the logarithm of the loss
+(`log_linear_fit`; `compare_rates` sets them side by side). In float64 on the host, from
+the curves of a run.
 
 Source: "Toward Dataset Distillation for Regression Problems", Lemmas 2.4, 2.7 and 2.8,
 Theorem 2.9, after Karimi et al. (2016). What the paper says, and what holds:
@@ -43,22 +43,12 @@ Theorem 2.9, after Karimi et al. (2016). What the paper says, and what holds:
   2T); 4T - 2 is the degree without them.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from ddjax.kernels._lanczos import (
-    ExtremeEigenvalues,
-    Tridiagonal,
-    extreme_eigenvalues,
-    lanczos,
-)
-from ddjax.kernels._log_linear import (
+from ddjax.solvers._log_linear import (
     LogLinearFit,
     decrease_window,
     log_linear_fit,
@@ -66,18 +56,10 @@ from ddjax.kernels._log_linear import (
 )
 
 __all__ = [
-    "ExtremeEigenvalues",
-    "LocalCurvature",
     "LogLinearFit",
     "RateComparison",
-    "Tridiagonal",
     "compare_rates",
-    "curvature_near",
     "decrease_window",
-    "extreme_eigenvalues",
-    "hessian_extremes",
-    "hessian_vector_product",
-    "lanczos",
     "log_linear_fit",
     "longest_linear_window",
     "polyak_lojasiewicz",
@@ -85,23 +67,6 @@ __all__ = [
 ]
 
 Curve = Float[Array, " s"] | Float[np.ndarray, " s"]
-
-
-class LocalCurvature(NamedTuple):
-    """The ends of the Hessian's spectrum over points near one.
-
-    Attributes:
-      lipschitz: largest magnitude of an eigenvalue over all points: an estimate of the
-        gradient's Lipschitz constant, from below, since points are sampled.
-      smallest: least eigenvalue over all points.
-      distances: of each point from the centre; the centre itself comes first.
-      extremes: both ends at each point, with their bounds.
-    """
-
-    lipschitz: Float[Array, ""]
-    smallest: Float[Array, ""]
-    distances: Float[Array, " points"]
-    extremes: ExtremeEigenvalues
 
 
 class RateComparison(NamedTuple):
@@ -127,118 +92,6 @@ class RateComparison(NamedTuple):
     implied_constant: float
     paper_constant: float
     holds: bool
-
-
-# Curvature.
-
-
-def hessian_vector_product(
-    loss: Callable[[Any], Array], point: Any, vector: Any
-) -> Any:
-    """The Hessian at a point times a vector, forward over reverse.
-
-    >>> import jax.numpy as jnp
-    >>> print(hessian_vector_product(lambda z: z[0] * z[1] ** 2, jnp.array([1.0, 2.0]),
-    ...                              jnp.array([0.0, 1.0])))
-    [4. 2.]
-
-    Args:
-      loss: from a tree of arrays to a scalar, twice differentiable (of the forms of
-        `unrolled.iterate` that is scan or doubling).
-      point: the tree.
-      vector: a tree like it.
-
-    Returns:
-      A tree like the point.
-    """
-    return jax.jvp(jax.grad(loss), (point,), (vector,))[1]
-
-
-def _flat(loss: Callable[[Any], Array], point: Any) -> tuple[Callable, Array]:
-    vector, unravel = ravel_pytree(point)
-    return (lambda flat: loss(unravel(flat))), vector
-
-
-def _extremes(
-    loss: Callable[[Array], Array], point: Array, key: PRNGKeyArray, steps: int
-) -> ExtremeEigenvalues:
-    # Linearised once: the products then cost no second forward pass each.
-    _, product = jax.linearize(jax.grad(loss), point)
-    return extreme_eigenvalues(
-        product, point.shape[0], key=key, steps=steps, dtype=point.dtype
-    )
-
-
-def hessian_extremes(
-    loss: Callable[[Any], Array], point: Any, *, key: PRNGKeyArray, steps: int = 30
-) -> ExtremeEigenvalues:
-    """Smallest and largest eigenvalue of the Hessian at a point, by Lanczos.
-
-    Args:
-      loss: from a tree of arrays of one floating type to a scalar, twice differentiable
-        (of the forms of `unrolled.iterate` that is scan or doubling).
-      point: where.
-      key: for the random start.
-      steps: Hessian-vector products; the bounds that come back say whether they were
-        enough.
-    """
-    flat_loss, vector = _flat(loss, point)
-    return _extremes(flat_loss, vector, key, steps)
-
-
-def curvature_near(
-    loss: Callable[[Any], Array],
-    point: Any,
-    *,
-    radius: float,
-    points: int = 4,
-    key: PRNGKeyArray,
-    steps: int = 30,
-) -> LocalCurvature:
-    """The Hessian's extremes at a point and at random points around it.
-
-    Estimates the L of Theorem 2.9, and shows whether the smallest eigenvalue stays
-    positive, as Lemma 2.7 assumes. Directions are uniform, distances uniform up to the
-    radius.
-
-    Args:
-      loss: as in `hessian_extremes`.
-      point: the centre.
-      radius: r, the largest distance, >= 0, Euclidean over the whole tree.
-      points: how many random points besides the centre.
-      key: for points and starts.
-      steps: Hessian-vector products at each point.
-
-    Raises:
-      ValueError: a negative radius or number of points.
-    """
-    if not radius >= 0 or points < 0:
-        raise ValueError(
-            f"radius is {radius} and points is {points}, but both must be >= 0"
-        )
-    flat_loss, centre = _flat(loss, point)
-    direction_key, distance_key, start_key = jax.random.split(key, 3)
-    shape = (points + 1, centre.shape[0])
-    directions = jax.random.normal(direction_key, shape, centre.dtype)
-    directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
-    distances = radius * jax.random.uniform(distance_key, shape[:1], centre.dtype)
-    distances = distances.at[0].set(0.0)
-    where = centre[None, :] + distances[:, None] * directions
-
-    def one(arguments: tuple[Array, PRNGKeyArray]) -> ExtremeEigenvalues:
-        return _extremes(flat_loss, *arguments, steps)
-
-    extremes = jax.lax.map(one, (where, jax.random.split(start_key, points + 1)))
-    largest = jnp.maximum(jnp.abs(extremes.smallest), jnp.abs(extremes.largest))
-    return LocalCurvature(
-        lipschitz=largest.max(),
-        smallest=extremes.smallest.min(),
-        distances=distances,
-        extremes=extremes,
-    )
-
-
-# Rates.
 
 
 def polyak_lojasiewicz(
@@ -324,7 +177,7 @@ def compare_rates(
       fit: line through the logarithm of the loss above its optimum, per outer step.
       step_size: alpha of the run.
       constant: mu, such as the least of `polyak_lojasiewicz` over the fit's window.
-      lipschitz: L, such as that of `curvature_near`.
+      lipschitz: L, such as that of `ddjax.kernels.curvature.curvature_near`.
 
     Raises:
       ValueError: as in `predicted_factor`.

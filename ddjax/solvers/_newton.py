@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddjax.kernels._erm_linear import separate_solver, simplex_solver
-from ddjax.kernels._erm_losses import evaluate, slope_along
 from ddjax.kernels.losses import Loss
+from ddjax.solvers._linear import separate_solver, simplex_solver
+from ddjax.solvers._losses import evaluate, slope_along
 
 __all__ = [
     "Found",

@@ -9,7 +9,7 @@ the prediction, :math:`\ell(f) = \max_k b_k + \langle g_k, f\rangle`. Their dual
     a_i = -\sum_k s_{ik} g_{ik}, \quad s_i \in \Delta ,
 
 a quadratic programme over one probability simplex per loss; for the hinge the usual box
-:math:`0 \le \alpha \le 1`. As in `ddjax.kernels._erm_newton` the weights are
+:math:`0 \le \alpha \le 1`. As in `ddjax.solvers._newton` the weights are
 :math:`\theta = \Phi^\top\beta/\lambda` and the gap is a sum of non-negative terms,
 
 .. math::
@@ -27,10 +27,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddjax.kernels._erm_linear import separate_solver, simplex_solver
-from ddjax.kernels._erm_losses import evaluate
-from ddjax.kernels._erm_newton import Found, small_enough
 from ddjax.kernels.losses import Loss
+from ddjax.solvers._linear import separate_solver, simplex_solver
+from ddjax.solvers._losses import evaluate
+from ddjax.solvers._newton import Found, small_enough
 
 __all__ = ["interior_point"]
 

@@ -2,18 +2,18 @@
 
 Samples whose dual variable is zero (outside the margin, inside the tube) do not enter
 the solution. Solve on a subset, look at all samples, add those that the solution gets
-wrong, repeat. The subset problems are small and solved by `_erm_interior`; the gap of
+wrong, repeat. The subset problems are small and solved by `_interior`; the gap of
 the full problem is the subset's plus the losses of the samples left out, so the answer
 carries its own certificate.
 """
 
 import numpy as np
 
-from ddjax.kernels._erm_features import Features
-from ddjax.kernels._erm_interior import interior_point
-from ddjax.kernels._erm_losses import slack
-from ddjax.kernels._erm_newton import Found, small_enough
 from ddjax.kernels.losses import Loss
+from ddjax.solvers._features import Features
+from ddjax.solvers._interior import interior_point
+from ddjax.solvers._losses import slack
+from ddjax.solvers._newton import Found, small_enough
 
 __all__ = ["working_set"]
 

@@ -9,8 +9,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC, LinearSVR
 
-from ddjax.kernels import duality, erm, losses
-from ddjax.kernels._erm_features import Features
+from ddjax.kernels import duality, losses
+from ddjax.solvers import erm
+from ddjax.solvers._features import Features
 
 NAMES = list(losses.LOSSES)
 
@@ -203,7 +204,7 @@ def test_many_samples_smooth(name, small_limits):
 
 
 def test_many_samples_support_vectors(small_limits, monkeypatch):
-    monkeypatch.setattr("ddjax.kernels._erm_working_set._FIRST", 20)
+    monkeypatch.setattr("ddjax.solvers._working_set._FIRST", 20)
     features, targets = problem(losses.hinge(), 300, 8, columns=1, seed=8)
     targets = np.sign(features[:, 0] - features[:, 1] + 0.02).astype(np.float32)
     settings = {"loss": losses.hinge(), "ridge": 0.01}
@@ -219,7 +220,7 @@ def test_too_many_support_vectors_still_give_a_valid_gap(
     name, small_limits, monkeypatch
 ):
     monkeypatch.setattr(erm, "_WORKING_SET", 20)
-    monkeypatch.setattr("ddjax.kernels._erm_working_set._FIRST", 20)
+    monkeypatch.setattr("ddjax.solvers._working_set._FIRST", 20)
     loss = losses.get(name)
     features, targets = problem(loss, 120, 10, seed=9)
     settings = {"loss": loss, "ridge": 1.0}
@@ -255,6 +256,72 @@ def test_many_samples_by_kernel(small_limits):
         np.testing.assert_allclose(float(found), solution.gap, rtol=1e-2, atol=1e-9)
 
 
+def singular_grams(count):
+    """Grams of no, one or hardly any dimension."""
+    first = np.zeros((count, count))
+    first[0, 0] = 1.0
+    return {
+        "zero": np.zeros((count, count)),
+        "nearly zero": 1e-300 * np.eye(count),
+        "smallest number": np.full((count, count), 5e-324),
+        "constant": np.ones((count, count)),
+        "small constant": np.full((count, count), 1e-12),
+        "one sample": first,
+    }
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [(name, "zero") for name in NAMES]
+    + [(n, c) for n in ("logistic", "hinge") for c in singular_grams(1) if c != "zero"],
+)
+def test_many_samples_by_a_singular_kernel(name, case, small_limits):
+    """A zero Gram has no jitter that is a share of its trace: this once never ended."""
+    loss = losses.get(name)
+    gram, (_, targets) = singular_grams(52)[case], problem(loss, 52, 3, seed=14)
+    solution = erm.solve_kernel(gram, targets, loss=loss, ridge=1e-3)
+    assert solution.converged and np.isfinite(solution.coefficients).all()
+    at_zero = erm.solve(
+        np.zeros((52, 1)), targets.astype(np.float64), loss=loss, ridge=1e-3
+    )
+    if case in ("zero", "nearly zero", "smallest number"):
+        np.testing.assert_allclose(solution.primal, at_zero.primal, rtol=1e-6)
+    else:
+        assert solution.primal <= at_zero.primal * (1.0 + 1e-6)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("count", [erm._DENSE, erm._DENSE + 1])
+def test_a_kernel_of_zeros_on_both_sides_of_the_limit(count):
+    targets = np.where(np.arange(count) % 3 > 0, 1.0, -1.0)
+    solution = erm.solve_kernel(
+        np.zeros((count, count)), targets, loss=losses.logistic(), ridge=1.0
+    )
+    assert solution.converged and solution.squared_norm == 0.0
+    np.testing.assert_allclose(solution.primal, count * math.log(2.0))
+
+
+@pytest.mark.timeout(60)
+def test_kernels_that_are_none_are_refused(small_limits):
+    targets = np.where(np.arange(60) % 3 > 0, 1.0, -1.0)
+    settings = {"loss": losses.logistic(), "ridge": 0.01}
+    with pytest.raises(ValueError, match="it has -1 on its diagonal"):
+        erm.solve_kernel(-np.eye(60), targets, **settings)
+    indefinite = np.kron(np.eye(30), np.array([[1.0, 2.0], [2.0, 1.0]]))
+    with pytest.raises(ValueError, match="not positive semi-definite, and by more"):
+        erm.solve_kernel(indefinite, targets, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.timeout(60)
+def test_a_ridge_that_overflows_is_refused():
+    with pytest.raises(ValueError, match="the ridge is too small"):
+        erm.solve_kernel(
+            1e200 * np.eye(4), np.ones(4), loss=losses.squared(), ridge=1e-200
+        )
+
+
 def test_a_warm_start_saves_iterations(small_limits):
     loss = losses.softmax()
     features, targets = problem(loss, 150, 30, seed=11)
@@ -270,10 +337,45 @@ def test_unfinished_work_says_so(small_limits):
     settings = {"loss": loss, "ridge": 1e-4}
     solution = erm.solve(features, targets, max_iterations=2, **settings)
     assert not solution.converged and solution.iterations == 2
-    assert solution.gap > 1e-6 * solution.primal
+    assert solution.gap > 1e-6 * solution.primal and solution.tolerance == 1e-6
     np.testing.assert_allclose(
         honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_unfinished_work_is_refused_on_request(many, request):
+    if many:
+        request.getfixturevalue("small_limits")
+    loss = losses.logistic()
+    features, targets = problem(loss, 60, 5, columns=2, seed=12)
+    gram = features.astype(np.float64) @ features.T.astype(np.float64)
+    settings = {"loss": loss, "ridge": 1e-2, "max_iterations": 1, "tolerance": 1e-5}
+    for solve, data in ((erm.solve, features), (erm.solve_kernel, gram)):
+        unfinished = solve(data, targets, **settings)
+        told = "1 iterations; the tolerance is 1e-05. max_iterations is 1: allow more"
+        with pytest.raises(erm.NotConverged, match=told) as no:
+            solve(data, targets, require_convergence=True, **settings)
+        assert no.value.gap == unfinished.gap and no.value.primal == unfinished.primal
+        assert no.value.tolerance == 1e-5 and no.value.iterations == 1
+        found = solve(
+            data, targets, require_convergence=True, **settings | {"max_iterations": 99}
+        )
+        assert found.converged and found.tolerance == 1e-5
+
+
+def test_what_rounding_leaves_open_says_so():
+    """A gap far below the rounding of the products."""
+    features, labels = binary()
+    with pytest.raises(erm.NotConverged, match="rounding keeps the gap from closing"):
+        erm.solve(
+            features,
+            labels,
+            loss=losses.logistic(),
+            ridge=0.3,
+            tolerance=1e-60,
+            require_convergence=True,
+        )
 
 
 # --- edges -----------------------------------------------------------------------

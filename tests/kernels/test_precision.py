@@ -1,0 +1,298 @@
+"""The policy of `ddjax.kernels.precision`, read from the programs that jax compiles."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.kernels import (
+    blocks,
+    curvature,
+    duality,
+    infinite_width,
+    linear_probe,
+    losses,
+    precision,
+    random_features,
+    ridge,
+    unrolled,
+)
+from ddjax.solvers import _features
+from tests import hlo
+
+ROWS, WIDE = jnp.ones((5, 3)), jnp.ones((3, 5))
+TARGETS, WEIGHTS = jnp.ones((5, 2)), jnp.ones((3, 2))
+GRAM, KEY = jnp.eye(5), jax.random.key(0)
+WEIGHTED = {"weights": jnp.ones(5), "intercept": True}
+LOGISTIC = {"loss": losses.logistic(), "ridge": 0.5}
+IMAGES = jnp.ones((2, 4, 4, 1))
+
+
+def statistics():
+    return ridge.sufficient_statistics(ROWS, TARGETS)
+
+
+def probe_gradients(rows, weights):
+    labels, bias = jnp.zeros(5, jnp.int32), jnp.zeros(2)
+    one = linear_probe.cross_entropy_gradient(rows, labels, weights, bias)
+    return linear_probe.cosine_distance(one, linear_probe.ProbeGradient(weights, bias))
+
+
+def quartic(inputs):
+    return jnp.sum(inputs**4)
+
+
+def iterated(form, space):
+    def iterate(inputs, targets, start):
+        return unrolled.iterate(
+            inputs,
+            targets,
+            start,
+            step_size=0.1,
+            ridge=0.1,
+            steps=5,
+            form=form,
+            space=space,
+        )
+
+    return iterate, ROWS, TARGETS, WEIGHTS
+
+
+def exact_kernel(architecture, inputs):
+    return infinite_width.kernel_fn(architecture, kind="ntk"), inputs, inputs
+
+
+CASES = {
+    "product": (precision.product, ROWS, WEIGHTS),
+    "product of vectors": (precision.product, ROWS[0], WEIGHTS[:, 0]),
+    "transposed_product": (precision.transposed_product, ROWS, TARGETS),
+    "gram": (precision.gram, ROWS),
+    "ridge, samples": (functools.partial(ridge.solve, ridge=1.0), WIDE, WEIGHTS),
+    "ridge, features": (functools.partial(ridge.solve, ridge=1.0), ROWS, TARGETS),
+    "ridge, weighted": (
+        functools.partial(ridge.solve, ridge=1.0, convention="relative", **WEIGHTED),
+        ROWS,
+        TARGETS,
+    ),
+    "kernel ridge": (functools.partial(ridge.kernel_solve, ridge=1.0), GRAM, TARGETS),
+    "kernel ridge, weighted": (
+        functools.partial(
+            ridge.kernel_solve, ridge=1.0, convention="relative", **WEIGHTED
+        ),
+        GRAM,
+        TARGETS,
+    ),
+    "kernel_predict": (
+        lambda cross, gram, y: ridge.kernel_predict(
+            cross, ridge.kernel_solve(gram, y, ridge=1.0)
+        ),
+        jnp.ones((7, 5)),
+        GRAM,
+        TARGETS,
+    ),
+    "predict": (
+        lambda rows, y: ridge.predict(rows, ridge.solve(rows, y, ridge=1.0)),
+        ROWS,
+        TARGETS,
+    ),
+    "leave_one_out": (
+        lambda gram, y: ridge.leave_one_out(ridge.kernel_solve(gram, y, ridge=1.0)),
+        GRAM,
+        TARGETS,
+    ),
+    "log_determinant": (
+        lambda gram, y: ridge.log_determinant(
+            ridge.kernel_solve(gram, y, ridge=1.0).factor
+        ),
+        GRAM,
+        TARGETS,
+    ),
+    "sufficient_statistics": (ridge.sufficient_statistics, ROWS, TARGETS),
+    "solve_from_statistics": (
+        functools.partial(ridge.solve_from_statistics, ridge=1.0),
+        statistics(),
+    ),
+    "squared_loss_from_statistics": (
+        ridge.squared_loss_from_statistics,
+        WEIGHTS,
+        statistics(),
+    ),
+    "probe": (
+        lambda rows, y, real: linear_probe.logits(
+            real, linear_probe.fit(rows, y, ridge=1.0, normalize_anchors=True)
+        ),
+        ROWS,
+        TARGETS,
+        jnp.ones((7, 3)),
+    ),
+    "probe, from statistics": (
+        lambda rows, y: linear_probe.squared_error_from_statistics(
+            linear_probe.fit(rows, y, ridge=1.0), statistics()
+        ),
+        ROWS,
+        TARGETS,
+    ),
+    "gradient matching": (probe_gradients, ROWS, WEIGHTS),
+    "primal": (
+        functools.partial(duality.primal, **LOGISTIC),
+        WEIGHTS,
+        ROWS,
+        TARGETS,
+    ),
+    "dual": (functools.partial(duality.dual, **LOGISTIC), 0.5 * TARGETS, ROWS, TARGETS),
+    "gap": (functools.partial(duality.gap, **LOGISTIC), WEIGHTS, ROWS, TARGETS),
+    "gap, full": (
+        functools.partial(duality.gap, form="full", **LOGISTIC),
+        WEIGHTS,
+        ROWS,
+        TARGETS,
+    ),
+    "kernel_gap": (
+        lambda f, gram, y: duality.kernel_gap(f, 1.0, gram, y, **LOGISTIC),
+        TARGETS,
+        GRAM,
+        TARGETS,
+    ),
+    **{
+        f"unrolled, {form}, {space}": iterated(form, space)
+        for form in ("scan", "doubling", "spectral")
+        for space in ("feature", "sample")
+    },
+    "step_size_limit": (unrolled.step_size_limit, ROWS),
+    "fourier_features": (
+        lambda frequencies, inputs: random_features.fourier_features(
+            frequencies, inputs, length_scale=1.0
+        ),
+        jnp.ones((4, 3)),
+        ROWS,
+    ),
+    "fully connected kernel": exact_kernel(
+        random_features.fully_connected(depth=2), ROWS
+    ),
+    **{
+        f"convolutional kernel, {pooling}, {readout}": exact_kernel(
+            random_features.convolutional(depth=2, pooling=pooling, readout=readout),
+            IMAGES,
+        )
+        for pooling in ("average", "none")
+        for readout in ("flatten", "global_average")
+    },
+    "empirical_ntk": (
+        functools.partial(
+            infinite_width.empirical_ntk, lambda params, x: precision.product(x, params)
+        ),
+        WEIGHTS,
+        ROWS,
+        ROWS,
+    ),
+    "features on a device, forward": (_features._forward, ROWS, WEIGHTS),
+    "features on a device, adjoint": (_features._adjoint, ROWS, TARGETS),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradient_are_exact(case):
+    hlo.assert_products_are_exact(*CASES[case])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        functools.partial(curvature.hessian_extremes, quartic, key=KEY, steps=2),
+        functools.partial(
+            curvature.curvature_near, quartic, radius=0.1, key=KEY, steps=2
+        ),
+        lambda start: curvature.lanczos(lambda v: 2.0 * v, start, key=KEY, steps=2),
+    ],
+    ids=["hessian_extremes", "curvature_near", "lanczos"],
+)
+def test_curvature_is_exact(function):
+    hlo.assert_products_are_exact(function, jnp.ones(4), gradient=False)
+
+
+def test_gram_of_features_in_blocks_is_exact(monkeypatch):
+    seen = []
+
+    def read(function, *examples):
+        seen.extend(hlo.products(function, *examples))
+        return jax.jit(function)
+
+    monkeypatch.setattr(blocks, "_compiled", read)
+    rows = np.ones((5, 3), np.float32)
+    blocks.feature_gram_in_blocks(lambda x: 2.0 * x, rows, block=2)
+    assert {product.precision for product in seen} == {("HIGHEST", "HIGHEST")}
+
+
+def test_forward_passes_of_random_networks_follow_the_default():
+    """What the policy leaves open, so that a change of it shows."""
+    for architecture, inputs in (
+        (random_features.fully_connected(depth=2, width=6), ROWS),
+        (random_features.convolutional(depth=2, width=6), IMAGES),
+    ):
+        params = random_features.init_networks(
+            KEY,
+            architecture,
+            input_shape=inputs.shape[1:],
+            networks=2,
+            dtype=inputs.dtype,
+        )
+        features = functools.partial(
+            random_features.features, architecture=architecture
+        )
+        found = hlo.products(features, params, inputs)
+        assert {product.precision for product in found} == {("DEFAULT", "DEFAULT")}
+
+
+# The reader.
+
+
+def test_the_reader_finds_a_product_that_is_left_open():
+    with pytest.raises(AssertionError, match="1 of 2 products in the program of the v"):
+        hlo.assert_products_are_exact(
+            lambda a, b: precision.product(a, b) + a @ b, ROWS, WEIGHTS
+        )
+    with pytest.raises(AssertionError, match=r"5x3xf\d+ and 3x2xf\d+: \('DEFAULT'"):
+        hlo.assert_products_are_exact(jnp.matmul, ROWS, WEIGHTS)
+
+
+def test_the_reader_sees_the_gradient_and_the_bodies_of_loops():
+    @jax.custom_vjp
+    def careless(a):
+        return precision.product(a, a)
+
+    careless.defvjp(lambda a: (careless(a), a), lambda a, g: (g @ a.T,))
+    hlo.assert_products_are_exact(careless, GRAM, gradient=False)
+    with pytest.raises(AssertionError, match="value and gradient"):
+        hlo.assert_products_are_exact(careless, GRAM)
+
+    def loop(a):
+        return jax.lax.fori_loop(0, 3, lambda _, b: b @ a, a)
+
+    with pytest.raises(AssertionError, match="not at the highest"):
+        hlo.assert_products_are_exact(loop, GRAM, gradient=False)
+
+
+def test_the_reader_refuses_to_show_nothing():
+    with pytest.raises(AssertionError, match="no matrix product to read"):
+        hlo.assert_products_are_exact(jnp.sin, ROWS)
+    integers = jnp.ones((2, 2), jnp.int32)
+    assert hlo.products(jnp.matmul, integers, integers) == []
+
+
+def test_what_may_follow_the_default_is_named():
+    (open_one,) = hlo.products(jnp.matmul, ROWS, WEIGHTS)
+
+    def both(a, b):
+        return precision.product(a.T, a @ b)
+
+    hlo.assert_products_are_exact(
+        both, ROWS, WEIGHTS, gradient=False, default=(open_one.operands,)
+    )
+    kernel = jnp.ones((3, 3, 1, 2))
+    images = functools.partial(random_features.convolve, IMAGES)
+    with pytest.raises(AssertionError, match="no matrix product"):
+        hlo.assert_products_are_exact(images, kernel, gradient=False)
+    with pytest.raises(AssertionError, match="convolution of 2x4x4x1"):
+        hlo.assert_products_are_exact(images, kernel, gradient=False, convolutions=True)

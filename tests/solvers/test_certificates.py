@@ -1,0 +1,218 @@
+"""Certificates hold for whatever was solved, and show when they were changed."""
+
+import doctest
+import json
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+
+from ddjax.kernels import duality, losses
+from ddjax.solvers import certificates, erm
+
+
+def random_problem(name, seed):
+    """A real set, a distilled one and test points, with random settings."""
+    loss, rng = losses.get(name), np.random.default_rng(seed)
+    columns = 3 if loss.kind == "multiclass" or seed % 2 else 1
+    truth = rng.normal(size=(7, columns))
+
+    def draw(count):
+        features = rng.normal(size=(count, 7)).astype(np.float32)
+        scores = features @ truth + 0.5 * rng.normal(size=(count, columns))
+        if columns == 1:
+            labels = np.where(scores[:, 0] > 0, 1, -1)
+            return features, labels, labels.astype(np.float32)
+        labels = scores.argmax(axis=1)
+        one_hot = np.eye(columns, dtype=np.float32)[labels]
+        return (
+            features,
+            labels,
+            one_hot if loss.kind == "multiclass" else 2 * one_hot - 1,
+        )
+
+    ridges = 10.0 ** rng.uniform(-3.0, 1.5, 2)
+    return loss, draw(30), draw(5), draw(100), *map(float, ridges)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@hypothesis.given(
+    seed=st.integers(0, 10**6),
+    tolerance=st.sampled_from([10.0, 1e-1, 1e-8]),
+    single=st.booleans(),
+    optimal=st.booleans(),
+)
+@hypothesis.settings(max_examples=6, deadline=None)
+def test_bounds_are_never_violated(name, seed, tolerance, single, optimal):
+    """Binary and multiclass, loosely solved references, float32 references."""
+    loss, real, distilled, test, ridge_o, ridge_s = random_problem(name, seed)
+    reference = erm.solve(
+        real[0], real[2], loss=loss, ridge=ridge_o, tolerance=tolerance
+    )
+    exact = erm.solve(real[0], real[2], loss=loss, ridge=ridge_o, tolerance=1e-10)
+    trained = erm.solve(
+        distilled[0], distilled[2], loss=loss, ridge=ridge_s, tolerance=1e-10
+    )
+    weights, reference_gap = reference.weights, reference.gap
+    if single:
+        weights = weights.astype(np.float32)
+        with jax.enable_x64(True):
+            reference_gap = float(
+                jax.jit(lambda *a: duality.gap(*a, loss=loss, ridge=ridge_o))(
+                    weights.astype(np.float64),
+                    real[0].astype(np.float64),
+                    real[2].astype(np.float64),
+                )
+            )
+    report = certificates.certificate(
+        weights,
+        distilled[0],
+        distilled[2],
+        loss=loss,
+        ridge=ridge_s,
+        duals=trained.duals if optimal else None,
+        reference_gap=reference_gap,
+        reference_ridge=ridge_o,
+        test_features=test[0],
+        test_labels=test[1],
+    )
+    certificates.check_certificate(report)
+    # What the solutions compared with are themselves off by.
+    own = math.sqrt(2.0 * trained.gap / ridge_s)
+    other = math.sqrt(2.0 * exact.gap / ridge_o)
+    deviation = np.linalg.norm(trained.weights - weights)
+    assert deviation <= report["radius"] + own
+    deviation = np.linalg.norm(trained.weights - exact.weights)
+    assert deviation <= report["radius_to_exact_reference"] + own + other
+    assert report["midpoint_radius"] <= report["radius"] / math.sqrt(2.0) + 1e-12
+    scores = test[0].astype(np.float64) @ trained.weights
+    decided = np.sign(scores) if scores.ndim == 1 else scores.argmax(axis=1)
+    error = float(np.mean(decided != test[1]))
+    assert report["error_lower"] <= error <= report["error_upper"]
+    assert report["midpoint_error_lower"] <= error <= report["midpoint_error_upper"]
+    moved = np.abs(scores - test[0].astype(np.float64) @ weights).max()
+    assert moved <= report["prediction_bound"] + own * report["largest_feature_norm"]
+
+
+def small_certificate(**extra):
+    rng = np.random.default_rng(10)
+    features = rng.normal(size=(6, 4))
+    targets = np.sign(features[:, 0])
+    settings = {"loss": losses.logistic(), "ridge": 0.5}
+    solution = erm.solve(features, targets, tolerance=1e-10, **settings)
+    weights = solution.weights + 0.01
+    test = rng.normal(size=(40, 4))
+    shared = {
+        "reference_gap": 1e-4,
+        "reference_ridge": 2.0,
+        "test_labels": np.where(test[:, 0] > 0, 1, -1),
+        **settings,
+        **extra,
+    }
+    by_features = certificates.certificate(
+        weights, features, targets, test_features=test, **shared
+    )
+    by_kernel = certificates.kernel_certificate(
+        features @ weights,
+        float(weights @ weights),
+        features @ features.T,
+        targets,
+        test_predictions=test @ weights,
+        test_diagonal=np.sum(test**2, axis=1),
+        test_gram=test @ features.T,
+        **shared,
+    )
+    return by_features, by_kernel
+
+
+def test_certificate_is_informative_and_survives_json():
+    report, by_kernel = small_certificate()
+    assert 0.0 <= report["error_lower"] <= report["error_upper"] < 0.5
+    again = json.loads(json.dumps(report))
+    assert again == report
+    certificates.check_certificate(again)
+    certificates.check_certificate(by_kernel)
+    assert report.keys() == by_kernel.keys()
+    for name in ("radius", "midpoint_radius", "gap", "error_lower", "error_upper"):
+        np.testing.assert_allclose(report[name], by_kernel[name], rtol=1e-6)
+    # The same numbers as from the differentiable functions.
+    np.testing.assert_allclose(
+        duality.parameter_radius(report["gap"], 0.5, 1e-4, 2.0),
+        report["radius_to_exact_reference"],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        report["midpoint_radius"], report["radius"] / 2, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gap",
+        "slack",
+        "rounding",
+        "ridge",
+        "radius",
+        "midpoint_radius",
+        "reference_radius",
+        "radius_to_exact_reference",
+        "prediction_bound",
+        "correct",
+        "wrong",
+        "unknown",
+        "error_lower",
+        "error_upper",
+        "midpoint_error_upper",
+    ],
+)
+def test_tampered_certificates_are_found(name):
+    report, _ = small_certificate()
+    with pytest.raises(ValueError, match="certificate"):
+        certificates.check_certificate(report | {name: report[name] + 0.01})
+    with pytest.raises(ValueError, match=name):
+        certificates.check_certificate({k: v for k, v in report.items() if k != name})
+    with pytest.raises(ValueError, match=name):
+        certificates.check_certificate(report | {name: math.nan})
+
+
+def test_certificate_takes_the_best_duals():
+    rng = np.random.default_rng(11)
+    features, targets = rng.normal(size=(6, 4)), np.sign(rng.normal(size=6))
+    settings = {"loss": losses.hinge(), "ridge": 0.1}
+    weights = rng.normal(size=4)
+    solution = erm.solve(features, targets, tolerance=1e-10, **settings)
+    plain = certificates.certificate(weights, features, targets, **settings)
+    best = certificates.certificate(
+        weights, features, targets, duals=solution.duals, **settings
+    )
+    useless = certificates.certificate(
+        weights, features, targets, duals=1e3 * np.ones(6), **settings
+    )
+    assert best["duals"] == "given"
+    assert best["gap"] < useless["gap"] <= plain["gap"]
+    with jax.enable_x64(True):
+        value = float(duality.primal(weights, features, targets, **settings))
+    np.testing.assert_allclose(best["gap"], value - solution.primal, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"reference_ridge": None}, "together"),
+        ({"ridge": -1.0}, "ridge must be finite and > 0, got -1.0"),
+        ({"test_labels": np.arange(40)}, "-1 and 1"),
+        ({"test_labels": np.ones(3)}, "40 numbers"),
+        ({"test_labels": None}, "together"),
+    ],
+)
+def test_certificate_names_mistakes(extra, message):
+    with pytest.raises(ValueError, match=message):
+        small_certificate(**extra)
+
+
+def test_doctests():
+    assert doctest.testmod(certificates).failed == 0
