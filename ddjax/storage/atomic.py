@@ -13,7 +13,7 @@ _LEFT = re.compile(r"\.(.+)\.saving-[0-9a-f]{16}")
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file in one step: whoever looks, or crashes, finds the old or the new.
+    """Writes a file in one step: a reader, or a crash, finds the old or the new one.
 
     Args:
       path: the file; its folder exists.

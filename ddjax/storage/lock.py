@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,25 @@ class WorkdirInUse(Exception):
     """Another process is working in the folder."""
 
 
+class _Held(threading.local):
+    """How often this thread holds a folder, by (process id, folder).
+
+    With the process id, because a fork inherits the counts but not the right to them.
+    """
+
+    def __init__(self) -> None:
+        self.times: dict[tuple[int, Path], int] = {}
+
+
+_HELD = _Held()
+
+
 @contextlib.contextmanager
 def exclusive(workdir: str | os.PathLike[str]) -> Iterator[None]:
     """Holds `workdir` for this process alone while the block runs.
+
+    Blocks of one thread may be nested: the folder is free again when the outermost one
+    ends. Another thread of the process is refused as another process is.
 
     The lock belongs to the open file, so the system frees it when the process ends in
     whatever way: a file that a killed process left behind blocks nobody. The file says
@@ -31,23 +48,33 @@ def exclusive(workdir: str | os.PathLike[str]) -> Iterator[None]:
         one; NFS between the hosts that mount it with locking).
 
     Raises:
-      WorkdirInUse: somebody holds it; the message says who.
+      WorkdirInUse: somebody else holds it; the message says who.
       OSError: the file cannot be made, or the file system has no locks.
     """
-    path = Path(workdir) / LOCK_FILE
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    held = os.getpid(), Path(workdir).resolve()
+    with contextlib.ExitStack() as stack:
+        if not _HELD.times.get(held):
+            descriptor = os.open(held[1] / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+            stack.callback(os.close, descriptor)
+            _take(descriptor, workdir)
+        _HELD.times[held] = _HELD.times.get(held, 0) + 1
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
-            raise WorkdirInUse(
-                f"{workdir} is in use by {holder or 'another process'}"
-            ) from None
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+            yield
+        finally:
+            _HELD.times[held] -= 1
+            if not _HELD.times[held]:
+                del _HELD.times[held]
+
+
+def _take(descriptor: int, workdir: str | os.PathLike[str]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+        raise WorkdirInUse(
+            f"{workdir} is in use by {holder or 'another process'}"
+        ) from None
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -21,13 +22,49 @@ with lock.exclusive(sys.argv[2]):
 """
 
 
+def _in_another_thread(folder):
+    """Takes the lock in a thread and returns what that raised."""
+    raised = []
+
+    def work():
+        try:
+            with exclusive(folder):
+                pass
+        except WorkdirInUse as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return raised
+
+
 def test_second_is_refused_and_first_frees(tmp_path):
     with exclusive(tmp_path):
-        with pytest.raises(WorkdirInUse, match=f"in use by process {os.getpid()} on"):
-            with exclusive(tmp_path):
-                pass
+        (error,) = _in_another_thread(tmp_path)
+        assert f"in use by process {os.getpid()} on" in str(error)
+    assert not _in_another_thread(tmp_path)
+
+
+def test_blocks_of_one_thread_may_be_nested(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    with exclusive(tmp_path / "run"):
+        for name in ("run", "link"):
+            with exclusive(tmp_path / name):
+                assert _in_another_thread(tmp_path / "run")
+            # Held until the outermost block ends.
+            assert _in_another_thread(tmp_path / "run")
+        with pytest.raises(KeyError), exclusive(tmp_path / "run"):
+            raise KeyError
+        assert _in_another_thread(tmp_path / "run")
+    assert not _in_another_thread(tmp_path / "run")
+
+
+def test_other_folders_are_not_held(tmp_path):
+    (tmp_path / "a").mkdir()
     with exclusive(tmp_path):
-        pass
+        assert not _in_another_thread(tmp_path / "a")
 
 
 def test_killed_holder_blocks_nobody(tmp_path):
