@@ -1,13 +1,20 @@
-"""Where real data comes from: loading, splitting, preprocessing, batches."""
+"""Where real data come from: loading, splitting, preprocessing, batches."""
 
 from ddjax.data import augment, preprocess
-from ddjax.data.batches import HostBatch, gather, host_batch_indices
 from ddjax.data.columns import Columns
 from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.feed import (
+    Batches,
+    batches,
+    gather,
+    on_device,
+    rows_of_step,
+    to_device,
+)
 from ddjax.data.load import from_arrays, load
 from ddjax.data.options import DEVICE_BUDGET
 from ddjax.data.preprocess import Preprocessing
-from ddjax.data.problem import Problem, Split
+from ddjax.data.problem import Problem, Split, identity
 from ddjax.data.registry import SOURCES
 from ddjax.data.selection import TEST_FRACTION
 
@@ -15,17 +22,21 @@ __all__ = [
     "DEVICE_BUDGET",
     "SOURCES",
     "TEST_FRACTION",
+    "Batches",
     "Columns",
     "DataError",
-    "HostBatch",
     "MissingDataError",
     "Preprocessing",
     "Problem",
     "Split",
     "augment",
+    "batches",
     "from_arrays",
     "gather",
-    "host_batch_indices",
+    "identity",
     "load",
+    "on_device",
     "preprocess",
+    "rows_of_step",
+    "to_device",
 ]

@@ -1,17 +1,25 @@
 """Data that the user has in memory (or memory-mapped) already."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddjax.data.columns import Columns, check_columns
 from ddjax.data.errors import DataError
-from ddjax.data.source import Rows, Source, rows_of_array
+from ddjax.data.source import Source, rows_of_array
 
 __all__ = ["read"]
 
 _UNITS = {"uint8": 255.0, "uint16": 65535.0}
+
+
+class _Arrays(NamedTuple):
+    """One part: inputs, and labels or targets or both."""
+
+    inputs: np.ndarray
+    labels: np.ndarray | None
+    targets: np.ndarray | None
 
 
 def read(
@@ -23,20 +31,24 @@ def read(
     columns: Columns | None = None,
     where: str = "arrays",
 ) -> Source:
-    """Makes a source of pairs of inputs and targets.
+    """Makes a source of inputs with labels, with targets, with both, or with neither.
+
+    A part is a pair or a triple. The second of a pair is labels where it holds
+    integers, booleans or strings, targets where it holds floats, and None where nothing
+    is known. A triple, such as a `Split` of natural inputs, is (inputs, labels or None,
+    targets or None).
 
     Images are `(n, h, w, c)` or `(n, h, w)`; features are `(n, d)`. `uint8` and
     `uint16` images become pixels in [0, 1]; floats are taken as they are, and so are
-    features of any number type. Integer, boolean or string targets `(n,)` are classes,
-    float targets `(n,)` or `(n, c)` are regression targets, None is no targets.
+    features of any number type. Labels are `(n,)`, targets `(n,)` or `(n, c)`.
     Without `class_names`, the classes are the sorted distinct labels of `train`.
 
     Args:
-      train: inputs and targets.
+      train: the training data.
       test: the same for the test data, or None.
       validation: the same for the validation data, or None.
       class_names: one name per integer label, or the strings that the labels are.
-      columns: names and units, for features with regression targets.
+      columns: names and units, for features with targets.
       where: what the arrays came from, for messages.
 
     Returns:
@@ -45,32 +57,55 @@ def read(
     Raises:
       DataError: shapes, dtypes, lengths or labels that do not fit together.
     """
-    pairs = {"train": train, "validation": validation, "test": test}
-    pairs = {part: pair for part, pair in pairs.items() if pair is not None}
-    inputs, targets = {}, {}
-    for part, pair in pairs.items():
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise DataError(f"{where}: {part} must be a pair (inputs, targets)")
-        inputs[part] = _inputs(pair[0], f"{where}: {part} inputs")
-        targets[part] = _targets(pair[1], inputs[part], f"{where}: {part} targets")
-    for part in pairs:
-        _check_alike(inputs["train"], inputs[part], f"{where}: {part} inputs")
-    names = _encode_classes(targets, class_names, where)
-    if columns is not None:
-        _check_names(columns, inputs["train"], targets["train"], where)
-    rows: dict[str, Rows] = {
-        part: rows_of_array(inputs[part], targets[part], f"{where}: {part}")
-        for part in pairs
+    given = {"train": train, "validation": validation, "test": test}
+    parts = {
+        part: _arrays(value, f"{where}: {part}")
+        for part, value in given.items()
+        if part == "train" or value is not None
     }
-    unit = _UNITS.get(inputs["train"].dtype.name, 1.0)
+    inputs, _, targets = parts["train"]
+    for part, arrays in parts.items():
+        _check_alike(parts["train"], arrays, f"{where}: {part}")
+    parts, names = _with_encoded_labels(parts, class_names, where)
+    if columns is not None:
+        _check_names(columns, inputs, targets, where)
+    rows = {
+        part: rows_of_array(
+            arrays.inputs,
+            labels=arrays.labels,
+            targets=arrays.targets,
+            where=f"{where}: {part}",
+        )
+        for part, arrays in parts.items()
+    }
+    unit = _UNITS.get(inputs.dtype.name, 1.0)
     return Source(
         train=rows["train"],
         validation=rows.get("validation"),
         test=rows.get("test"),
         class_names=names,
-        unit=unit if inputs["train"].ndim == 4 else 1.0,
+        unit=unit if inputs.ndim == 4 else 1.0,
         origin={"reader": "arrays"},
         columns=columns,
+    )
+
+
+def _arrays(value: Any, where: str) -> _Arrays:
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        raise DataError(
+            f"{where} must be a pair (inputs, labels), (inputs, targets) or (inputs, "
+            "None), or a triple (inputs, labels, targets)"
+        )
+    inputs = _inputs(value[0], f"{where} inputs")
+    known = [None if each is None else np.asarray(each) for each in value[1:]]
+    if len(known) == 1:
+        is_float = known[0] is not None and known[0].dtype.kind == "f"
+        known = [None, known[0]] if is_float else [known[0], None]
+    labels, targets = known
+    return _Arrays(
+        inputs,
+        None if labels is None else _labels(labels, len(inputs), f"{where} labels"),
+        None if targets is None else _targets(targets, len(inputs), f"{where} targets"),
     )
 
 
@@ -101,35 +136,42 @@ def _inputs(value: Any, where: str) -> np.ndarray:
     return array
 
 
-def _targets(value: Any, inputs: np.ndarray, where: str) -> np.ndarray | None:
-    if value is None:
-        return None
-    array = np.asarray(value)
-    if array.dtype.kind not in "buifUS":
+def _labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
+    if array.dtype.kind not in "buiUS":
         raise DataError(
             f"{where}: dtype {array.dtype}; expected integers, booleans or strings "
-            "(classes) or floats (regression)"
+            "(classes), or floats as targets"
         )
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    expected = (1, 2) if array.dtype.kind == "f" else (1,)
-    if array.ndim not in expected or len(array) != len(inputs):
+    if array.shape != (count,):
         raise DataError(
-            f"{where}: shape {array.shape} for {len(inputs)} inputs; expected "
-            f"({len(inputs)},) labels, or floats ({len(inputs)}, c) for regression"
+            f"{where}: shape {array.shape} for {count} inputs; expected ({count},) "
+            f"labels, or floats ({count}, c) as targets"
         )
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0, 0])
-            raise DataError(f"{where}: sample {row} has a NaN or infinite target")
-        return array.reshape(len(array), -1).astype(np.float64)
+    return array
+
+
+def _targets(array: np.ndarray, count: int, where: str) -> np.ndarray:
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{where}: dtype {array.dtype}; expected real numbers")
+    if array.ndim not in (1, 2) or len(array) != count:
+        raise DataError(
+            f"{where}: shape {array.shape} for {count} inputs; expected ({count},) or "
+            f"({count}, c)"
+        )
+    array = array.reshape(count, -1).astype(np.float64)
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError(f"{where}: sample {row} has a NaN or infinite target")
     return array
 
 
 def _check_names(
     columns: Columns, inputs: np.ndarray, targets: np.ndarray | None, where: str
 ) -> None:
-    if targets is None or targets.ndim != 2:
+    if targets is None:
         raise DataError(f"{where}: columns given, but there are no regression targets")
     try:
         check_columns(columns, input_shape=inputs.shape[1:], targets=targets.shape[1])
@@ -137,33 +179,42 @@ def _check_names(
         raise DataError(f"{where}: {error}") from error
 
 
-def _check_alike(train: np.ndarray, other: np.ndarray, where: str) -> None:
-    alike = train.shape[1:] == other.shape[1:] and train.dtype == other.dtype
-    if not alike:
+def _check_alike(train: _Arrays, other: _Arrays, where: str) -> None:
+    """Raises unless a part holds what the training data hold."""
+    one, two = train.inputs, other.inputs
+    if one.shape[1:] != two.shape[1:] or one.dtype != two.dtype:
         raise DataError(
-            f"{where}: {other.dtype} of shape {other.shape[1:]} a sample; the training "
-            f"inputs are {train.dtype} of shape {train.shape[1:]}"
+            f"{where} inputs: {two.dtype} of shape {two.shape[1:]} a sample; the "
+            f"training inputs are {one.dtype} of shape {one.shape[1:]}"
         )
-
-
-def _encode_classes(
-    targets: dict[str, Any], class_names: Sequence[str] | None, where: str
-) -> tuple[str, ...] | None:
-    """Replaces labels by integers from 0 in place; returns the names of the classes."""
-    train = targets["train"]
-    kinds = {None if t is None else t.dtype.kind == "f" for t in targets.values()}
-    if len(kinds) > 1:
-        raise DataError(f"{where}: the parts differ in what kind of targets they have")
-    if train is None or train.dtype.kind == "f":
-        if class_names is not None:
+    kinds = [[each is None for each in arrays[1:]] for arrays in (train, other)]
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"{where}: the parts differ in what kind of targets they have: labels and "
+            "targets are given for all parts, or for none"
+        )
+    if train.targets is not None and other.targets is not None:
+        widths = train.targets.shape[1], other.targets.shape[1]
+        if widths[0] != widths[1]:
             raise DataError(
-                f"{where}: class_names given, but the targets are "
-                f"{'missing' if train is None else 'floats (regression)'}"
+                f"{where}: the parts differ in the number of targets: {widths[1]} "
+                f"here, {widths[0]} in the training data"
             )
-        widths = {None if t is None else t.shape[1] for t in targets.values()}
-        if len(widths) > 1:
-            raise DataError(f"{where}: the parts differ in the number of targets")
-        return None
+
+
+def _with_encoded_labels(
+    parts: dict[str, _Arrays], class_names: Sequence[str] | None, where: str
+) -> tuple[dict[str, _Arrays], tuple[str, ...] | None]:
+    """The parts with labels from 0, and the names of the classes."""
+    train, targets = parts["train"].labels, parts["train"].targets
+    if train is None:
+        if class_names is not None:
+            found = "missing" if targets is None else "floats (regression)"
+            raise DataError(
+                f"{where}: class_names given, but the targets are {found}; there are "
+                "no labels"
+            )
+        return parts, None
     text = train.dtype.kind in "US"
     if class_names is None:
         values = np.unique(train)
@@ -173,9 +224,12 @@ def _encode_classes(
         values = np.array(names) if text else np.arange(len(names))
     if len(set(names)) != len(names):
         raise DataError(f"{where}: class_names has duplicates: {names}")
-    for part, labels in targets.items():
-        targets[part] = _positions(values, labels, f"{where}: {part} targets")
-    return names
+    encoded = {}
+    for part, arrays in parts.items():
+        assert arrays.labels is not None  # all parts have labels, or none
+        labels = _positions(values, arrays.labels, f"{where}: {part} labels")
+        encoded[part] = arrays._replace(labels=labels)
+    return encoded, names
 
 
 def _positions(values: np.ndarray, labels: np.ndarray, where: str) -> np.ndarray:

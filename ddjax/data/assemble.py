@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax.data import preprocess
+from ddjax.data import feed, preprocess
 from ddjax.data.errors import DataError
 from ddjax.data.options import Options
 from ddjax.data.problem import Problem, Split
@@ -24,11 +24,12 @@ __all__ = ["assemble"]
 def assemble(name: str, source: Source, options: Options) -> Problem:
     """Makes a problem of a source.
 
-    Every chosen sample is read once, block by block: into its place in a float32
-    array (of natural units), into the fingerprint and, for the training split, into
-    the preprocessing's moments. Then the preprocessing is applied in place. Beyond
-    those float32 arrays (files, with `options.scratch`), memory does not depend on the
-    number of samples.
+    Every chosen sample is read block by block: into its place in an array of jax's
+    default float (natural units), into the fingerprint and, for the training split,
+    into the preprocessing's moments. Then the preprocessing is applied in place; inputs
+    that come in float64 are read again for that, so that they are rounded to the
+    default float behind the preprocessing and not in front of it. Beyond those arrays
+    (files, with `options.scratch`), memory does not depend on the number of samples.
 
     Args:
       name: the problem's name.
@@ -59,7 +60,7 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     of_targets, targets_report = _fit_targets(parts["train"], options)
     return Problem(
         name=name,
-        **_placed(arrays, _with_targets(parts, of_targets), options),
+        **_placed(arrays, parts, _targets(parts, of_targets), options),
         preprocessing=fitted,
         class_names=class_names,
         fingerprint=digest.hexdigest(),
@@ -96,13 +97,13 @@ def _read_all(
     for rest in reading.values():
         for _ in rest:
             pass
-    for array in arrays.values():
-        _apply_in_place(fitted, array)
+    for key, part in parts.items():
+        _preprocess(fitted, arrays[key], part, unit)
     return fitted, report
 
 
 def _in_files(part: Part, unit: float, digest: Any) -> StoredInputs:
-    """Inputs that are not read yet; feeds the digest with what tells them apart."""
+    """Inputs that are not read yet; feeds the digest with the files' identity."""
     if part.rows.identity is None:
         raise DataError(
             f"{part.rows.where}: on_device='files' is for data that are read sample by "
@@ -124,24 +125,31 @@ def _in_files(part: Part, unit: float, digest: Any) -> StoredInputs:
 
 def _digest_choice(digest: Any, part: Part) -> None:
     digest.update(part.indices.astype("<i8").tobytes())
-    if part.targets is not None:
-        digest.update(part.targets.astype("<f8").tobytes())
+    if part.labels is not None and part.targets is not None:
+        digest.update(b"labels and targets")
+    for known in (part.labels, part.targets):
+        if known is not None:
+            digest.update(known.astype("<f8").tobytes())
 
 
 def _allocate(part: Part, key: str, options: Options) -> np.ndarray:
-    """A float32 array for a part's inputs, in memory or in a file under `scratch`."""
+    """An array for a part's inputs, in memory or in a file under `scratch`."""
+    dtype = _default_float()
     shape = (len(part.indices), *part.rows.read(part.indices[:1]).shape[1:])
     if options.scratch is None:
-        return np.empty(shape, np.float32)
+        return np.empty(shape, dtype)
     Path(options.scratch).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="ddjax-", dir=options.scratch))
-    return np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float32, shape)
+    return np.lib.format.open_memmap(folder / f"{key}.npy", "w+", dtype, shape)
 
 
 def _read_into(
     out: np.ndarray, part: Part, unit: float, digest: Any
 ) -> Iterator[np.ndarray]:
-    """Reads natural inputs into `out`, feeds the digest and yields every block."""
+    """Reads natural inputs into `out`, feeds the digest and yields every block.
+
+    The blocks are as precise as what is read; `out` is of the default float.
+    """
     digest.update(json.dumps([list(out.shape), unit]).encode())
     _digest_choice(digest, part)
     rows = preprocess.rows_per_block(out.shape[1:])
@@ -151,26 +159,54 @@ def _read_into(
         if start == 0:
             digest.update(raw.dtype.str.encode())
         digest.update(raw)
+        natural = _natural(raw, unit)
         block = out[start : start + rows]
-        # Too large for float32 becomes infinite, which is reported below.
+        # Too large for the default float becomes infinite, which is reported below.
         with np.errstate(over="ignore"):
-            block[...] = raw
-        if unit != 1:
-            block /= np.float32(unit)
+            block[...] = natural
         finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if not finite.all():
             sample = int(indices[np.argmin(finite)])
             raise DataError(
                 f"{part.rows.where}: sample {sample} has NaN or infinite values (as "
-                "float32)"
+                f"{out.dtype})"
             )
-        yield block
+        yield natural
 
 
-def _apply_in_place(fitted: preprocess.Preprocessing, array: np.ndarray) -> None:
+def _natural(raw: np.ndarray, unit: float) -> np.ndarray:
+    """Natural units, in float64 for what is float64, else in the default float."""
+    # Too large becomes infinite, which is reported where it is stored.
+    with np.errstate(over="ignore"):
+        natural = raw.astype(_precision(raw))
+    if unit != 1:
+        natural /= natural.dtype.type(unit)
+    return natural
+
+
+def _default_float() -> np.dtype:
+    """Of jax: float32, or float64 under `jax_enable_x64`."""
+    return np.dtype(jnp.result_type(float))
+
+
+def _precision(values: np.ndarray) -> np.dtype:
+    """What values are worked on in before they are rounded to the default float."""
+    return values.dtype if values.dtype == np.float64 else _default_float()
+
+
+def _preprocess(
+    fitted: preprocess.Preprocessing, array: np.ndarray, part: Part, unit: float
+) -> None:
+    """Applies the preprocessing to natural inputs, in place."""
     if fitted.kind != "none":
-        for block in preprocess.blocks(array):
-            block[...] = preprocess.apply(fitted, block)
+        rounded = _precision(part.rows.read(part.indices[:1])) != array.dtype
+        rows = preprocess.rows_per_block(array.shape[1:])
+        for start in range(0, len(array), rows):
+            chosen = slice(start, start + rows)
+            natural = array[chosen]
+            if rounded:
+                natural = _natural(part.rows.read(part.indices[chosen]), unit)
+            array[chosen] = preprocess.apply(fitted, natural)
     if isinstance(array, np.memmap):
         array.flush()
 
@@ -178,49 +214,51 @@ def _apply_in_place(fitted: preprocess.Preprocessing, array: np.ndarray) -> None
 def _fit_targets(
     train: Part, options: Options
 ) -> tuple[preprocess.Preprocessing | None, dict[str, Any]]:
-    """The map of regression targets and its record; None and {} without them."""
-    if train.targets is None or train.targets.ndim == 1:
+    """The map of targets and its record; None and {} without them."""
+    if train.targets is None:
         return None, {}
     kind = "standardize" if options.standardize_targets else "none"
     fitted, report = preprocess.fit_and_report(train.targets, kind=kind)
     return fitted, {"targets_preprocessing": report}
 
 
-def _with_targets(
+def _targets(
     parts: dict[str, Part], fitted: preprocess.Preprocessing | None
-) -> dict[str, Part]:
-    """The parts with preprocessed targets, where they are real-valued."""
-    if fitted is None:
-        return parts
-    mapped = {}
+) -> dict[str, np.ndarray | None]:
+    """Preprocessed targets of each part, in the default float."""
+    found: dict[str, np.ndarray | None] = dict.fromkeys(parts)
     for key, part in parts.items():
-        assert part.targets is not None  # every part has targets, or none
-        targets = np.asarray(preprocess.apply(fitted, part.targets))
+        if part.targets is None or fitted is None:
+            continue
+        targets = part.targets.astype(_precision(part.targets))
         with np.errstate(over="ignore"):
-            finite = np.isfinite(targets.astype(np.float32)).all()
-        if not finite:
+            mapped = np.asarray(preprocess.apply(fitted, targets), _default_float())
+        if not np.isfinite(mapped).all():
             raise DataError(
-                f"{part.rows.where}: targets reach {np.abs(part.targets).max():g}, "
-                "too large for float32"
+                f"{part.rows.where}: targets reach {np.abs(targets).max():g}, too "
+                f"large for {mapped.dtype}"
             )
-        mapped[key] = part._replace(targets=targets)
-    return mapped
+        found[key] = mapped
+    return found
 
 
 def _placed(
-    arrays: dict[str, Any], parts: dict[str, Part], options: Options
+    arrays: dict[str, Any],
+    parts: dict[str, Part],
+    targets: dict[str, np.ndarray | None],
+    options: Options,
 ) -> dict[str, Split]:
+    """The splits, on the device or on the host."""
     on_device = options.on_device
     if on_device == "auto":
         size = sum(array.nbytes for array in arrays.values())
         on_device = size <= options.device_budget
     splits = {}
     for key, inputs in arrays.items():
-        targets = parts[key].targets
-        if targets is not None:
-            targets = targets.astype(np.float32 if targets.ndim == 2 else np.int32)
+        labels = parts[key].labels
+        labels = None if labels is None else labels.astype(np.int32)
+        split = Split(inputs, labels, targets[key])
         if on_device and on_device != "files":
-            inputs = jnp.asarray(inputs)
-            targets = None if targets is None else jnp.asarray(targets)
-        splits[key] = Split(inputs, targets)
+            split = feed.to_device(split)
+        splits[key] = split
     return splits

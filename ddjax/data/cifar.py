@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source, rows_of_array
+from ddjax.data.source import LazyRows, Source, rows_of_array
 
 __all__ = ["BATCH_RECORDS", "read_cifar10", "read_cifar100"]
 
@@ -39,11 +39,12 @@ def read_cifar10(folder: Path) -> Source:
     ]
     train = rows_of_array(
         np.concatenate([images for images, _ in parts]),
-        np.concatenate([labels for _, labels in parts]),
-        str(binary / "data_batch_*.bin"),
+        labels=np.concatenate([labels for _, labels in parts]),
+        where=str(binary / "data_batch_*.bin"),
     )
     test_path = binary / "test_batch.bin"
-    test = rows_of_array(*_read_file(test_path, records, 1, 10), str(test_path))
+    images, labels = _read_file(test_path, records, 1, 10)
+    test = rows_of_array(images, labels=labels, where=str(test_path))
     return _source(train, test, _CIFAR10_NAMES)
 
 
@@ -64,11 +65,12 @@ def read_cifar100(folder: Path) -> Source:
     parts = []
     for part in ("train", "test"):
         path, records = binary / f"{part}.bin", BATCH_RECORDS[f"cifar100_{part}"]
-        parts.append(rows_of_array(*_read_file(path, records, 2, 100), str(path)))
+        images, labels = _read_file(path, records, 2, 100)
+        parts.append(rows_of_array(images, labels=labels, where=str(path)))
     return _source(parts[0], parts[1], names)
 
 
-def _source(train: Rows, test: Rows, names: tuple[str, ...]) -> Source:
+def _source(train: LazyRows, test: LazyRows, names: tuple[str, ...]) -> Source:
     return Source(train, None, test, names, 255.0, {"reader": "cifar"})
 
 

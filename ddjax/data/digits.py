@@ -21,7 +21,7 @@ def read() -> Source:
     images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1)
     labels = np.asarray(digits, np.int64)
     return Source(
-        train=rows_of_array(images, labels, "scikit-learn's digits"),
+        train=rows_of_array(images, labels=labels, where="scikit-learn's digits"),
         validation=None,
         test=None,
         class_names=tuple(str(digit) for digit in range(10)),

@@ -1,4 +1,4 @@
-"""Images in folders, one subfolder per class."""
+"""Images in folders: a subfolder per class, or images without labels."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source, identities
+from ddjax.data.source import LazyRows, Source, identities
 
 __all__ = ["read", "read_cub50", "read_imagenette"]
 
@@ -41,9 +41,11 @@ def read(folder: Path, *, image_size: tuple[int, int] | None, channels: int) -> 
     Either `folder/CLASS/*` or `folder/train/CLASS/*` with `test` or `val` (or both)
     beside `train`. With both, `val` is the validation data; with one, it is the test
     data; with none, `load` cuts the test data out. Class names are the subfolders'
-    names, sorted. Files that are not named like images are passed over; hidden files
-    and folders too. EXIF orientation is applied; of an animation, the first frame is
-    taken. Images are decoded when they are asked for.
+    names, sorted. Images without subfolders (`folder/*`, or `folder/train/*` with
+    `folder/test/*` and so on) are data without labels. Files that are not named like
+    images are passed over; hidden files and folders too. EXIF orientation is applied;
+    of an animation, the first frame is taken. Images are decoded when they are asked
+    for.
 
     Args:
       folder: the folder.
@@ -65,14 +67,16 @@ def read(folder: Path, *, image_size: tuple[int, int] | None, channels: int) -> 
             "(or train/ and test/ with those)"
         )
     roots = _part_folders(folder)
-    names = tuple(path.name for path in _subfolders(roots["train"]))
-    if len(names) < 2:
+    names = tuple(path.name for path in _subfolders(roots["train"])) or None
+    if names is None and not _images(roots["train"]):
+        raise MissingDataError(f"{roots['train']}: 0 class folders, and no images")
+    if names is not None and len(names) < 2:
         raise DataError(
             f"{roots['train']}: {len(names)} class folder(s), {list(names)}; at least "
             "2 are needed"
         )
     size = image_size
-    parts: dict[str, Rows] = {}
+    parts: dict[str, LazyRows] = {}
     for part, root in roots.items():
         files, labels = _files(root, names)
         size = size or _size(files[0])
@@ -186,23 +190,35 @@ def _subfolders(root: Path) -> list[Path]:
     )
 
 
-def _files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
-    """Image files class by class, and their labels."""
+def _images(folder: Path) -> list[Path]:
+    """The files in a folder that are named like images, sorted."""
+    suffixes = _suffixes()
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def _files(
+    root: Path, names: tuple[str, ...] | None
+) -> tuple[list[Path], np.ndarray | None]:
+    """Image files class by class with their labels, or without where there are none."""
     found = tuple(path.name for path in _subfolders(root))
-    if found != names:
-        differing = sorted(set(found) ^ set(names))
+    if found != (names or ()):
+        differing = sorted(set(found) ^ set(names or ()))
         raise DataError(
             f"{root}: its class folders differ from those of the training data: "
             f"{differing[0]!r} is only in one"
         )
-    suffixes = _suffixes()
+    if names is None:
+        files = _images(root)
+        if not files:
+            raise MissingDataError(f"{root}: no images in this folder")
+        return files, None
     files, labels = [], []
     for label, name in enumerate(names):
-        inside = sorted(
-            path
-            for path in (root / name).iterdir()
-            if path.suffix.lower() in suffixes and not path.name.startswith(".")
-        )
+        inside = _images(root / name)
         if not inside:
             raise MissingDataError(f"{root / name}: no images in this class folder")
         files += inside
@@ -212,12 +228,12 @@ def _files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
 
 def _rows(
     files: Sequence[Path],
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     size: tuple[int, int],
     resize: bool,
     channels: int,
     root: Path,
-) -> Rows:
+) -> LazyRows:
     def decode(index: int) -> np.ndarray:
         return _decode(files[index], size, resize, channels)
 
@@ -228,7 +244,7 @@ def _rows(
     def identity(indices: np.ndarray) -> bytes:
         return identities([files[index] for index in indices.tolist()], root)
 
-    return Rows(len(files), labels, read_images, str(root), identity)
+    return LazyRows(len(files), labels, None, read_images, str(root), identity)
 
 
 def _decode(

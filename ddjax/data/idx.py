@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source, rows_of_array
+from ddjax.data.source import LazyRows, Source, rows_of_array
 
 __all__ = ["read_fashion_mnist", "read_file", "read_mnist"]
 
@@ -127,7 +127,7 @@ def _read(folder: Path, class_names: tuple[str, ...], where: str) -> Source:
     )
 
 
-def _read_part(folder: Path, part: str, where: str) -> Rows:
+def _read_part(folder: Path, part: str, where: str) -> LazyRows:
     images_path = _find(folder, part, "images", 3, where)
     labels_path = _find(folder, part, "labels", 1, where)
     images, labels = read_file(images_path), read_file(labels_path)
@@ -140,7 +140,9 @@ def _read_part(folder: Path, part: str, where: str) -> Rows:
         )
     # What can still be wrong is in the labels (out of range, a class missing), so
     # messages name their file.
-    return rows_of_array(images[..., None], labels.astype(np.int64), str(labels_path))
+    return rows_of_array(
+        images[..., None], labels=labels.astype(np.int64), where=str(labels_path)
+    )
 
 
 def _find(folder: Path, part: str, what: str, rank: int, where: str) -> Path:

@@ -44,7 +44,7 @@ def read(argument: str = "") -> Source:
         noise = _NOISE * generator.standard_normal(count)
         targets = (inputs @ weights + noise)[:, None].astype(np.float32)
         rows[part] = rows_of_array(
-            inputs.astype(np.float32), targets, f"linear:{seed}, {part}"
+            inputs.astype(np.float32), targets=targets, where=f"linear:{seed}, {part}"
         )
     return Source(
         **rows,

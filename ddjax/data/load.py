@@ -49,10 +49,10 @@ def load(
         and so on. `imagenette`, `cub50` (the first 50 classes of CUB-200-2011): the
         image folders in `directory/imagenette` and so on, at 128 x 128 unless
         `image_size` says otherwise. `folder`: the images in `directory`, a subfolder
-        per class;
-        `folder:NAME`: those in `directory/NAME`. `npz:FILE`: the arrays of
+        per class, or none for data without labels; `folder:NAME`: those in
+        `directory/NAME`. `npz:FILE`: the arrays of
         `directory/FILE`. `tfds:NAME`: a prepared data set of TensorFlow Datasets,
-        `directory` being its data directory (default: its own). For regression:
+        `directory` being its data directory (default: that of TFDS). For regression:
         `table:FILE`: the CSV or Parquet file `directory/FILE`; `diabetes`:
         scikit-learn's, always there; `california_housing`, `diamonds`: the CSV files in
         `directory/tabular`; `linear` or `linear:SEED`: 800 synthetic rows of a linear
@@ -66,8 +66,8 @@ def load(
         split, that one is used.
       seed: of the draws, validation and `limit`. A test split that is cut because
         there is no official one (a fifth, stratified) does not depend on it.
-      preprocessing: `none`, `standardize` or `zca`; see `preprocess.fit`. Fitted to
-        the training split alone.
+      preprocessing: `none`, `standardize`, `zca` or `zca_uncentred`; see
+        `preprocess.fit`. Fitted to the training split alone.
       zca_ridge: see `preprocess.fit`.
       limit: the most training samples (validation included) and the most test samples
         to use, drawn in the classes' proportions. Default: all.
@@ -82,7 +82,7 @@ def load(
         rows are asked for (`stored.StoredInputs`), so that memory does not depend on
         their number; without preprocessing. The fingerprint is then of the files'
         names, sizes and times of change, not of what they hold.
-      device_budget: bytes (all splits, float32), for `on_device="auto"`.
+      device_budget: bytes (all splits, as floats), for `on_device="auto"`.
       scratch: a folder for memory-mapped host arrays, for data larger than memory; the
         caller removes what is written there. Default: arrays in memory.
       standardize_targets: whether regression targets are brought to mean 0 and standard
@@ -90,8 +90,9 @@ def load(
         brings predictions back to natural units.
 
     Returns:
-      The problem; its inputs are float32 in preprocessed units. Natural units are
-      pixels in [0, 1] for images of integer pixels, and the file's own for the rest.
+      The problem; inputs and targets are in preprocessed units and of jax's default
+      float, which is float32, and float64 under `jax_enable_x64`. Natural units are
+      pixels in [0, 1] for images of integer pixels, and those of the file for the rest.
 
     Raises:
       DataError: data that cannot be used, naming the file and the problem, or an
@@ -152,14 +153,15 @@ def from_arrays(
       ((43, 8, 8, 1), ('0', '1', '2'))
 
     Args:
-      train: inputs `(n, h, w, c)`, `(n, h, w)` or `(n, d)`, and targets: integers or
-        strings `(n,)` for classes, floats `(n,)` or `(n, c)` for regression, or None.
+      train: inputs `(n, h, w, c)`, `(n, h, w)` or `(n, d)`, and what is known about
+        them: integers or strings `(n,)` are labels, floats `(n,)` or `(n, c)` are
+        targets, None is nothing; or a triple of inputs, labels and targets.
       test: the same; None: a fixed fifth of `train`.
       name: the problem's name.
       class_names: one name per label.
-      columns: names and units of features and regression targets.
+      columns: names and units of features and targets.
       classes: as for `load`.
-      validation: as for `load`, or a pair of inputs and targets.
+      validation: as for `load`, or validation data in the form of `train`.
       seed: as for `load`.
       preprocessing: as for `load`.
       zca_ridge: as for `load`.
@@ -175,11 +177,11 @@ def from_arrays(
     Raises:
       DataError: arrays that do not fit together, or an argument that makes no sense.
     """
-    own = validation if isinstance(validation, (tuple, list)) else None
+    given = validation if isinstance(validation, (tuple, list)) else None
     options = check_options(
         Options(
             classes=classes,
-            validation=0.5 if own is not None else validation,  # type: ignore
+            validation=0.5 if given is not None else validation,  # type: ignore
             seed=seed,
             preprocessing=preprocessing,
             zca_ridge=zca_ridge,
@@ -191,6 +193,6 @@ def from_arrays(
         )
     )
     source = arrays.read(
-        train, test, own, class_names=class_names, columns=columns, where=name
+        train, test, given, class_names=class_names, columns=columns, where=name
     )
     return assemble(name, source, options)

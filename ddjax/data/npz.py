@@ -42,11 +42,11 @@ def read(path: Path) -> Source:
             f"{path}: unknown array {unknown[0]!r}; it may hold {', '.join(_KEYS)}"
         )
     pairs = {}
-    for part, (inputs, targets) in _PAIRS.items():
-        if targets in content and inputs not in content:
-            raise DataError(f"{path}: {targets!r} without {inputs!r}")
+    for part, (inputs, known) in _PAIRS.items():
+        if known in content and inputs not in content:
+            raise DataError(f"{path}: {known!r} without {inputs!r}")
         if inputs in content:
-            pairs[part] = (content[inputs], content.get(targets))
+            pairs[part] = (content[inputs], content.get(known))
     names = content.get("class_names")
     source = arrays.read(
         **pairs,

@@ -11,7 +11,7 @@ from ddjax.data.preprocess import KINDS
 
 __all__ = ["DEVICE_BUDGET", "Options", "check_image_size", "check_options"]
 
-# Data sets up to this many bytes (float32, all splits) are put on device by default.
+# Data sets up to this many bytes (floats, all splits) are put on device by default.
 DEVICE_BUDGET = 4 * 2**30
 
 
@@ -22,8 +22,8 @@ class Options(NamedTuple):
       classes: which classes, in which order; None: all.
       validation: the part of the training data held out, in (0, 1).
       seed: of the draws.
-      preprocessing: `none`, `standardize` or `zca`.
-      zca_ridge: relative ridge of the ZCA covariance.
+      preprocessing: one of `preprocess.KINDS`.
+      zca_ridge: ridge of ZCA, relative to the mean eigenvalue.
       limit: the most training and the most test samples; None: all.
       on_device: True, False, `auto` or `files`.
       device_budget: bytes, for `auto`.

@@ -10,9 +10,11 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 
 from ddjax.data.errors import DataError
+from ddjax.kernels import precision
 
 __all__ = [
     "KINDS",
+    "WHITENING_KINDS",
     "ZCA_LARGEST_INPUT",
     "Preprocessing",
     "apply",
@@ -24,7 +26,11 @@ __all__ = [
     "rows_per_block",
 ]
 
-KINDS = ("none", "standardize", "zca")
+KINDS = ("none", "standardize", "zca", "zca_uncentred")
+"""What may be done to inputs; `fit` says what each is."""
+
+WHITENING_KINDS = ("zca", "zca_uncentred")
+"""The kinds that have a whitening matrix and its inverse."""
 
 # Beyond this many coordinates the covariance alone takes over 1.2 GB and its
 # eigendecomposition hours; whiten smaller images instead.
@@ -38,10 +44,10 @@ class Preprocessing(NamedTuple):
     """`apply(x) = ((x - mean) / std) @ whiten` over flattened inputs, per the kind.
 
     Attributes:
-      kind: `none`, `standardize` or `zca`.
-      mean: broadcastable to one input.
-      std: broadcastable to one input, > 0.
-      whiten: `(d, d)` symmetric ZCA matrix, or None.
+      kind: one of `KINDS`.
+      mean: broadcastable to one input; zero for `none` and `zca_uncentred`.
+      std: broadcastable to one input, > 0; one for `none` and `zca_uncentred`.
+      whiten: `(d, d)` symmetric matrix of the `WHITENING_KINDS`, else None.
       unwhiten: its inverse, or None.
     """
 
@@ -83,15 +89,24 @@ def fit(
 
     `standardize` takes mean and (population) standard deviation over everything but
     the last axis: one pair a channel for images `(n, h, w, c)`, one a feature for
-    `(n, d)`. `zca` centres every coordinate, divides by the channel's standard
-    deviation and whitens with the covariance :math:`C` of the result,
+    `(n, d)`. A channel that does not vary (standard deviation below float32's
+    resolution of its mean) is centred and not scaled: its `std` is 1.
+
+    The two others whiten the `d` coordinates with a regularised second moment
+    :math:`C`,
 
     .. math:: W = (C + \rho\, \tfrac{\operatorname{tr} C}{d} I)^{-1/2},
-        \qquad \rho = \texttt{zca\_ridge},
+        \qquad \rho = \texttt{zca\_ridge}.
 
-    the regularised ZCA of the kernel-inducing-points literature. A channel that does
-    not vary (standard deviation below float32's resolution of its mean) is centred and
-    not scaled: its `std` is 1.
+    `zca` centres every coordinate (its own mean, not the channel's), divides by the
+    channel's standard deviation, and :math:`C` is the covariance of the result.
+    `zca_uncentred` neither centres nor scales: :math:`C = X^\top X / n` of the natural
+    inputs, and the result is :math:`X W`. This is the matrix of the codes published for
+    kernel inducing points (Nguyen, Chen and Lee, 2021; Nguyen, Novak, Xiao and Lee,
+    2021), with :math:`\rho = 0.1`. Two things that they do beside it are not done here:
+    they bring each image to mean 0 and norm 1 first, which cannot be undone, and with
+    fewer inputs than coordinates they leave the directions beyond the `n`-th as they
+    are.
 
     Moments are merged block by block in float64 (Chan, Golub and LeVeque, 1983), so
     memory depends on one input's size and not on their number.
@@ -99,8 +114,8 @@ def fit(
     Args:
       inputs: `(n, *shape)` natural inputs, array or memory map, or an iterable of such
         blocks, which is read once.
-      kind: `none`, `standardize` or `zca`.
-      zca_ridge: ridge of the ZCA covariance, relative to its mean eigenvalue, > 0.
+      kind: one of `KINDS`.
+      zca_ridge: ridge of :math:`C`, relative to its mean eigenvalue, > 0.
 
     Returns:
       The preprocessing; its arrays are float64, on the host.
@@ -127,7 +142,7 @@ def fit_and_report(
 
     Returns:
       The preprocessing, and `kind`, `count` (inputs it was fitted to), and where they
-      apply `zca_ridge` and `constant_channels` (those centred but not scaled).
+      apply `zca_ridge`, and `constant_channels` (those centred but not scaled).
 
     Raises:
       DataError: as in `fit`.
@@ -135,32 +150,40 @@ def fit_and_report(
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise DataError(f"unknown preprocessing {kind!r}; known: {known}")
-    if kind == "zca" and not (np.isfinite(zca_ridge) and zca_ridge > 0):
+    whitens = kind in WHITENING_KINDS
+    if whitens and not (np.isfinite(zca_ridge) and zca_ridge > 0):
         raise DataError(f"zca_ridge is {zca_ridge!r}; it must be a positive number")
     if isinstance(inputs, (np.ndarray, jax.Array)):
         inputs = blocks(inputs)
     moments, count = None, 0
     for block in inputs:
         count += len(block)
-        if kind == "zca" and np.prod(block.shape[1:]) > ZCA_LARGEST_INPUT:
+        if whitens and np.prod(block.shape[1:]) > ZCA_LARGEST_INPUT:
             raise DataError(
-                f"zca preprocessing of inputs of shape {block.shape[1:]}: it is "
+                f"{kind} preprocessing of inputs of shape {block.shape[1:]}: it is "
                 f"limited to {ZCA_LARGEST_INPUT} coordinates; resize the images or use "
                 "'standardize'"
             )
         if kind != "none" or moments is None:
-            moments = _merge(moments, np.asarray(block), full=kind == "zca")
+            moments = _merge(moments, np.asarray(block), full=whitens)
     if moments is None:
         raise DataError("preprocessing cannot be fitted to no inputs")
     report: dict[str, Any] = {"kind": kind, "count": count}
     if kind == "none":
         return identity(), report
+    if whitens:
+        report["zca_ridge"] = float(zca_ridge)
+    if kind == "zca_uncentred":
+        second = moments.scatter / moments.count + np.outer(moments.mean, moments.mean)
+        return _whitening(identity()._replace(kind=kind), second, zca_ridge), report
     mean, std, constant = _channel_statistics(moments)
     report["constant_channels"] = constant
     if kind == "standardize":
-        return Preprocessing("standardize", mean, std), report
-    report["zca_ridge"] = float(zca_ridge)
-    return _whitening(moments, std, zca_ridge), report
+        return Preprocessing(kind, mean, std), report
+    mean = moments.mean.reshape(moments.shape)
+    scale = np.broadcast_to(std, moments.shape).reshape(-1)
+    covariance = moments.scatter / moments.count / scale[:, None] / scale
+    return _whitening(Preprocessing(kind, mean, std), covariance, zca_ridge), report
 
 
 def identity() -> Preprocessing:
@@ -245,20 +268,20 @@ def _channel_statistics(moments: _Moments) -> tuple[ndarray, ndarray, list[int]]
     return mean, np.where(constant, 1.0, std), np.flatnonzero(constant).tolist()
 
 
-def _whitening(moments: _Moments, std: ndarray, zca_ridge: float) -> Preprocessing:
-    scale = np.broadcast_to(std, moments.shape).reshape(-1)
-    covariance = moments.scatter / moments.count / scale[:, None] / scale
-    size = len(covariance)
-    trace = np.trace(covariance)
+def _whitening(
+    unwhitened: Preprocessing, second: ndarray, zca_ridge: float
+) -> Preprocessing:
+    """Adds the matrices that whiten inputs of a second moment `(d, d)`, and undo it."""
+    size = len(second)
+    trace = np.trace(second)
     if not trace > 0:
-        raise DataError("zca preprocessing needs inputs that vary; all are the same")
-    values, vectors = np.linalg.eigh(covariance)
+        kind = unwhitened.kind
+        wrong = "all are the same" if kind == "zca" else "all are zero"
+        raise DataError(f"{kind} preprocessing needs inputs that vary; {wrong}")
+    values, vectors = np.linalg.eigh(second)
     # Rounding can leave tiny negative eigenvalues; the true ones are >= 0.
     values = np.maximum(values, 0.0) + zca_ridge * trace / size
-    return Preprocessing(
-        kind="zca",
-        mean=moments.mean.reshape(moments.shape),
-        std=std,
+    return unwhitened._replace(
         whiten=_symmetric(vectors, values**-0.5),
         unwhiten=_symmetric(vectors, values**0.5),
     )
@@ -288,5 +311,4 @@ def _rotate(inputs: Any, matrix: Any) -> Any:
         return (flat @ np.asarray(matrix, inputs.dtype)).reshape(inputs.shape)
     matrix = jnp.asarray(matrix, inputs.dtype)
     # The default precision of some accelerators would break the inverse.
-    rotated = jnp.matmul(flat, matrix, precision=jax.lax.Precision.HIGHEST)
-    return rotated.reshape(inputs.shape)
+    return precision.product(flat, matrix).reshape(inputs.shape)

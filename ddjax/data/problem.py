@@ -1,14 +1,18 @@
 """The noun `Problem`: the real data as a distillation method sees it."""
 
+import hashlib
+import json
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.data.columns import Columns
 from ddjax.data.preprocess import Preprocessing
+from ddjax.storage.checksum import checksum
 
-__all__ = ["Problem", "Split"]
+__all__ = ["Problem", "Split", "identity"]
 
 
 class Split(NamedTuple):
@@ -16,14 +20,16 @@ class Split(NamedTuple):
 
     Attributes:
       inputs: preprocessed inputs, images NHWC `(n, h, w, c)` or features `(n, d)`,
-        float32. On device when they fit, else a host array (memory map allowed), or
+        floats. On device when they fit, else a host array (memory map allowed), or
         `ddjax.data.stored.StoredInputs`.
-      targets: `int32` labels `(n,)` for classification, preprocessed `float32`
-        `(n, c)` for regression, None for unlabelled data.
+      labels: `int32` class of each sample, `(n,)`, or None where there are no classes.
+      targets: preprocessed floats `(n, c)` to fit, regression values or a teacher's
+        representations, or None where there are none.
     """
 
     inputs: Float[Array | ndarray, "n *shape"]
-    targets: Int[Array | ndarray, " n"] | Float[Array | ndarray, "n c"] | None
+    labels: Int[Array | ndarray, " n"] | None = None
+    targets: Float[Array | ndarray, "n c"] | None = None
 
 
 class Problem(NamedTuple):
@@ -59,3 +65,19 @@ class Problem(NamedTuple):
     def classes(self) -> int:
         """Number of classes (0 when there are none)."""
         return len(self.class_names or ())
+
+
+def identity(problem: Problem) -> str:
+    """Tells a problem from every other one that methods would see differently.
+
+    The sha256 (hex) over the fingerprint, which covers the raw data and the split, over
+    the preprocessing of inputs and targets, and over the precision of the inputs
+    (float64 under x64).
+    """
+    parts: list[Any] = [problem.fingerprint, str(problem.train.inputs.dtype)]
+    for each in (problem.preprocessing, problem.targets_preprocessing):
+        if each is not None:
+            arrays = {k: v for k, v in each._asdict().items() if k != "kind"}
+            known = {k: np.asarray(v) for k, v in arrays.items() if v is not None}
+            parts.append([each.kind, checksum(known)])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

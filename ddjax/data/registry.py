@@ -5,7 +5,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddjax.data import cifar, digits, folder, idx, linear, npz, tabular, tfds
+from ddjax.data import (
+    cifar,
+    digits,
+    folder,
+    idx,
+    known_tables,
+    linear,
+    npz,
+    tabular,
+    tfds,
+)
 from ddjax.data.errors import DataError
 from ddjax.data.source import Source
 
@@ -38,7 +48,7 @@ class Reader(NamedTuple):
     Attributes:
       read: the request -> the source.
       argument: whether a colon and an argument follow the name: `no`, `may` or `must`.
-      accepts: which of `image_size`, `channels` and `table` it heeds.
+      accepts: which of `image_size`, `channels` and `table` it takes.
     """
 
     read: Callable[[Request], Source]
@@ -82,15 +92,15 @@ SOURCES: dict[str, Reader] = {
         accepts=("table",),
     ),
     "linear": Reader(lambda r: linear.read(r.argument), argument="may"),
-    "diabetes": Reader(lambda r: tabular.read_diabetes()),
+    "diabetes": Reader(lambda r: known_tables.read_diabetes()),
     "california_housing": Reader(
-        lambda r: tabular.read_california_housing(
+        lambda r: known_tables.read_california_housing(
             _named_folder(r, "tabular"), **r.table
         ),
         accepts=("table",),
     ),
     "diamonds": Reader(
-        lambda r: tabular.read_diamonds(_named_folder(r, "tabular"), **r.table),
+        lambda r: known_tables.read_diamonds(_named_folder(r, "tabular"), **r.table),
         accepts=("table",),
     ),
     "tfds": Reader(
@@ -143,7 +153,7 @@ def read_source(
 
     Raises:
       DataError: unknown name, with the known ones; an argument missing or too many; an
-        option that the source does not heed.
+        option that the source does not take.
     """
     key, _, argument = name.partition(":")
     if key not in SOURCES:
@@ -156,10 +166,10 @@ def read_source(
     given = {"image_size": image_size, "channels": channels, "table": table}
     for option, value in given.items():
         if value is not None and option not in reader.accepts:
-            heeding = [k for k, r in SOURCES.items() if option in r.accepts]
+            taking = [k for k, r in SOURCES.items() if option in r.accepts]
             what = "images" if option != "table" else "the columns"
             raise DataError(
-                f"{option} is only for {', '.join(heeding)}; {what} of {key!r} are "
+                f"{option} is only for {', '.join(taking)}; {what} of {key!r} are "
                 "used as they are"
             )
     if channels not in (None, 1, 3):
@@ -172,7 +182,7 @@ def read_source(
 def _unknown_name(name: str) -> str:
     known = ", ".join(sorted(SOURCES))
     if name == "arrays":
-        return "arrays in memory are loaded by from_arrays(train=(inputs, targets))"
+        return "arrays in memory are loaded by from_arrays(train=(inputs, labels))"
     close = difflib.get_close_matches(name.lower().replace("-", "_"), SOURCES, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ";"
     return f"unknown data set {name!r}{hint} Known: {known}"

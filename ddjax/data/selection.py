@@ -8,7 +8,7 @@ import numpy as np
 from ddjax.data import splits
 from ddjax.data.errors import DataError
 from ddjax.data.options import Options
-from ddjax.data.source import Rows, Source
+from ddjax.data.source import LazyRows, Source
 
 __all__ = ["TEST_FRACTION", "Part", "Selection", "select"]
 
@@ -17,29 +17,31 @@ __all__ = ["TEST_FRACTION", "Part", "Selection", "select"]
 TEST_FRACTION = 0.2
 _TEST_SEED = 0
 
-# Tell apart the draws that share a seed.
+# Draws that share a seed differ in these numbers.
 _PURPOSES = {"train": 1, "validation": 2, "test": 3}
 _CUT_VALIDATION, _CUT_TEST = 4, 5
 
 
 class Part(NamedTuple):
-    """Chosen rows and their targets.
+    """Chosen rows, their labels and their targets.
 
     Attributes:
       rows: where they are read from.
       indices: sorted positions in `rows`.
-      targets: integer labels in the order of the chosen classes, float targets, or
-        None; one per index.
+      labels: integer classes in the order of the chosen ones, one per index, or None.
+      targets: floats to fit, one row per index, or None.
     """
 
-    rows: Rows
+    rows: LazyRows
     indices: np.ndarray
+    labels: np.ndarray | None
     targets: np.ndarray | None
 
     def at(self, chosen: np.ndarray) -> "Part":
         """The part at these positions."""
+        labels = None if self.labels is None else self.labels[chosen]
         targets = None if self.targets is None else self.targets[chosen]
-        return Part(self.rows, self.indices[chosen], targets)
+        return Part(self.rows, self.indices[chosen], labels, targets)
 
 
 class Selection(NamedTuple):
@@ -80,7 +82,7 @@ def select(source: Source, options: Options) -> Selection:
         rows = getattr(source, key)
         if rows is not None:
             _check_rows(rows, names)
-            parts[key] = Part(rows, np.arange(rows.count), rows.targets)
+            parts[key] = Part(rows, np.arange(rows.count), rows.labels, rows.targets)
     record: dict[str, Any] = {"test": "official", "validation": "official"}
     if "test" not in parts:
         record["test"] = f"{TEST_FRACTION} of the training data, whatever the seed"
@@ -102,19 +104,19 @@ def select(source: Source, options: Options) -> Selection:
     return Selection({key: parts[key] for key in _PURPOSES}, names, record)
 
 
-def _check_rows(rows: Rows, class_names: tuple[str, ...] | None) -> None:
+def _check_rows(rows: LazyRows, class_names: tuple[str, ...] | None) -> None:
     if rows.count == 0:
         raise DataError(f"{rows.where}: empty: no samples")
-    if class_names is None or rows.targets is None:
+    if class_names is None or rows.labels is None:
         return
-    wrong = (rows.targets < 0) | (rows.targets >= len(class_names))
+    wrong = (rows.labels < 0) | (rows.labels >= len(class_names))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(
-            f"{rows.where}: label {rows.targets[row]} of sample {row} is out of range; "
+            f"{rows.where}: label {rows.labels[row]} of sample {row} is out of range; "
             f"labels are 0 to {len(class_names) - 1}"
         )
-    sizes = np.bincount(rows.targets, minlength=len(class_names))
+    sizes = np.bincount(rows.labels, minlength=len(class_names))
     if np.count_nonzero(sizes) == 1:
         only = class_names[int(np.argmax(sizes))]
         raise DataError(
@@ -130,7 +132,7 @@ def _hold_out(
     part: Part, names: tuple[str, ...] | None, fraction: float, *, seed, purpose
 ) -> tuple[Part, Part]:
     kept, held = splits.hold_out(
-        None if names is None else part.targets,
+        part.labels,
         len(part.indices),
         fraction,
         seed=seed,
@@ -148,7 +150,7 @@ def _limited(
     # The training data may have to give one sample of each class to validation.
     least = 2 if key == "train" and "validation" not in parts else 1
     kept = splits.keep_at_most(
-        None if names is None else part.targets,
+        part.labels,
         len(part.indices),
         options.limit or len(part.indices),
         least=least,
@@ -182,8 +184,8 @@ def _chosen_classes(
 
 def _relabelled(part: Part, labels: list[int]) -> Part:
     """The samples of these labels; `labels[i]` becomes `i`."""
-    assert part.targets is not None  # there are class names
-    new = np.full(max(labels + [int(part.targets.max())]) + 1, -1)
+    assert part.labels is not None  # there are class names
+    new = np.full(max(labels + [int(part.labels.max())]) + 1, -1)
     new[labels] = np.arange(len(labels))
-    kept = part.at(np.flatnonzero(new[part.targets] >= 0))
-    return kept._replace(targets=new[kept.targets])
+    kept = part.at(np.flatnonzero(new[part.labels] >= 0))
+    return kept._replace(labels=new[kept.labels])

@@ -1,4 +1,4 @@
-"""What a source of data hands to `load`: labels now, inputs when they are asked for."""
+"""What a source of data hands to `load`: labels at once, inputs on request."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -9,15 +9,16 @@ import numpy as np
 
 from ddjax.data.columns import Columns
 
-__all__ = ["Rows", "Source", "identities", "rows_of_array"]
+__all__ = ["LazyRows", "Source", "identities", "rows_of_array"]
 
 
-class Rows(NamedTuple):
+class LazyRows(NamedTuple):
     """One part of a data set, its inputs not read yet.
 
     Attributes:
       count: number of samples.
-      targets: `(count,)` integer labels, `(count, c)` float targets, or None.
+      labels: `(count,)` integer classes, or None where there are no classes.
+      targets: `(count, c)` floats to fit, or None where there are none.
       read: sorted integer indices -> raw inputs `(len(indices), *shape)`.
       where: the file, folder or argument it comes from, for messages.
       identity: what tells the files of the samples at these positions from others
@@ -26,6 +27,7 @@ class Rows(NamedTuple):
     """
 
     count: int
+    labels: np.ndarray | None
     targets: np.ndarray | None
     read: Callable[[np.ndarray], np.ndarray]
     where: str
@@ -39,29 +41,36 @@ class Source(NamedTuple):
       train: the official training data.
       validation: the official validation data; None: held out of `train`.
       test: the official test data; None: there is none, `load` cuts it out of `train`.
-      class_names: one name per label, None for data without classes.
+      class_names: one name per label; None where there are no labels.
       unit: natural inputs are raw inputs divided by this (255 for bytes).
       origin: where it came from (JSON-able; no paths of this machine, since it is
         stored with results).
       columns: names and units of the columns of a table, or None.
     """
 
-    train: Rows
-    validation: Rows | None
-    test: Rows | None
+    train: LazyRows
+    validation: LazyRows | None
+    test: LazyRows | None
     class_names: tuple[str, ...] | None
     unit: float
     origin: dict[str, Any]
     columns: Columns | None = None
 
 
-def rows_of_array(inputs: np.ndarray, targets: np.ndarray | None, where: str) -> Rows:
+def rows_of_array(
+    inputs: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    targets: np.ndarray | None = None,
+    where: str,
+) -> LazyRows:
     """Rows over an array (or memory map) `(n, *shape)` that is there already."""
-    return Rows(len(inputs), targets, lambda indices: inputs[indices], where)
+    count = len(inputs)
+    return LazyRows(count, labels, targets, lambda indices: inputs[indices], where)
 
 
 def identities(files: Iterable[Path], root: Path) -> bytes:
-    """Names below `root`, sizes and times of change: see `Rows.identity`."""
+    """Names below `root`, sizes and times of change: see `LazyRows.identity`."""
     known = []
     for path in files:
         facts = path.stat()

@@ -15,7 +15,7 @@ def ordering(seed: int, purpose: int, count: int) -> np.ndarray:
 
     Args:
       seed: the user's seed, >= 0.
-      purpose: tells apart the draws that share a seed.
+      purpose: a second key, so that draws of one seed differ.
       count: how many.
 
     Returns:
@@ -46,7 +46,7 @@ def hold_out(
       count: number of samples.
       fraction: the part held out, in (0, 1).
       seed: the seed.
-      purpose: tells apart the draws that share a seed.
+      purpose: a second key, so that draws of one seed differ.
       where: what is cut, for messages.
       class_names: one name per label.
 
@@ -88,7 +88,7 @@ def keep_at_most(
       limit: the most to keep.
       least: the fewest to keep of each class.
       seed: the seed.
-      purpose: tells apart the draws that share a seed.
+      purpose: a second key, so that draws of one seed differ.
       where: what is cut, for messages.
       class_names: one name per label.
 

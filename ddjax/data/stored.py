@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -15,12 +16,12 @@ class StoredInputs:
     """Rows of a data set on disk, in the manner of a read-only NumPy array.
 
     Slices, integers and integer or boolean arrays along the first axis read these rows
-    and no others, as float32 in natural units; nothing is kept. `numpy.asarray` reads
+    and no others, as floats in natural units; nothing is kept. `numpy.asarray` reads
     everything.
 
     Attributes:
       shape: `(n, *shape)`.
-      dtype: float32.
+      dtype: jax's default float when they were made: float32, or float64 under x64.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class StoredInputs:
           shape: of a sample.
           unit: natural inputs are raw ones divided by this.
         """
-        self._read, self._indices, self._unit = read, indices, np.float32(unit)
+        self.dtype = np.dtype(jnp.result_type(float))
+        self._read, self._indices = read, indices
+        self._unit = self.dtype.type(unit)
         self.shape = (len(indices), *shape)
-        self.dtype = np.dtype(np.float32)
 
     @property
     def ndim(self) -> int:

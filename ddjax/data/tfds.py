@@ -9,16 +9,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError
-from ddjax.data.source import Rows, Source, identities, rows_of_array
+from ddjax.data.source import LazyRows, Source, identities, rows_of_array
 
 __all__ = ["read"]
 
 
 class _Keys(NamedTuple):
-    """Which features of a data set are used."""
+    """Which features of a data set are used.
+
+    Attributes:
+      inputs: the name of the inputs.
+      known: the name of the labels or targets, None where there are none.
+      is_image: whether the inputs are images.
+      class_names: one name per label, None where `known` are no labels.
+    """
 
     inputs: str
-    targets: str
+    known: str | None
     is_image: bool
     class_names: tuple[str, ...] | None
 
@@ -28,9 +35,11 @@ def read(
 ) -> Source:
     """Reads a prepared TFDS data set; nothing is downloaded or prepared.
 
-    Its supervised keys (else `image` and `label`) say what the inputs and the targets
-    are. `test` is the test data and `validation` the validation data; with no `test`,
-    or one without labels, `validation` is the test data. Data in ArrayRecord files are
+    Its supervised keys (else `image` and, where it is there, `label`) say what the
+    inputs are and what is known about them: class labels, floats to fit, or nothing.
+    Labels that are withheld are -1; a data set of nothing else has no classes. `test`
+    is the test data and `validation` the validation data; with no `test`, or one whose
+    labels are withheld, `validation` is the test data. Data in ArrayRecord files are
     read at random access and without TensorFlow; other formats are read through
     TensorFlow, into memory.
 
@@ -68,7 +77,10 @@ def read(
         for part in ("train", "validation", "test")
         if part in available and available[part].num_examples
     }
-    if _is_unlabelled(parts.get("test"), keys):
+    if _withheld(parts["train"]):
+        keys = keys._replace(class_names=None)
+        parts = {part: rows._replace(labels=None) for part, rows in parts.items()}
+    if "test" not in parts or _withheld(parts["test"]):
         parts.pop("test", None)
         if "validation" in parts:
             parts["test"] = parts.pop("validation")
@@ -85,7 +97,7 @@ def read(
             "version": path.name,
             "image_size": image_size,
             "inputs": keys.inputs,
-            "targets": keys.targets,
+            "targets": keys.known,
         },
     )
 
@@ -130,37 +142,43 @@ def _keys(info: Any, path: Path) -> _Keys:
     from tensorflow_datasets import features as kinds
 
     pair = info.supervised_keys
-    if pair is None and {"image", "label"} <= set(info.features):
-        pair = ("image", "label")
+    if pair is None and "image" in info.features:
+        pair = ("image", "label" if "label" in info.features else None)
     if not (isinstance(pair, Sequence) and len(pair) == 2):
         raise DataError(
             f"{path}: it does not say what its inputs and targets are (supervised "
             f"keys); its features are {', '.join(info.features)}"
         )
-    inputs, targets = pair
+    inputs, known = pair
     is_image = isinstance(info.features[inputs], kinds.Image)
     if not is_image and not isinstance(info.features[inputs], kinds.Tensor):
         raise DataError(f"{path}: inputs {inputs!r} are neither images nor tensors")
-    feature = info.features[targets]
+    if known is None:
+        return _Keys(inputs, None, is_image, None)
+    feature = info.features[known]
     if isinstance(feature, kinds.ClassLabel):
-        return _Keys(inputs, targets, is_image, tuple(feature.names))
+        return _Keys(inputs, known, is_image, tuple(feature.names))
     if np.issubdtype(feature.np_dtype, np.floating) and len(feature.shape) <= 1:
-        return _Keys(inputs, targets, is_image, None)
+        return _Keys(inputs, known, is_image, None)
     raise DataError(
-        f"{path}: targets {targets!r} are neither class labels nor floats (a scalar or "
+        f"{path}: targets {known!r} are neither class labels nor floats (a scalar or "
         "a vector a sample)"
     )
 
 
-def _rows(builder: Any, part: str, keys: _Keys, image_size: Any, where: str) -> Rows:
+def _rows(
+    builder: Any, part: str, keys: _Keys, image_size: Any, where: str
+) -> LazyRows:
     arranged = _arranger(keys, image_size, where)
     try:
         source = builder.as_data_source(split=part)
     except NotImplementedError:
         return _rows_through_tensorflow(builder, part, keys, arranged, where)
-    light = builder.as_data_source(split=part, decoders=_skip_decoding(keys))
-    with _naming(where):
-        targets = [light[i][keys.targets] for i in range(len(light))]
+    values = []
+    if keys.known is not None:
+        light = builder.as_data_source(split=part, decoders=_skip_decoding(keys))
+        with _naming(where):
+            values = [light[i][keys.known] for i in range(len(light))]
 
     def read_inputs(indices: np.ndarray) -> np.ndarray:
         with _naming(where):
@@ -173,7 +191,8 @@ def _rows(builder: Any, part: str, keys: _Keys, image_size: Any, where: str) -> 
         del indices  # a file holds many samples
         return identities(files, files[0].parent)
 
-    return Rows(len(source), _as_targets(targets, keys), read_inputs, where, identity)
+    labels, targets = _labels_and_targets(values, keys)
+    return LazyRows(len(source), labels, targets, read_inputs, where, identity)
 
 
 @contextlib.contextmanager
@@ -202,10 +221,10 @@ def _rows_through_tensorflow(
     keys: _Keys,
     arranged: Callable[[Any], np.ndarray],
     where: str,
-) -> Rows:
+) -> LazyRows:
     import tensorflow_datasets
 
-    inputs, targets = [], []
+    inputs, values = [], []
     try:
         # One file after the other: the order of samples is part of the splits.
         data = builder.as_dataset(
@@ -216,14 +235,16 @@ def _rows_through_tensorflow(
         with _naming(where):
             for sample in tensorflow_datasets.as_numpy(data):
                 inputs.append(arranged(sample[keys.inputs]))
-                targets.append(sample[keys.targets])
+                if keys.known is not None:
+                    values.append(sample[keys.known])
     except ImportError as error:
         raise DataError(
             f"{where}: its files are not ArrayRecord, so reading them needs "
             "TensorFlow: pip install tensorflow, or prepare the data set with "
             "file_format='array_record'"
         ) from error
-    return rows_of_array(np.stack(inputs), _as_targets(targets, keys), where)
+    labels, targets = _labels_and_targets(values, keys)
+    return rows_of_array(np.stack(inputs), labels=labels, targets=targets, where=where)
 
 
 def _arranger(
@@ -232,17 +253,17 @@ def _arranger(
     """What brings one sample's inputs to their final shape."""
     if not keys.is_image:
         return lambda sample: np.asarray(sample).reshape(-1)
-    seen: list[tuple[int, ...]] = []
+    first: list[tuple[int, ...]] = []
 
     def arrange(sample: Any) -> np.ndarray:
         image = np.asarray(sample)
         if image_size is not None:
             return _resized(image, image_size, where)
-        if not seen:
-            seen.append(image.shape)
-        if image.shape != seen[0]:
+        if not first:
+            first.append(image.shape)
+        if image.shape != first[0]:
             raise DataError(
-                f"{where}: images of shapes {seen[0]} and {image.shape}; pass "
+                f"{where}: images of shapes {first[0]} and {image.shape}; pass "
                 "image_size to bring them to one size"
             )
         return image
@@ -263,20 +284,23 @@ def _resized(image: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray
     return np.asarray(fitted).reshape(*size, image.shape[-1])
 
 
-def _as_targets(targets: list[Any], keys: _Keys) -> np.ndarray:
+def _labels_and_targets(
+    values: list[Any], keys: _Keys
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What is known about the samples, as labels or as targets."""
+    if keys.known is None:
+        return None, None
     if keys.class_names is not None:
-        return np.array(targets, dtype=np.int64)
-    return np.array(targets, dtype=np.float32).reshape(len(targets), -1)
+        return np.array(values, dtype=np.int64), None
+    return None, np.array(values, dtype=np.float32).reshape(len(values), -1)
 
 
-def _is_unlabelled(rows: Rows | None, keys: _Keys) -> bool:
-    """Whether a part is missing, or its labels are withheld (all -1, as TFDS does)."""
-    if rows is None or rows.targets is None:
-        return True
-    return keys.class_names is not None and bool((rows.targets < 0).all())
+def _withheld(rows: LazyRows) -> bool:
+    """Whether a part's labels are withheld (all -1, as TFDS does)."""
+    return rows.labels is not None and bool((rows.labels < 0).all())
 
 
-def _unit(train: Rows, keys: _Keys) -> float:
+def _unit(train: LazyRows, keys: _Keys) -> float:
     dtype = train.read(np.arange(1)).dtype
     integer = keys.is_image and np.issubdtype(dtype, np.unsignedinteger)
     return float(np.iinfo(dtype).max) if integer else 1.0

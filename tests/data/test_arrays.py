@@ -1,8 +1,17 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax.data import Columns, DataError, arrays, from_arrays, preprocess
+from ddjax.data import (
+    Columns,
+    DataError,
+    Split,
+    arrays,
+    from_arrays,
+    identity,
+    preprocess,
+)
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (40, 6, 5, 3), np.uint8)
@@ -59,13 +68,14 @@ def test_parts_given_are_used_as_given():
 def test_labels_become_integers_from_0(labels, names):
     source = arrays.read((IMAGES, labels))
     assert source.class_names == names
-    assert np.array_equal(source.train.targets, LABELS)
+    assert np.array_equal(source.train.labels, LABELS)
+    assert source.train.targets is None
 
 
 def test_class_names_order_the_labels():
     text = np.where(LABELS, "dog", "cat")
     source = arrays.read((IMAGES, text), class_names=("dog", "cat"))
-    assert np.array_equal(source.train.targets, 1 - LABELS)
+    assert np.array_equal(source.train.labels, 1 - LABELS)
     assert arrays.read((IMAGES, LABELS), class_names=("a", "b")).class_names == (
         ("a", "b")
     )
@@ -85,7 +95,7 @@ def test_float_targets_are_regression(width):
     problem = from_arrays((FEATURES, targets))
     assert problem.class_names is None and problem.classes == 0
     assert problem.train.targets.shape == (len(problem.train.inputs), width or 1)
-    assert problem.train.targets.dtype == jnp.float32
+    assert problem.train.targets.dtype == jnp.float32 and problem.train.labels is None
     assert [len(s.inputs) for s in (problem.train, problem.validation)] == [29, 3]
 
 
@@ -118,6 +128,7 @@ def test_regression_targets_may_stay_natural():
 def test_classes_have_no_targets_preprocessing():
     problem = from_arrays((FEATURES, LABELS))
     assert problem.targets_preprocessing is None and problem.columns is None
+    assert problem.train.targets is None and problem.train.labels.dtype == jnp.int32
     assert "targets_preprocessing" not in problem.source
 
 
@@ -127,9 +138,83 @@ def test_columns_are_carried():
     assert problem.columns == columns
 
 
-def test_no_targets():
-    problem = from_arrays((FEATURES, None), limit=20)
-    assert problem.train.targets is None and len(problem.train.inputs) == 18
+@pytest.mark.parametrize("inputs", [FEATURES, IMAGES])
+@pytest.mark.parametrize("kind", preprocess.KINDS)
+def test_data_without_labels(inputs, kind):
+    problem = from_arrays((inputs, None), limit=20, preprocessing=kind)
+    for split in (problem.train, problem.validation, problem.test):
+        assert split.labels is None and split.targets is None
+    assert len(problem.train.inputs) == 18 and problem.class_names is None
+    assert problem.targets_preprocessing is None and problem.classes == 0
+    given = from_arrays((inputs, None), (inputs[:9], None), validation=(inputs, None))
+    assert len(given.train.inputs) == 40 and len(given.test.inputs) == 9
+    assert identity(problem) != identity(given)
+
+
+def test_labels_and_targets_side_by_side():
+    values = 3.0 + 2.0 * GENERATOR.normal(size=(40, 5))
+    triple = Split(IMAGES, np.where(LABELS, "dog", "cat"), values)
+    problem = from_arrays(triple, classes=("dog", "cat"))
+    both = [
+        from_arrays((IMAGES, known))
+        for known in (np.where(LABELS, "dog", "cat"), values)
+    ]
+    assert problem.class_names == ("dog", "cat")
+    assert problem.train.labels.dtype == jnp.int32
+    back = preprocess.invert(
+        problem.targets_preprocessing, np.asarray(problem.train.targets, np.float64)
+    )
+    place = [int(np.argmin(np.abs(values - row).sum(axis=1))) for row in back]
+    np.testing.assert_allclose(back, values[place], rtol=1e-5)
+    np.testing.assert_array_equal(problem.train.labels, 1 - LABELS[place])
+    assert len({problem.fingerprint, *(each.fingerprint for each in both)}) == 3
+    whole_numbers = from_arrays((IMAGES, None, LABELS), standardize_targets=False)
+    assert whole_numbers.train.labels is None
+    assert set(np.asarray(whole_numbers.train.targets)[:, 0].tolist()) == {0.0, 1.0}
+
+
+FLOATS = {"kind": preprocess.KINDS, "raw": (np.float64, np.float32, np.uint8)}
+
+
+@pytest.mark.parametrize("kind", FLOATS["kind"])
+@pytest.mark.parametrize("raw", FLOATS["raw"])
+def test_under_x64_data_are_float64(kind, raw, tmp_path):
+    images = IMAGES.astype(raw)
+    values = 1e3 + GENERATOR.normal(size=(40, 2))
+    with jax.enable_x64(True):
+        for place in (True, False):
+            problem = from_arrays(
+                (images, LABELS, values),
+                preprocessing=kind,
+                on_device=place,
+                scratch=None if place else tmp_path,
+            )
+            for split in problem[1:4]:
+                assert split.inputs.dtype == split.targets.dtype == np.float64
+                assert split.labels.dtype == np.int32
+            natural = preprocess.invert(
+                problem.preprocessing, np.asarray(problem.train.inputs)
+            )
+            expected = IMAGES / 255 if raw == np.uint8 else IMAGES.astype(np.float64)
+            distances = np.abs(natural[:, None] - expected[None]).max(axis=(2, 3, 4))
+            assert distances.min(axis=1).max() < 1e-12 * expected.max()
+
+
+@pytest.mark.parametrize("kind", ["none", "standardize", "zca", "zca_uncentred"])
+def test_float64_is_rounded_behind_the_preprocessing(kind):
+    # In front of it, float32 would keep three digits of what varies.
+    varying = GENERATOR.normal(size=(40, 7))
+    inputs = varying if kind in ("none", "zca_uncentred") else 1e4 + varying
+    problem = from_arrays((inputs, 1e4 + varying[:, :2]), preprocessing=kind)
+    with jax.enable_x64(True):
+        exact = from_arrays((inputs, 1e4 + varying[:, :2]), preprocessing=kind)
+    assert problem.fingerprint == exact.fingerprint
+    assert identity(problem) != identity(exact)
+    for one, other in zip(problem[1:4], exact[1:4], strict=True):
+        assert one.inputs.dtype == one.targets.dtype == np.float32
+        assert other.inputs.dtype == other.targets.dtype == np.float64
+        np.testing.assert_array_equal(one.inputs, np.float32(other.inputs))
+        np.testing.assert_array_equal(one.targets, np.float32(other.targets))
 
 
 ERRORS = {
@@ -162,7 +247,7 @@ ERRORS = {
     ),
     "test label": (
         dict(train=(IMAGES, LABELS), test=(IMAGES, LABELS + 1)),
-        "test targets: label 2 of sample 1 is out of range; allowed: 0, 1",
+        "test labels: label 2 of sample 1 is out of range; allowed: 0, 1",
     ),
     "test class": (
         dict(train=(IMAGES, LABELS), test=(IMAGES[::2], LABELS[::2])),
@@ -197,6 +282,19 @@ ERRORS = {
         "label 1 of sample 1 is out of range",
     ),
     "same names": (dict(train=(IMAGES, LABELS), class_names=("a", "a")), "duplicates"),
+    "four": (dict(train=(IMAGES, LABELS, FEATURES, None)), "or a triple"),
+    "float labels": (
+        dict(train=(IMAGES, LABELS.astype(float), FEATURES)),
+        "train labels: dtype float64; expected integers",
+    ),
+    "text targets": (
+        dict(train=(IMAGES, LABELS, np.array(["x"] * 40))),
+        "train targets: dtype <U1; expected real numbers",
+    ),
+    "targets here alone": (
+        dict(train=(IMAGES, LABELS, FEATURES), test=(IMAGES, LABELS)),
+        "test: the parts differ in what kind of targets",
+    ),
     "single": (dict(train=(IMAGES, LABELS * 0)), "single class"),
     "absent": (
         dict(train=(IMAGES, LABELS), class_names=("a", "b", "c")),

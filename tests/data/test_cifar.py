@@ -16,7 +16,7 @@ def test_cifar10_planes_become_channels(tmp_path):
     record = np.fromfile(binary / "data_batch_2.bin", np.uint8)[3073 : 2 * 3073]
     image = source.train.read(np.array([21]))[0]
     assert source.train.count == 100 and source.test.count == 20
-    assert source.train.targets[21] == record[0]
+    assert source.train.labels[21] == record[0]
     assert image.shape == (32, 32, 3)
     assert image[2, 5, 0] == record[1 + 2 * 32 + 5]
     assert image[2, 5, 2] == record[1 + 2 * 1024 + 2 * 32 + 5]
@@ -28,7 +28,7 @@ def test_cifar10_planes_become_channels(tmp_path):
 def test_cifar100_uses_the_fine_label_and_its_names(tmp_path):
     write_cifar100(tmp_path / "cifar100")
     source = cifar.read_cifar100(tmp_path / "cifar100")
-    assert source.train.targets.tolist() == [i % 100 for i in range(200)]
+    assert source.train.labels.tolist() == [i % 100 for i in range(200)]
     assert source.class_names[7] == "name7"
     problem = load("cifar100", directory=tmp_path, classes=("name3", 8))
     assert problem.class_names == ("name3", "name8")

@@ -45,6 +45,26 @@ def test_with_val_and_test_both_are_used(tmp_path):
     assert problem.source["validation"] == "official"
 
 
+@pytest.mark.parametrize("where", [True, "files"])
+def test_images_without_subfolders_have_no_labels(where, tmp_path):
+    write_images(tmp_path, classes=("train",), count=10)
+    options = dict(preprocessing="none", on_device=where)
+    cut = load("folder:train", directory=tmp_path, **options)
+    assert cut.class_names is None and cut.train.labels is None
+    sizes = [len(s.inputs) for s in (cut.train, cut.validation, cut.test)]
+    assert sizes == [7, 1, 2]
+    write_images(tmp_path, classes=("test",), count=3)
+    given = load("folder", directory=tmp_path, **options)
+    assert len(given.test.inputs) == 3 and given.test.targets is None
+    for image in (tmp_path / "test").iterdir():
+        image.unlink()
+    with pytest.raises(MissingDataError, match="test: no images in this folder"):
+        load("folder", directory=tmp_path)
+    write_images(tmp_path / "test")
+    with pytest.raises(DataError, match="test: its class folders differ.*'cat'"):
+        load("folder", directory=tmp_path)
+
+
 def test_pixels_and_order(tmp_path):
     write_images(tmp_path)
     expected = np.asarray(Image.open(tmp_path / "dog" / "2.png"))

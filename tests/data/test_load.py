@@ -38,7 +38,7 @@ def test_digits_are_always_there():
     assert problem.test.inputs.shape == (359, 8, 8, 1)
     assert isinstance(problem.train.inputs, jax.Array)
     assert problem.train.inputs.dtype == jnp.float32
-    assert problem.train.targets.dtype == jnp.int32
+    assert problem.train.labels.dtype == jnp.int32 and problem.train.targets is None
     natural = preprocess.invert(problem.preprocessing, problem.train.inputs)
     assert -1e-6 <= natural.min() and natural.max() <= 1 + 1e-6
 
@@ -79,8 +79,8 @@ def test_splits_are_disjoint_complete_and_hold_every_class(sizes, validation, se
     problem, rows = row_numbers(len(labels), labels, validation=validation, seed=seed)
     assert sorted(np.concatenate(rows)) == list(range(len(labels)))
     for split, chosen in zip(problem[1:4], rows, strict=True):
-        assert np.array_equal(labels[chosen], split.targets)
-        assert set(np.asarray(split.targets).tolist()) == set(range(len(sizes)))
+        assert np.array_equal(labels[chosen], split.labels)
+        assert set(np.asarray(split.labels).tolist()) == set(range(len(sizes)))
 
 
 def test_the_seed_moves_validation_and_not_test():
@@ -96,7 +96,7 @@ def test_splits_and_fingerprint_do_not_depend_on_the_preprocessing():
     assert len({p.fingerprint for p in problems}) == 1
     for problem in problems[1:]:
         for split, other in zip(problem[1:4], problems[0][1:4], strict=True):
-            assert np.array_equal(split.targets, other.targets)
+            assert np.array_equal(split.labels, other.labels)
             natural = preprocess.invert(problem.preprocessing, split.inputs)
             np.testing.assert_allclose(natural, other.inputs, atol=1e-5)
 
@@ -126,11 +126,11 @@ def test_class_subsets_are_relabelled_in_the_order_given():
     problem = data.load("digits", classes=(7, "3"))
     assert problem.class_names == ("7", "3") and problem.classes == 2
     every = data.load("digits", preprocessing="none")
-    assert set(np.asarray(problem.train.targets).tolist()) == {0, 1}
+    assert set(np.asarray(problem.train.labels).tolist()) == {0, 1}
     sevens = preprocess.invert(problem.preprocessing, problem.test.inputs)[
-        np.asarray(problem.test.targets) == 0
+        np.asarray(problem.test.labels) == 0
     ]
-    expected = np.asarray(every.test.inputs)[np.asarray(every.test.targets) == 7]
+    expected = np.asarray(every.test.inputs)[np.asarray(every.test.labels) == 7]
     np.testing.assert_allclose(sevens, expected, atol=1e-6)
 
 
@@ -140,7 +140,7 @@ def test_limit_bounds_training_and_test(limit):
     used = len(problem.train.inputs) + len(problem.validation.inputs)
     assert used == min(limit, 1438) and len(problem.test.inputs) == min(limit, 359)
     for split in problem[1:4]:
-        assert set(np.asarray(split.targets).tolist()) == set(range(10))
+        assert set(np.asarray(split.labels).tolist()) == set(range(10))
 
 
 def test_the_source_is_recorded_as_json():
@@ -156,9 +156,9 @@ def test_where_the_arrays_live():
     assert isinstance(data.load("digits", on_device=True).train.inputs, jax.Array)
     host = data.load("digits", on_device=False)
     assert isinstance(host.train.inputs, np.ndarray)
-    assert (
-        host.train.inputs.dtype == np.float32 and host.train.targets.dtype == np.int32
-    )
+    assert host.train.inputs.dtype == np.float32
+    assert isinstance(host.train.labels, np.ndarray)
+    assert host.train.labels.dtype == np.int32
     small = data.load("digits", device_budget=1797 * 64 * 4 - 1)
     assert isinstance(small.test.inputs, np.ndarray)
     assert isinstance(

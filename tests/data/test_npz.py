@@ -30,6 +30,12 @@ def test_without_test_data_they_are_cut_out(tmp_path):
     assert len(load("npz:x.npz", directory=tmp_path).test.inputs) == 8
 
 
+def test_without_labels(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=IMAGES)
+    problem = load("npz:x.npz", directory=tmp_path)
+    assert problem.class_names is None and problem.train.labels is None
+
+
 def test_an_absolute_path(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=IMAGES, y_train=LABELS)
     assert load(f"npz:{tmp_path / 'x.npz'}").classes == 2

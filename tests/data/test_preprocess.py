@@ -102,6 +102,53 @@ def test_a_channel_of_std_1_is_not_called_constant():
     assert preprocess.fit_and_report(natural)[1]["constant_channels"] == []
 
 
+def inverse_root(matrix):
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors @ np.diag(values**-0.5) @ vectors.T
+
+
+def regularised(second, ridge):
+    return second + ridge * np.trace(second) / len(second) * np.eye(len(second))
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1e-3, 3.0])
+def test_zca_is_its_definition(ridge):
+    natural = images(count=60)
+    channels = natural.reshape(-1, 2)
+    centred = natural - natural.mean(axis=0)
+    flat = (centred / channels.std(axis=0)).reshape(60, -1)
+    expected = flat @ inverse_root(regularised(flat.T @ flat / 60, ridge))
+    fitted = preprocess.fit(natural, kind="zca", zca_ridge=ridge)
+    found = preprocess.apply(fitted, natural).reshape(60, -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1e-3, 3.0])
+@pytest.mark.parametrize("count", [60, 9])
+def test_zca_uncentred_is_its_definition(ridge, count):
+    natural = images(count=count)
+    flat = natural.reshape(count, -1)
+    expected = flat @ inverse_root(regularised(flat.T @ flat / count, ridge))
+    fitted = preprocess.fit(
+        iter([natural[:4], natural[4:]]), kind="zca_uncentred", zca_ridge=ridge
+    )
+    found = preprocess.apply(fitted, natural).reshape(count, -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+    assert not fitted.mean.any() and (fitted.std == 1).all()
+
+
+def test_the_two_zca_differ_and_say_what_they_did():
+    natural = images()
+    default, report = preprocess.fit_and_report(natural, kind="zca_uncentred")
+    assert report == {"kind": "zca_uncentred", "count": 50, "zca_ridge": 0.1}
+    centred = preprocess.fit(natural, kind="zca")
+    assert preprocess.WHITENING_KINDS == (centred.kind, default.kind)
+    one, other = (preprocess.apply(each, natural) for each in (default, centred))
+    assert np.abs(one - other).max() > 0.1
+    np.testing.assert_allclose(other.mean(axis=0), 0, atol=1e-10)
+    assert np.abs(one.mean(axis=0)).max() > 0.1
+
+
 def test_zca_whitens_up_to_its_ridge():
     natural = images(count=400, shape=(2, 2, 2))
     fitted = preprocess.fit(natural, kind="zca", zca_ridge=0.25)
@@ -145,7 +192,7 @@ def test_blocks_of_any_size_give_the_same_fit(kind, cuts):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["standardize", "zca"])
+@pytest.mark.parametrize("kind", ["standardize", "zca", "zca_uncentred"])
 def test_memory_does_not_depend_on_the_number_of_inputs(kind):
     def blocks(count):
         for seed in range(count):
@@ -192,5 +239,9 @@ def test_errors_say_what_is_allowed():
         preprocess.fit(iter([]))
     with pytest.raises(DataError, match="all are the same"):
         preprocess.fit(np.ones((5, 3)), kind="zca")
+    with pytest.raises(DataError, match="zca_ridge is nan"):
+        preprocess.fit(images(), kind="zca_uncentred", zca_ridge=np.nan)
+    with pytest.raises(DataError, match="zca_uncentred .*all are zero"):
+        preprocess.fit(np.zeros((5, 3)), kind="zca_uncentred")
     with pytest.raises(DataError, match=r"\(128, 128, 3\).*limited to 12288"):
         preprocess.fit(np.zeros((1, 128, 128, 3), np.float32), kind="zca")

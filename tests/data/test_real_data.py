@@ -32,8 +32,8 @@ def test_counts_and_first_labels(name, read, first, first_test):
     is_cifar = name.startswith("cifar")
     assert source.train.count == (50_000 if is_cifar else 60_000)
     assert source.test.count == 10_000
-    assert source.train.targets[:5].tolist() == first
-    assert source.test.targets[:5].tolist() == first_test
+    assert source.train.labels[:5].tolist() == first
+    assert source.test.labels[:5].tolist() == first_test
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddjax import methods, runtime, synthetic
-from ddjax.data import DataError, from_arrays, load
-from ddjax.data.batches import gather
+from ddjax.data import DataError, Split, batches, from_arrays, gather, load
 from ddjax.data.stored import StoredInputs
-from ddjax.methods import frozen_features
-from ddjax.models.encoders.cache import Augmentation, cached_features
-from ddjax.synthetic import initialization
 from tests.data.files import write_images
-from tests.models.encoders.tiny import linear_encoder
 
 RAW = np.random.default_rng(0).integers(0, 256, (9, 2, 3, 3), np.uint8)
 CHOSEN = np.array([0, 2, 3, 5, 6, 8])
@@ -85,9 +79,29 @@ def test_a_folder_in_its_files_is_the_folder(tmp_path):
         one, other = getattr(here, split), getattr(there, split)
         assert isinstance(other.inputs, StoredInputs)
         np.testing.assert_array_equal(one.inputs, np.asarray(other.inputs))
-        np.testing.assert_array_equal(one.targets, other.targets)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.targets is None and other.targets is None
     assert here.source == there.source and here.class_names == there.class_names
     assert there.preprocessing.kind == "none"
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_inputs_are_of_the_default_float(x64, tmp_path):
+    with jax.enable_x64(x64):
+        here, there = (problem.test.inputs for problem in both(tmp_path))
+        assert there.dtype == there[:1].dtype == (np.float64 if x64 else np.float32)
+        assert there.dtype == here.dtype and there.nbytes == here.nbytes
+        np.testing.assert_array_equal(here, np.asarray(there))
+
+
+def test_rows_of_a_step_are_read_from_the_files():
+    inputs, array, reads = stored()
+    labels = np.arange(6, dtype=np.int32) % 2
+    rows = batches(Split(inputs, labels), 2)
+    assert not reads
+    batch = gather(rows.split, np.array([5, 0]))
+    np.testing.assert_array_equal(batch.inputs, array[[5, 0]])
+    assert reads == [[0, 8]] and batch.labels.tolist() == [1, 0]
 
 
 def test_the_fingerprint_follows_the_files(tmp_path):
@@ -120,70 +134,3 @@ def test_a_broken_file_is_named_when_it_is_read(tmp_path):
         path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"bee.*\.png: "):
         np.asarray(problem.train.inputs)
-
-
-@pytest.mark.parametrize("how", ["real", "kmeans", "noise"])
-def test_starts_are_those_of_the_array(how, tmp_path):
-    starts = [
-        initialization.select(jax.random.key(0), problem, per_class=2, how=how)
-        for problem in both(tmp_path)
-    ]
-    for one, other in zip(*starts, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_features_are_those_of_the_array(tmp_path):
-    encoder = linear_encoder()
-    inputs, array, reads = stored()
-    found = [
-        cached_features(encoder, each, directory=tmp_path / name, fingerprint="x")
-        for name, each in (("files", inputs), ("memory", array))
-    ]
-    np.testing.assert_array_equal(*found)
-    assert sum(reads, [])[1:] == CHOSEN.tolist()  # the first for its size and type
-
-    def flipped(key, images):
-        del key
-        return images[:, :, ::-1]
-
-    views = Augmentation(flipped, {"name": "flipped"}, views=3)
-    found = [
-        cached_features(
-            encoder,
-            each,
-            directory=tmp_path / name,
-            fingerprint="x",
-            augmentation=views,
-            block=4,
-        )
-        for name, each in (("files", inputs), ("memory", array))
-    ]
-    np.testing.assert_array_equal(*found)
-
-
-def test_rows_of_a_step_are_read_from_the_files(monkeypatch):
-    inputs, array, reads = stored()
-    labels = np.arange(6, dtype=np.int32) % 2
-    monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 0)
-    plain, (hosted,) = frozen_features.rows_to_draw_from([inputs], labels, batch_size=2)
-    assert not plain and not reads
-    batch = gather(hosted.split, np.array([5, 0]))
-    np.testing.assert_array_equal(batch.inputs, array[[5, 0]])
-    assert reads == [[0, 8]] and batch.targets.tolist() == [1, 0]
-
-
-def test_a_run_on_files_is_that_on_the_array(tmp_path):
-    method = methods.kip(
-        batch_size=8,
-        features={"architecture": {"kind": "fully_connected", "width": 16}},
-        parameterization={"name": "decorrelated_colour", "colour": "data"},
-    )
-    digests = {
-        synthetic.digest(
-            runtime.train(
-                method, problem, seed=0, steps=3, workdir=tmp_path / str(index)
-            ).distilled
-        )
-        for index, problem in enumerate(both(tmp_path))
-    }
-    assert len(digests) == 1

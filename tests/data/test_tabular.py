@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddjax import data
-from ddjax.data import DataError, MissingDataError, preprocess, tabular
+from ddjax.data import DataError, MissingDataError, preprocess, table_files, tabular
 
 PLAIN = "area,age,price\n" + "".join(f"{i},{i * i % 7},{3 * i}.5\n" for i in range(12))
 
@@ -70,7 +70,7 @@ def test_blank_lines_quotes_and_spaces(write):
             st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Z"]),
             min_size=1,
             max_size=6,
-        ).filter(lambda name: tabular._number(name) is None),
+        ).filter(lambda name: table_files.number(name) is None),
         min_size=3,
         max_size=3,
         unique=True,
@@ -190,7 +190,7 @@ BAD = {
     "ragged": ("a,y\n1,2\n1,2,3\n", {}, "line 3: 3 cells; the header has 2 names"),
     "short": ("a,y\n1,2\n\n1\n", {}, "line 4: 1 cells; the header has 2 names"),
     "latin": (b"a,y\n1,2\n\xe9,3\n", {}, "line 3: not UTF-8 text .byte 0xe9.*iconv"),
-    "quotes": ('a,y\n1,2\n"3,4\n5,6\n', {}, "not sound CSV: unexpected end of data"),
+    "quotes": ('a,y\n1,2\n"3,4\n5,6\n', {}, "not valid CSV: unexpected end of data"),
     "absent": (
         "a,price\n1,2\n",
         {"target": "prise"},

@@ -9,23 +9,23 @@ from ddjax.data import DataError, MissingDataError, from_arrays, load
 pytestmark = pytest.mark.tfds
 
 
-def builder_class(tfds, shape=(8, 8, 3), sizes=None, regression=False):
+def builder_class(tfds, shape=(8, 8, 3), sizes=None, known="label", withheld=()):
     sizes = sizes or {"train": 30, "test": 12}
 
     class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            label = (
-                tfds.features.Scalar(np.float32)
-                if regression
-                else tfds.features.ClassLabel(names=["a", "b", "c"])
-            )
-            features = {"image": tfds.features.Image(shape=shape), "label": label}
+            kinds = {
+                "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+                "value": tfds.features.Scalar(np.float32),
+            }
+            features = {"image": tfds.features.Image(shape=shape)}
+            features |= {name: kinds[name] for name in (known,) if known}
             return tfds.core.DatasetInfo(
                 builder=self,
                 features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", "label"),
+                supervised_keys=("image", known) if known == "value" else None,
             )
 
         def _split_generators(self, dl_manager):
@@ -37,8 +37,8 @@ def builder_class(tfds, shape=(8, 8, 3), sizes=None, regression=False):
             for i in range(sizes[part]):
                 size = (height or 6 + i % 3, width or 9, channels)
                 image = generator.integers(0, 256, size, np.uint8)
-                unknown = part == "test" and sizes.get("unlabelled")
-                yield i, {"image": image, "label": -1 if unknown else i % 3}
+                label = -1 if part in withheld else i % 3
+                yield i, {"image": image} | ({known: label} if known else {})
 
     return Toy
 
@@ -118,16 +118,26 @@ def test_images_of_several_sizes(prepared):
 
 
 def test_regression_targets(prepared):
-    problem = load("tfds:toy", directory=prepared(regression=True))
-    assert problem.class_names is None
+    problem = load("tfds:toy", directory=prepared(known="value"))
+    assert problem.class_names is None and problem.train.labels is None
     assert problem.train.targets.shape == (27, 1)
 
 
 def test_withheld_test_labels_make_validation_the_test(prepared):
-    sizes = {"train": 30, "validation": 9, "test": 12, "unlabelled": 1}
-    directory = prepared(sizes=sizes)
+    sizes = {"train": 30, "validation": 9, "test": 12}
+    directory = prepared(sizes=sizes, withheld=("test",))
     problem = load("tfds:toy", directory=directory)
     assert len(problem.test.inputs) == 9 and len(problem.train.inputs) == 27
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+@pytest.mark.parametrize("how", [{"known": None}, {"withheld": ("train", "test")}])
+def test_data_without_labels(file_format, how, prepared):
+    problem = load("tfds:toy", directory=prepared(file_format, **how))
+    assert problem.class_names is None
+    assert len(problem.train.inputs) == 27 and len(problem.test.inputs) == 12
+    for split in problem[1:4]:
+        assert split.labels is None and split.targets is None
 
 
 def test_validation_beside_test_is_used(prepared):

@@ -1,0 +1,253 @@
+"""Whole augmentations and transforms by name, and from a configuration's values."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ddjax.data.augment import geometry, values
+from ddjax.data.augment.base import Factory, Transform, compose, one_of
+
+__all__ = [
+    "AUGMENTATIONS",
+    "TRANSFORMS",
+    "Setting",
+    "augmenter",
+    "dsa",
+    "flip_crop_noise",
+    "make",
+]
+
+Setting = str | Mapping[str, Any] | Sequence[Any] | Transform
+"""A name; a mapping with `name` and settings; several of those; or a transform."""
+
+TRANSFORMS: dict[str, Factory] = {
+    "flip": geometry.flip,
+    "scale": geometry.scale,
+    "rotate": geometry.rotate,
+    "crop": geometry.crop,
+    "cutout": values.cutout,
+    "color": values.color,
+    "resized_crop": geometry.resized_crop,
+    "noise": values.noise,
+}
+"""Single transforms by name."""
+
+_JOINED: dict[str, Callable[..., Transform]] = {"compose": compose, "one_of": one_of}
+
+
+def dsa(
+    *,
+    strategy: str = "flip_scale_rotate_crop_cutout_color",
+    flip: float = 0.5,
+    scale: float = 1.2,
+    rotate: float = 15.0,
+    crop: float = 0.125,
+    cutout: float = 0.5,
+    brightness: float = 1.0,
+    saturation: float = 2.0,
+    contrast: float = 0.5,
+) -> Transform:
+    """Differentiable siamese augmentation: one operation of `strategy`, drawn once.
+
+    One operation is chosen for the whole batch, each with the same probability
+    (`one_of`). Its parameters are drawn once for the batch where the draw is shared, so
+    that two batches (real and synthetic) are transformed alike, and for each image
+    otherwise. What comes from outside the image is 0, the mean in standardised space.
+
+    Source: Zhao and Bilen, "Dataset Condensation with Differentiable Siamese
+    Augmentation" (ICML 2021), with its published defaults. Rotation here is rigid in
+    pixels; on images that are not square the published one shears.
+
+    Args:
+      strategy: names of transforms joined by `_`, from flip, scale, rotate, crop,
+        cutout and color.
+      flip: `probability` of `flip`.
+      scale: `largest` of `scale`.
+      rotate: `degrees` of `rotate`.
+      crop: `part` of `crop`.
+      cutout: `part` of `cutout`.
+      brightness: of `color`.
+      saturation: of `color`.
+      contrast: of `color`.
+
+    Raises:
+      ValueError: an unknown operation, with the known ones, or a number out of range.
+    """
+    colors = {
+        "brightness": brightness,
+        "saturation": saturation,
+        "contrast": contrast,
+    }
+    available = {
+        "flip": geometry.flip(probability=flip),
+        "scale": geometry.scale(largest=scale),
+        "rotate": geometry.rotate(degrees=rotate),
+        "crop": geometry.crop(part=crop),
+        "cutout": values.cutout(part=cutout),
+        "color": values.color(**colors),
+    }
+    names = strategy.split("_")
+    for name in names:
+        if name not in available:
+            raise ValueError(
+                f"unknown operation {name!r} in strategy {strategy!r}; known: "
+                f"{', '.join(available)}"
+            )
+    joined = one_of(*(available[name] for name in names))
+    settings = {
+        "strategy": strategy,
+        "flip": flip,
+        "scale": scale,
+        "rotate": rotate,
+        "crop": crop,
+        "cutout": cutout,
+        **colors,
+    }
+    return Transform("dsa", settings, joined.draw, joined.apply)
+
+
+def flip_crop_noise(
+    *,
+    flip: float = 0.5,
+    scale: Sequence[float] = (0.08, 1.0),
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+    noise: float = 0.5,
+    noise_std: float = 0.2,
+    noise_mean: float = 0.0,
+) -> Transform:
+    """A random flip, a random resized crop and, now and then, Gaussian noise.
+
+    For pixels in [0, 1]; the noise may leave that range.
+
+    Source: the augmentation of Cazenavette, Torralba and Sitzmann (NeurIPS 2025, arXiv
+    2511.16674). Its first release adds noise of mean 0.5, those since March 2026 of
+    mean 0.
+
+    Args:
+      flip: `probability` of `flip`.
+      scale: of `resized_crop`.
+      ratio: of `resized_crop`.
+      noise: `probability` of `noise`; 0 for none.
+      noise_std: `std` of `noise`.
+      noise_mean: `mean` of `noise`.
+
+    Raises:
+      ValueError: a number out of range.
+    """
+    transforms = [
+        geometry.flip(probability=flip),
+        geometry.resized_crop(scale=scale, ratio=ratio),
+        values.noise(probability=noise, std=noise_std, mean=noise_mean),
+    ]
+    # Without noise there is none to draw.
+    joined = compose(*(transforms if noise else transforms[:2]))
+    settings = {
+        "flip": flip,
+        "scale": list(scale),
+        "ratio": list(ratio),
+        "noise": noise,
+        "noise_std": noise_std,
+        "noise_mean": noise_mean,
+    }
+    return Transform("flip_crop_noise", settings, joined.draw, joined.apply)
+
+
+AUGMENTATIONS: dict[str, Factory] = {"dsa": dsa, "flip_crop_noise": flip_crop_noise}
+"""Whole augmentations by name."""
+
+
+def make(setting: Setting) -> Transform:
+    """A transform from a configuration's plain values.
+
+    >>> make(["flip", {"name": "noise", "std": 0.1}]).settings["transforms"][1]
+    {'name': 'noise', 'probability': 0.5, 'std': 0.1, 'mean': 0.0}
+
+    Args:
+      setting: a name in `TRANSFORMS` or `AUGMENTATIONS`; a mapping with `name` and that
+        factory's keywords; a sequence of those, composed in this order; or a mapping
+        with `name` `compose` or `one_of` and `transforms`, such a sequence. A
+        `Transform` is returned as it is.
+
+    Raises:
+      ValueError: an unknown name, setting, or a value that it does not take.
+    """
+    if isinstance(setting, Transform):
+        return setting
+    if isinstance(setting, Sequence) and not isinstance(setting, str):
+        return compose(*(make(each) for each in setting))
+    given = {"name": setting} if isinstance(setting, str) else dict(setting)
+    name = given.pop("name", None)
+    factories = {**AUGMENTATIONS, **TRANSFORMS}
+    known = ", ".join([*factories, *_JOINED])
+    if name is None:
+        raise ValueError(f"augmentation {given} has no 'name'; known names: {known}")
+    if name in _JOINED:
+        _check_keywords(name, given, ["transforms"])
+        return _JOINED[name](*(make(each) for each in given.get("transforms", ())))
+    if name not in factories:
+        raise ValueError(f"unknown augmentation {name!r}; known: {known}")
+    factory = factories[name]
+    _check_keywords(name, given, list(inspect.signature(factory).parameters))
+    return factory(**given)
+
+
+def _check_keywords(name: str, given: Mapping[str, Any], allowed: list[str]) -> None:
+    for keyword in given:
+        if keyword not in allowed:
+            raise ValueError(
+                f"augmentation {name!r} takes no {keyword!r}; it takes: "
+                f"{', '.join(allowed)}"
+            )
+
+
+def augmenter(
+    setting: Setting, *, shared: bool
+) -> Callable[[PRNGKeyArray, Float[Array, "n h w c"]], Float[Array, "n h w c"]]:
+    """An augmentation as one function: it draws and applies at once.
+
+    Args:
+      setting: see `make`.
+      shared: one draw for all images of a call ("siamese"), or one for each.
+
+    Returns:
+      `(key, images (n, h, w, c)) -> images`, pure and differentiable in the images.
+      Equal settings return the same function, so that what is compiled with it as a
+      static argument is compiled once.
+
+    Raises:
+      ValueError: see `make`.
+    """
+    transform = make(setting)
+    if _holds_transform(setting):
+        # Functions of the caller's own, which a name does not tell apart.
+        return _drawn_and_applied(transform, shared)
+    made = {"name": transform.name, **transform.settings}
+    return _known_augmenter(json.dumps(made, sort_keys=True), shared)
+
+
+def _holds_transform(setting: Setting) -> bool:
+    if isinstance(setting, Transform | str):
+        return isinstance(setting, Transform)
+    if isinstance(setting, Mapping):
+        setting = setting.get("transforms", ())
+    return any(map(_holds_transform, setting))
+
+
+@functools.lru_cache(maxsize=64)
+def _known_augmenter(setting: str, shared: bool) -> Callable[..., Array]:
+    return _drawn_and_applied(make(json.loads(setting)), shared)
+
+
+def _drawn_and_applied(transform: Transform, shared: bool) -> Callable[..., Array]:
+    def augment(
+        key: PRNGKeyArray, images: Float[Array, "n h w c"]
+    ) -> Float[Array, "n h w c"]:
+        number, *shape = images.shape
+        params = transform.draw(key, number, tuple(shape), shared)
+        return transform.apply(params, images)
+
+    return augment
