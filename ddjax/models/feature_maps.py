@@ -280,6 +280,10 @@ def build(
 ) -> tuple[Any, Features]:
     """Rebuilds the networks and the function that applies them.
 
+    Numbers are drawn in float32 whatever the precision, so that a description means the
+    same networks everywhere; under x64 they are brought to float64, and the features
+    with them.
+
     Args:
       feature_map: of kind `inputs`, `random_features` or `fourier`.
       input_shape: shape of one input, without the sample axis.
@@ -300,20 +304,32 @@ def build(
     key = jax.random.wrap_key_data(words, impl=feature_map.key_impl)
     if feature_map.architecture is None:
         frequencies = random_features.init_frequencies(
-            key, size=math.prod(input_shape), frequencies=feature_map.frequencies
+            key,
+            size=math.prod(input_shape),
+            frequencies=feature_map.frequencies,
+            dtype=jnp.float32,
         )
-        return frequencies, apply
+        return _widened(frequencies), apply
     params = random_features.init_networks(
         key,
         feature_map.architecture,
         input_shape=input_shape,
         networks=feature_map.networks,
+        dtype=jnp.float32,
     )
-    return params, apply
+    return _widened(params), apply
+
+
+def _widened(params: Any) -> Any:
+    """The parameters in jax's default float type: float64 under x64, or float32."""
+    dtype = jnp.result_type(float)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
 
 def application(feature_map: FeatureMap, *, chunk: int | None = None) -> Features:
     """The `(params, inputs) -> features` of `build`, without drawing networks.
+
+    Features have the dtype of the parameters, to which the inputs are brought.
 
     Raises:
       ValueError: an exact kernel, which has no features (use `kernel`).
@@ -385,6 +401,7 @@ def _fourier_features(length_scale: float) -> Features:
     @jax.jit
     def apply(params: Any, inputs: Float[Array, "n *shape"]) -> Float[Array, "n q"]:
         scale = length_scale * math.sqrt(math.prod(inputs.shape[1:]))
+        inputs = inputs.astype(params.dtype)
         return random_features.fourier_features(params, inputs, length_scale=scale)
 
     return apply
@@ -397,6 +414,7 @@ def _random_features(
 ) -> Features:
     @jax.jit
     def apply(params: Any, inputs: Float[Array, "n *shape"]) -> Float[Array, "n q"]:
+        inputs = inputs.astype(jax.tree.leaves(params)[0].dtype)
         features = random_features.features(
             params, inputs, architecture=architecture, chunk=chunk
         )

@@ -1,4 +1,12 @@
-"""Student networks: what practitioners train on a distilled set (flax linen)."""
+"""Student networks: what practitioners train on a distilled set (flax linen).
+
+A network is applied as `network.apply(variables, inputs)`. Its variables are
+`variables["params"]`, which an optimiser changes, and, where it has batch
+normalisation, `variables["batch_stats"]`: running statistics, which are neither
+differentiated nor decayed. In training, `network.apply(variables, inputs, train=True,
+mutable=["batch_stats"])` normalises by the batch and returns the outputs and the new
+statistics. Weights have the dtype of the inputs that the network was made for.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,11 +19,24 @@ from jaxtyping import Array, Float
 
 from ddjax.kernels.convolution import convolve
 
-__all__ = ["NETWORKS", "ConvNet", "FullyConnected", "convnet", "fully_connected"]
+__all__ = [
+    "NETWORKS",
+    "NORMS",
+    "ConvNet",
+    "FullyConnected",
+    "convnet",
+    "fully_connected",
+]
+
+NORMS = ("instance", "batch")
+"""How a `ConvNet` normalises what its convolutions make."""
+
+_EPSILON = 1e-5
+_BATCH_MOMENTUM = 0.1
 
 
 def _uniform(fan_in: int) -> Callable[..., Array]:
-    """Draws from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weights and biases alike.
+    """Draws weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     The protocols' learning rates were found with this initialisation.
     """
@@ -29,7 +50,9 @@ def _uniform(fan_in: int) -> Callable[..., Array]:
 
 def _dense(inputs: Float[Array, "n d"], outputs: int) -> Float[Array, "n k"]:
     init = _uniform(inputs.shape[1])
-    return nn.Dense(outputs, kernel_init=init, bias_init=init)(inputs)
+    return nn.Dense(
+        outputs, kernel_init=init, bias_init=init, param_dtype=inputs.dtype
+    )(inputs)
 
 
 class _Convolution(nn.Module):
@@ -39,11 +62,42 @@ class _Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"]) -> Float[Array, "n h w k"]:
-        channels = images.shape[-1]
+        channels, dtype = images.shape[-1], images.dtype
         init = _uniform(9 * channels)
-        kernel = self.param("kernel", init, (3, 3, channels, self.width))
-        bias = self.param("bias", init, (self.width,))
+        kernel = self.param("kernel", init, (3, 3, channels, self.width), dtype)
+        bias = self.param("bias", init, (self.width,), dtype)
         return convolve(images, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class _BatchNorm(nn.Module):
+    """Batch normalisation; flax's own has running statistics in float32 only."""
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w k"], train: bool
+    ) -> Float[Array, "n h w k"]:
+        shape, dtype = images.shape[-1:], images.dtype
+        scale = self.param("scale", nn.initializers.ones, shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
+        mean, variance = running_mean.value, running_var.value
+        if train:
+            mean, variance = images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2))
+            if not self.is_initializing():
+                count = images.size // images.shape[-1]
+                unbiased = variance * (count / max(count - 1, 1))
+                running_mean.value = _moved(running_mean.value, mean)
+                running_var.value = _moved(running_var.value, unbiased)
+        factor = scale * jax.lax.rsqrt(variance + _EPSILON)
+        mean, factor, bias = (
+            each.reshape(1, 1, 1, -1) for each in (mean, factor, bias)
+        )
+        return (images - mean) * factor + bias
+
+
+def _moved(running: Float[Array, " k"], batch: Float[Array, " k"]) -> Array:
+    return (1 - _BATCH_MOMENTUM) * running + _BATCH_MOMENTUM * batch
 
 
 def _average_pool(images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
@@ -56,13 +110,20 @@ def _average_pool(images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 class ConvNet(nn.Module):
     """The "ConvNet-D" of the dataset-condensation line of work.
 
-    D blocks of 3 x 3 convolution, per-channel normalisation of each image (GroupNorm
-    with one channel a group, affine), ReLU and 2 x 2 average pooling, then a linear
-    head on the flattened result.
+    D blocks of 3 x 3 convolution, normalisation of each channel, ReLU and 2 x 2 average
+    pooling, then a linear head on the flattened result. Each channel has a learned
+    scale and shift behind its normalisation, which is by mean and variance over
+
+    - `instance`: the pixels of one image (GroupNorm with one channel a group);
+    - `batch`: the pixels of all images of the batch in training, and otherwise the
+      running statistics, of which a training step keeps 0.9 and takes 0.1 from its
+      batch (the unbiased variance, as PyTorch does).
+
+    Both add 1e-5 to the variance.
 
     Source: Zhao, Mopuri & Bilen, "Dataset Condensation with Gradient Matching"
-    (ICLR 2021), section 4.1, after Gidaris & Komodakis (2018). With depth 3, width
-    128, 32 x 32 x 3 images and 10 classes it has 320 010 parameters.
+    (ICLR 2021), section 4.1, after Gidaris & Komodakis (2018), with `instance`. With
+    depth 3, width 128, 32 x 32 x 3 images and 10 classes it has 320 010 parameters.
 
     Attributes:
       outputs: number of output units.
@@ -70,24 +131,46 @@ class ConvNet(nn.Module):
       width: channels of each convolution.
       first_padding: zero padding of the first convolution; 1 keeps the size, 3 turns
         28 x 28 into 32 x 32 (what the source does with single-channel images).
+      norm: one of `NORMS`.
     """
 
     outputs: int
     depth: int = 3
     width: int = 128
     first_padding: int = 1
+    norm: str = "instance"
 
     @nn.compact
-    def __call__(self, images: Float[Array, "n *shape"]) -> Float[Array, "n k"]:
-        """Outputs for a batch of images `(n, h, w, c)`."""
+    def __call__(
+        self, images: Float[Array, "n *shape"], train: bool = False
+    ) -> Float[Array, "n k"]:
+        """Outputs for a batch of images `(n, h, w, c)`.
+
+        Args:
+          images: preprocessed.
+          train: whether `batch` normalises by this batch and updates the running
+            statistics; makes no difference to `instance`.
+        """
         self._check(images.shape)
         margin = (self.first_padding - 1,) * 2
         hidden = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))
         for _ in range(self.depth):
             hidden = _Convolution(self.width)(hidden)
-            hidden = nn.GroupNorm(num_groups=self.width, epsilon=1e-5)(hidden)
-            hidden = _average_pool(nn.relu(hidden))
+            hidden = _average_pool(nn.relu(self._normalized(hidden, train)))
         return _dense(hidden.reshape(hidden.shape[0], -1), self.outputs)
+
+    def _normalized(
+        self, hidden: Float[Array, "n h w k"], train: bool
+    ) -> Float[Array, "n h w k"]:
+        if self.norm == "batch":
+            return _BatchNorm()(hidden, train)
+        # In the dtype of what it is given, which float64 under strict promotion needs.
+        return nn.GroupNorm(
+            num_groups=self.width,
+            epsilon=_EPSILON,
+            param_dtype=hidden.dtype,
+            force_float32_reductions=False,
+        )(hidden)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4:
@@ -121,8 +204,11 @@ class FullyConnected(nn.Module):
     width: int = 128
 
     @nn.compact
-    def __call__(self, inputs: Float[Array, "n *shape"]) -> Float[Array, "n k"]:
-        """Outputs for a batch of inputs of any shape."""
+    def __call__(
+        self, inputs: Float[Array, "n *shape"], train: bool = False
+    ) -> Float[Array, "n k"]:
+        """Outputs for a batch of inputs of any shape, in training or not."""
+        del train
         hidden = inputs.reshape(inputs.shape[0], -1)
         for _ in range(self.depth - 1):
             hidden = nn.relu(_dense(hidden, self.width))
@@ -130,16 +216,23 @@ class FullyConnected(nn.Module):
 
 
 def convnet(
-    *, outputs: int, depth: int = 3, width: int = 128, first_padding: int = 1
+    *,
+    outputs: int,
+    depth: int = 3,
+    width: int = 128,
+    first_padding: int = 1,
+    norm: str = "instance",
 ) -> ConvNet:
     """A `ConvNet`.
 
     Raises:
-      ValueError: a size below 1. Images too small for the depth are refused when the
-        network is applied.
+      ValueError: a size below 1, or an unknown `norm`. Images too small for the depth
+        are refused when the network is applied.
     """
     _check_sizes(outputs=outputs, depth=depth, width=width, first_padding=first_padding)
-    return ConvNet(outputs, depth, width, first_padding)
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
+    return ConvNet(outputs, depth, width, first_padding, norm)
 
 
 def fully_connected(

@@ -134,7 +134,7 @@ def test_a_classifier_is_left_out(small, arrays, tmp_path):
 def test_a_truncated_file_is_refused(small, arrays, tmp_path, keep):
     path = write(tmp_path, arrays)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(encoders.EncoderError, match="not a sound safetensors file"):
+    with pytest.raises(encoders.EncoderError, match="not a valid safetensors file"):
         encoders.load("small", directory=tmp_path)
 
 

@@ -203,3 +203,28 @@ def test_fourier_features_are_rebuilt_and_relative_to_the_size_of_inputs():
 def test_bad_fourier_settings(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         feature_maps.from_settings(jax.random.key(0), {"kind": "fourier", **settings})
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        feature_maps.inputs(),
+        feature_maps.random(jax.random.key(3), SMALL, networks=2, readout=True),
+        feature_maps.random(jax.random.key(3), CONV, networks=2),
+        feature_maps.fourier(jax.random.key(4), frequencies=5),
+    ],
+)
+def test_features_are_double_under_x64_and_of_the_same_networks(description):
+    inputs = images()
+    single_params, apply = feature_maps.build(description, SHAPE)
+    single = apply(single_params, inputs)
+    with jax.enable_x64(True):
+        params, apply = feature_maps.build(description, SHAPE)
+        double = jnp.asarray(np.asarray(inputs, np.float64))
+        # Nothing on the way is float32.
+        assert "f32" not in str(jax.make_jaxpr(apply)(params, double))
+        found = apply(params, double)
+        assert found.dtype == jnp.float64
+    np.testing.assert_allclose(single, found, rtol=1e-4, atol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (single_params, params)), strict=True):
+        np.testing.assert_array_equal(np.asarray(one, np.float64), other)

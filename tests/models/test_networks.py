@@ -89,3 +89,98 @@ def test_feature_vectors_are_refused_by_the_convnet():
 def test_sizes_below_one_are_refused(size):
     with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):
         convnet(**{"outputs": 10, size: 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("convnet", {}), ("convnet", {"norm": "batch"}), ("fully_connected", {})],
+)
+def test_networks_are_in_the_precision_of_their_inputs(name, settings):
+    """ConvNet.init once refused images in float64."""
+    network = NETWORKS[name](outputs=3, depth=2, width=4, **settings)
+
+    def outputs(images):
+        variables = network.init(jax.random.key(0), images)
+        return variables, network.apply(variables, images)
+
+    with jax.enable_x64(True):
+        for dtype in ("float32", "float64"):
+            images = jax.ShapeDtypeStruct((2, 8, 8, 1), dtype)
+            leaves = jax.tree.leaves(jax.eval_shape(outputs, images))
+            assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
+        images = jax.random.normal(jax.random.key(0), (2, 8, 8, 1), jnp.float64)
+        if "norm" in settings:
+            return
+        variables, found = jax.jit(outputs)(images)
+    narrow = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables)
+    single = jax.jit(network.apply)(narrow, np.asarray(images, np.float32))
+    np.testing.assert_allclose(single, found, rtol=1e-4, atol=1e-5)
+
+
+def _plain_batch_convnet(params, images, statistics=None):
+    """One block; by the statistics of the batch, which it returns, or by others."""
+    kernel, bias = (np.asarray(params["_Convolution_0"][k]) for k in ("kernel", "bias"))
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    hidden = bias + sum(
+        padded[:, i : i + 8, j : j + 8] @ kernel[i, j] for i, j in np.ndindex(3, 3)
+    )
+    found = hidden.mean(axis=(0, 1, 2)), hidden.var(axis=(0, 1, 2))
+    mean, variance = found if statistics is None else statistics
+    scale, shift = (np.asarray(params["_BatchNorm_0"][k]) for k in ("scale", "bias"))
+    hidden = (hidden - mean) / np.sqrt(variance + 1e-5) * scale + shift
+    hidden = np.maximum(hidden, 0).reshape(-1, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+    head = params["Dense_0"]
+    outputs = hidden.reshape(len(hidden), -1) @ np.asarray(head["kernel"])
+    return outputs + np.asarray(head["bias"]), found
+
+
+def test_batch_normalisation_and_its_running_statistics():
+    network = convnet(outputs=2, depth=1, width=3, norm="batch")
+    with jax.enable_x64(True):
+        images = 2 + np.random.default_rng(0).normal(size=(5, 8, 8, 1))
+        variables = jax.jit(network.init)(jax.random.key(1), images)
+        variables["params"]["_BatchNorm_0"]["scale"] *= jnp.array([1.0, 0.5, 2.0])
+        params, before = variables["params"], variables["batch_stats"]
+        train = jax.jit(
+            lambda variables, images: network.apply(
+                variables, images, train=True, mutable=["batch_stats"]
+            )
+        )
+        outputs, changed = train(variables, images)
+        expected, (mean, variance) = _plain_batch_convnet(params, images)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-9)
+        unbiased = variance * 320 / 319
+        found = changed["batch_stats"]["_BatchNorm_0"]
+        np.testing.assert_allclose(found["mean"], 0.1 * mean, rtol=1e-9)
+        np.testing.assert_allclose(found["var"], 0.9 + 0.1 * unbiased, rtol=1e-9)
+        # Otherwise the running statistics count, and stay as they are.
+        apply = jax.jit(network.apply)
+        outputs = apply({"params": params, **changed}, images[:2])
+        running = 0.1 * mean, 0.9 + 0.1 * unbiased
+        expected, _ = _plain_batch_convnet(params, images[:2], running)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-9)
+    assert jax.tree.map(jnp.shape, before) == {
+        "_BatchNorm_0": {"mean": (3,), "var": (3,)}
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_makes_no_difference_without_batch_statistics(name):
+    network = NETWORKS[name](outputs=2, depth=2, width=3)
+    images = jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(1), images)
+    assert set(variables) == {"params"}
+    one, other = (
+        jax.make_jaxpr(lambda v, x, train=train: network.apply(v, x, train=train))(
+            variables, images
+        )
+        for train in (False, True)
+    )
+    assert str(one) == str(other)
+
+
+def test_unknown_norms_are_refused():
+    with pytest.raises(
+        ValueError, match="unknown norm 'layer'; known: instance, batch"
+    ):
+        convnet(outputs=10, norm="layer")

@@ -149,9 +149,10 @@ def _features(
     entry: Entry,
     options: dict[str, Any],
 ) -> Float[Array, "b p"]:
+    dtype = next(iter(params.values())).dtype
+    images = images.astype(jnp.promote_types(images.dtype, at_least_single(dtype)))
     mean = jnp.asarray(entry.mean, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(entry.std, images.dtype).reshape(1, 1, 1, 3)
-    dtype = next(iter(params.values())).dtype
     normalised = ((images - mean) / std).astype(dtype)
     features = entry.apply(params, normalised, spec=entry.spec, **options)
     return features.astype(at_least_single(dtype))

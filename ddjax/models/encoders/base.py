@@ -37,3 +37,8 @@ class Encoder(NamedTuple):
     input_size: int
     width: int
     source: dict[str, Any]
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What tells it from others: its name and where its weights come from."""
+        return {"name": self.name, **self.source}

@@ -1,4 +1,4 @@
-"""The encoders by name: what they are and where their weights are to be had."""
+"""The encoders by name: what they are and where their weights come from."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

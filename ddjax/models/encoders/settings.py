@@ -44,7 +44,7 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
             found = encoders.load(name, **options)
         else:
             found = encoders.random(name, jax.random.key(seed), **options)
-        # More than the paper compares at once are not held.
+        # Weights are large: no more than four encoders are kept at a time.
         if len(_LOADED) >= 4:
             _LOADED.pop(next(iter(_LOADED)))
         _LOADED[known_as] = found

@@ -40,7 +40,7 @@ def read(
     Args:
       path: the file.
       shapes: of every weight by name, all of them needed.
-      where: where the file is to be had, for the error when it is not there.
+      where: how to get the file, for the error when it is not there.
       ignored: regular expression of names that may be there and are left out, such as
         those of a classifier.
       convert: from the names and arrays in the file to those in `shapes`, where the
@@ -76,7 +76,7 @@ def read(
                     )
             arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise EncoderError(f"{path}: not a sound safetensors file: {error}") from error
+        raise EncoderError(f"{path}: not a valid safetensors file: {error}") from error
     try:
         arrays = convert(arrays)
         _check(arrays, shapes)
