@@ -1,13 +1,23 @@
-"""The distilled set: parameterisations, initialisation, targets, files, exports."""
+"""The distilled set: decoders, initialisation, targets, files, exports."""
 
-from ddjax.synthetic.budget import floats, images_equivalent, target_floats
+from ddjax.synthetic.budget import floats, images_equivalent
+from ddjax.synthetic.decoders import (
+    DECODERS,
+    Decoder,
+    Pairs,
+    from_setting,
+    make,
+    pixels,
+)
 from ddjax.synthetic.distilled import (
+    RECIPE,
     DistilledSet,
-    decoded_inputs,
+    decoded,
+    distilled_set,
     natural_inputs,
     natural_regression_targets,
 )
-from ddjax.synthetic.encoding import SCHEMA_VERSION, digest
+from ddjax.synthetic.encoding import digest
 from ddjax.synthetic.export import (
     PYTORCH_SNIPPET,
     to_csv,
@@ -19,16 +29,13 @@ from ddjax.synthetic.grid import draw, to_png
 from ddjax.synthetic.initialization import (
     INITIALIZATIONS,
     ROW_INITIALIZATIONS,
+    chosen_by_class,
+    chosen_rows,
     select,
     select_rows,
 )
 from ddjax.synthetic.origin import provenance
-from ddjax.synthetic.parameterization import (
-    PARAMETERIZATIONS,
-    Parameterization,
-    make,
-    pixels,
-)
+from ddjax.synthetic.schema import SCHEMA_VERSION
 from ddjax.synthetic.targets import (
     TARGETS_KINDS,
     centred_one_hot,
@@ -39,20 +46,26 @@ from ddjax.synthetic.targets import (
 )
 
 __all__ = [
+    "DECODERS",
     "INITIALIZATIONS",
-    "PARAMETERIZATIONS",
     "PYTORCH_SNIPPET",
+    "RECIPE",
     "ROW_INITIALIZATIONS",
     "SCHEMA_VERSION",
     "TARGETS_KINDS",
+    "Decoder",
     "DistilledSet",
     "DistilledSetError",
-    "Parameterization",
+    "Pairs",
     "centred_one_hot",
-    "decoded_inputs",
+    "chosen_by_class",
+    "chosen_rows",
+    "decoded",
     "digest",
+    "distilled_set",
     "draw",
     "floats",
+    "from_setting",
     "images_equivalent",
     "load",
     "make",
@@ -67,7 +80,6 @@ __all__ = [
     "select",
     "select_rows",
     "signs",
-    "target_floats",
     "to_csv",
     "to_npz",
     "to_png",

@@ -13,11 +13,12 @@ from ddjax.synthetic import encoding
 from ddjax.synthetic.checks import check
 from ddjax.synthetic.distilled import (
     DistilledSet,
-    decoded_inputs,
+    decoded,
     natural_inputs,
     natural_regression_targets,
 )
 from ddjax.synthetic.files import DistilledSetError
+from ddjax.synthetic.json_text import dumps
 
 __all__ = [
     "PYTORCH_SNIPPET",
@@ -61,21 +62,22 @@ def to_npz(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       The path.
 
     Raises:
-      DistilledSetError: the set is not sound, or the file cannot be written.
+      DistilledSetError: the set is not valid, or the file cannot be written.
     """
     path = Path(path)
     try:
         document, _ = encoding.encode(distilled)
     except (ValueError, RecursionError) as error:
         raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
+    pairs = decoded(distilled)
     content = {
-        "inputs": decoded_inputs(distilled),
+        "inputs": pairs.inputs,
         "natural_inputs": natural_inputs(distilled),
-        "targets": distilled.targets,
+        "targets": pairs.targets,
         "targets_kind": distilled.targets_kind,
         "labels": distilled.labels,
         "class_names": distilled.class_names,
-        "description": encoding.dumps(document),
+        "description": dumps(document),
         **distilled.preprocessing._asdict(),
     }
     del content["kind"]
@@ -112,7 +114,7 @@ def to_torch_safetensors(path: str | os.PathLike[str], distilled: DistilledSet) 
       The path.
 
     Raises:
-      DistilledSetError: the set is not sound, or the file cannot be written.
+      DistilledSetError: the set is not valid, or the file cannot be written.
     """
     from safetensors.numpy import save
 
@@ -129,7 +131,7 @@ def to_torch_safetensors(path: str | os.PathLike[str], distilled: DistilledSet) 
     }
     if distilled.columns is not None:
         metadata["columns"] = distilled.columns._asdict()
-    text = encoding.dumps(metadata)
+    text = dumps(metadata)
     return write(path, save(_torch_arrays(distilled), {"ddjax": text}))
 
 
@@ -150,7 +152,7 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       The path.
 
     Raises:
-      DistilledSetError: another kind of set, one that is not sound, or the file cannot
+      DistilledSetError: another kind of set, one that is not valid, or the file cannot
         be written.
     """
     path = Path(path)
@@ -194,13 +196,14 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def _torch_arrays(distilled: DistilledSet) -> dict[str, ndarray]:
-    inputs = np.asarray(decoded_inputs(distilled))
+    pairs = decoded(distilled)
+    inputs = np.asarray(pairs.inputs)
     preprocessing = distilled.preprocessing
     shape = inputs.shape[1:]
     order = np.arange(int(np.prod(shape)))
     arrays = {
         "inputs": inputs,
-        "targets": np.asarray(distilled.targets),
+        "targets": np.asarray(pairs.targets),
         "mean": _with_rank(preprocessing.mean, len(shape)),
         "std": _with_rank(preprocessing.std, len(shape)),
     }

@@ -11,6 +11,8 @@ from numpy import ndarray
 from ddjax.storage import atomic
 from ddjax.synthetic import encoding
 from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.json_text import dumps, loads
+from ddjax.synthetic.schema import check_document
 
 __all__ = ["DOCUMENT", "DistilledSetError", "load", "save"]
 
@@ -46,7 +48,7 @@ def save(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       The path.
 
     Raises:
-      DistilledSetError: the set is not sound (see `checks.check`), not JSON-able, or
+      DistilledSetError: the set is not valid (see `checks.check`), not JSON-able, or
         cannot be written there. What is there then is the old set or the new, whole.
     """
     path = Path(path)
@@ -94,9 +96,7 @@ def load(path: str | os.PathLike[str]) -> DistilledSet:
 def _save_file(
     path: Path, document: dict[str, Any], arrays: dict[str, ndarray]
 ) -> None:
-    atomic.replace_file(
-        path, _serialized(arrays, {_METADATA: encoding.dumps(document)})
-    )
+    atomic.replace_file(path, _serialized(arrays, {_METADATA: dumps(document)}))
 
 
 def _save_folder(
@@ -121,7 +121,7 @@ def _write_set(
 ) -> None:
     tensors = f"tensors-{document['digest'][:16]}.safetensors"
     atomic.replace_file(folder / tensors, _serialized(arrays, None))
-    text = encoding.dumps({**document, "tensors": tensors})
+    text = dumps({**document, "tensors": tensors})
     atomic.replace_file(folder / DOCUMENT, text.encode())
     atomic.sweep(folder, f"{_TENSORS.pattern}|{re.escape(DOCUMENT)}")
     for old in folder.iterdir():
@@ -150,9 +150,9 @@ def _read_document(path: Path) -> tuple[dict[str, Any], Path]:
     try:
         if file.stat().st_size > _LARGEST_DOCUMENT:
             raise ValueError(f"larger than {_LARGEST_DOCUMENT} bytes")
-        document = encoding.loads(file.read_bytes())
+        document = loads(file.read_bytes())
         tensors = document.pop("tensors", None)
-        encoding.check_document(document)
+        check_document(document)
         if not (isinstance(tensors, str) and _TENSORS.fullmatch(tensors)):
             raise ValueError(
                 f"names the tensor file {tensors!r}; allowed is a name like "
@@ -177,7 +177,7 @@ def _load_tensors(path: Path, document: dict[str, Any] | None) -> DistilledSet:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise DistilledSetError(
-            f"{path}: not a sound safetensors file: {error}"
+            f"{path}: not a valid safetensors file: {error}"
         ) from error
     except (ValueError, OSError) as error:
         raise DistilledSetError(f"{path}: {error}") from error
@@ -193,8 +193,8 @@ def _document_in(metadata: dict[str, str] | None) -> dict[str, Any]:
             f"metadata has the keys {sorted(metadata or {})}, not [{_METADATA!r}]: "
             "this is no distilled set"
         )
-    document = encoding.loads(metadata[_METADATA])
-    encoding.check_document(document)
+    document = loads(metadata[_METADATA])
+    check_document(document)
     return document
 
 

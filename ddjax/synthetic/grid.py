@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from ddjax.synthetic.distilled import DistilledSet, natural_inputs
+from ddjax.synthetic.distilled import DistilledSet, decoded, natural_inputs
 from ddjax.synthetic.export import write
 from ddjax.synthetic.files import DistilledSetError
 from ddjax.synthetic.targets import predicted_labels
@@ -118,7 +118,8 @@ def draw(
     from PIL import Image, ImageDraw
 
     images = _pixels(distilled, limits)
-    plan = _plan(_rows(distilled), images.shape[1:3], annotate)
+    targets = np.asarray(decoded(distilled).targets, np.float64)
+    plan = _plan(_rows(distilled, targets), images.shape[1:3], annotate)
     heading, first = _font(plan.font.size + 2), plan.cells[0].x
     top = 0 if title is None else 2 * plan.font.size
     wide = math.ceil(heading.getlength(title or "")) + 2 * first
@@ -137,7 +138,7 @@ def draw(
         picture.paste(Image.fromarray(tile), (x, y))
         if annotate:
             box = (x, y + height + 2, x + width - 1, y + height + plan.strip - 2)
-            _draw_target(pen, box, distilled, cell, plan.font)
+            _draw_target(pen, box, targets, cell, plan.font)
     return np.asarray(picture)
 
 
@@ -158,20 +159,16 @@ def _pixels(
     return np.round(255 * shades).astype(np.uint8)
 
 
-def _rows(distilled: DistilledSet) -> list[_Row]:
-    names, labels = distilled.class_names, distilled.labels
-    if (
-        labels is None
-        and names
-        and distilled.targets_kind
-        not in (
-            "regression",
-            "representation",
-        )
-    ):
-        labels = predicted_labels(distilled.targets, distilled.targets_kind)
+def _rows(distilled: DistilledSet, targets: Float[ndarray, "m *c"]) -> list[_Row]:
+    names, labels, kind = (
+        distilled.class_names,
+        distilled.labels,
+        distilled.targets_kind,
+    )
+    if labels is None and names and kind not in ("regression", "representation"):
+        labels = predicted_labels(targets, kind)
     if labels is None or not names:
-        return [_Row("", None, list(range(len(distilled.targets))))]
+        return [_Row("", None, list(range(len(targets))))]
     labels = np.asarray(labels)
     rows = [
         _Row(name, label, np.flatnonzero(labels == label).tolist())
@@ -233,12 +230,11 @@ def _plan(rows: list[_Row], image: tuple[int, ...], annotate: bool) -> _Plan:
 def _draw_target(
     pen: Any,
     box: tuple[int, int, int, int],
-    distilled: DistilledSet,
+    targets: Float[ndarray, "m *c"],
     cell: _Cell,
     font: Any,
 ) -> None:
     """A sample's target under it: bars, or a number."""
-    targets = np.asarray(distilled.targets, np.float64)
     targets = targets.reshape(len(targets), -1)
     values, columns = targets[cell.sample], targets.shape[1]
     left, upper, right, lower = box

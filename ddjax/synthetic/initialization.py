@@ -1,9 +1,12 @@
 """Where a distilled set starts: real samples, k-means, or noise."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy import ndarray
 
 from ddjax.data.problem import Problem
 
@@ -11,12 +14,15 @@ __all__ = [
     "INITIALIZATIONS",
     "ROW_INITIALIZATIONS",
     "balanced_labels",
+    "chosen_by_class",
+    "chosen_rows",
     "select",
     "select_rows",
 ]
 
-INITIALIZATIONS = ("real", "random", "kmeans_centres", "kmeans", "noise")
-ROW_INITIALIZATIONS = ("real", "kmeans_centres", "kmeans", "noise")
+INITIALIZATIONS = ("balanced", "uniform", "kmeans_centres", "kmeans_nearest", "noise")
+ROW_INITIALIZATIONS = ("uniform", "kmeans_centres", "kmeans_nearest", "noise")
+_OF_REAL_SAMPLES = ("balanced", "uniform", "kmeans_nearest")
 
 
 def select(
@@ -28,47 +34,137 @@ def select(
 
     Args:
       key: the only source of randomness.
-      problem: a classification problem (`select_rows` is for regression); only
+      problem: a classification problem (`select_rows` is for others); only
         `problem.train` is looked at.
       per_class: samples a class, >= 1.
       how: one of
-        `real`: random real samples, the same number from each class;
-        `random`: random real samples regardless of class (so that a class may be
+        `balanced`: random real samples, the same number from each class;
+        `uniform`: random real samples regardless of class (so that a class may be
         absent);
         `kmeans_centres`: the centres of k-means within each class;
-        `kmeans`: the real samples nearest to those centres, each used once;
+        `kmeans_nearest`: the real samples nearest to those centres, each used once;
         `noise`: N(0, 1) in preprocessed space, the same number for each class.
 
     Returns:
-      Preprocessed inputs `(m, *shape)` float32 and labels `(m,)` int32.
+      Preprocessed inputs `(m, *shape)` in the dtype of the problem's, and labels `(m,)`
+      int32.
 
     Raises:
       ValueError: an unknown `how`, `per_class` < 1, a problem without class labels, or
         a class with fewer than `per_class` samples.
     """
-    if how not in INITIALIZATIONS:
-        raise ValueError(
-            f"unknown initialization {how!r}; known: {', '.join(INITIALIZATIONS)}"
-        )
+    _check_how(how, INITIALIZATIONS)
     balanced = balanced_labels(problem, per_class=per_class)
-    labels = _labels(problem)
-    rng = _generator(key)
+    rng, dtype = _generator(key), _dtype(problem)
     if how == "noise":
         shape = (len(balanced), *problem.train.inputs.shape[1:])
-        inputs = rng.standard_normal(shape, dtype=np.float32)
-        return jnp.asarray(inputs), balanced
-    if how == "random":
-        chosen = _any_class(rng, labels, len(balanced))
-        return jnp.asarray(_take(problem, chosen)), jnp.asarray(labels[chosen])
-    members = _members(labels, problem, per_class)
+        return _noise(rng, shape, dtype), balanced
     if how == "kmeans_centres":
-        blocks = [_kmeans(rng, _take(problem, rows), per_class)[0] for rows in members]
+        blocks = [
+            _kmeans(rng, _take(problem, rows), per_class)[0]
+            for rows in _members(problem, per_class)
+        ]
         return jnp.asarray(np.concatenate(blocks)), balanced
-    if how == "kmeans":
-        chosen = [_nearest_to_centres(rng, problem, r, per_class) for r in members]
-    else:
-        chosen = [rng.choice(rows, per_class, replace=False) for rows in members]
-    return jnp.asarray(_take(problem, np.concatenate(chosen))), balanced
+    rows = _rows_by_class(rng, problem, per_class=per_class, how=how)
+    return jnp.asarray(_take(problem, rows)), jnp.asarray(_labels(problem)[rows])
+
+
+def select_rows(
+    key: PRNGKeyArray, problem: Problem, *, count: int, how: str
+) -> tuple[Float[Array, "m *shape"], Float[Array, "m c"] | None]:
+    """Chooses `count` starting samples, regardless of classes, and their targets.
+
+    The same key gives the same samples bit by bit, on any number of cores.
+
+    Args:
+      key: the only source of randomness.
+      problem: any problem, with targets (regression values, a teacher's
+        representations) or without; only `problem.train` is looked at.
+      count: how many samples m, >= 1.
+      how: one of
+        `uniform`: random real samples, each used once, with their targets;
+        `kmeans_centres`: the centres of k-means over the inputs, each with the mean
+        target of its cluster;
+        `kmeans_nearest`: the real samples nearest to those centres, each used once,
+        with their own targets;
+        `noise`: inputs and targets N(0, 1), in preprocessed space.
+
+    Returns:
+      Preprocessed inputs `(m, *shape)` and targets `(m, c)`, or None where the problem
+      has none, in the dtype of the problem's inputs.
+
+    Raises:
+      ValueError: an unknown `how`, `count` < 1, or fewer than `count` real samples.
+    """
+    _check_how(how, ROW_INITIALIZATIONS)
+    _check_count(count)
+    rng, dtype = _generator(key), _dtype(problem)
+    targets = problem.train.targets
+    values = None if targets is None else np.asarray(targets, dtype)
+    if how == "noise":
+        inputs = _noise(rng, (count, *problem.train.inputs.shape[1:]), dtype)
+        if values is None:
+            return inputs, None
+        return inputs, _noise(rng, (count, values.shape[1]), dtype)
+    if how == "kmeans_centres":
+        _check_enough(problem, count)
+        inputs = _take(problem, np.arange(len(problem.train.inputs)))
+        centres, cluster = _kmeans(rng, inputs, count)
+        if values is None:
+            return jnp.asarray(centres), None
+        return jnp.asarray(centres), jnp.asarray(_cluster_means(values, cluster, count))
+    rows = _rows_of_all(rng, problem, count=count, how=how)
+    inputs = jnp.asarray(_take(problem, rows))
+    return inputs, None if values is None else jnp.asarray(values[rows])
+
+
+def chosen_by_class(
+    key: PRNGKeyArray, problem: Problem, *, per_class: int, how: str
+) -> Int[ndarray, " m"]:
+    """Positions in `problem.train` of the real samples that `select` takes.
+
+    Where samples are to be chosen in another space than their own (by features, say),
+    the problem is one of features, and what is chosen are positions.
+
+    Args:
+      key: see `select`.
+      problem: see `select`.
+      per_class: see `select`.
+      how: `balanced`, `uniform` or `kmeans_nearest`, see `select`.
+
+    Returns:
+      `per_class * classes` different positions, ordered by class.
+
+    Raises:
+      ValueError: see `select`; a `how` that makes samples that are not real.
+    """
+    _check_how(how, _OF_REAL_SAMPLES)
+    balanced_labels(problem, per_class=per_class)
+    return _rows_by_class(_generator(key), problem, per_class=per_class, how=how)
+
+
+def chosen_rows(
+    key: PRNGKeyArray, problem: Problem, *, count: int, how: str
+) -> Int[ndarray, " m"]:
+    """Positions in `problem.train` of the real samples that `select_rows` takes.
+
+    See `chosen_by_class` for what it serves.
+
+    Args:
+      key: see `select_rows`.
+      problem: see `select_rows`.
+      count: see `select_rows`.
+      how: `uniform` or `kmeans_nearest`, see `select_rows`.
+
+    Returns:
+      `count` different positions.
+
+    Raises:
+      ValueError: see `select_rows`; a `how` that makes samples that are not real.
+    """
+    _check_how(how, _OF_REAL_SAMPLES[1:])
+    _check_count(count)
+    return _rows_of_all(_generator(key), problem, count=count, how=how)
 
 
 def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
@@ -87,70 +183,50 @@ def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
     return jnp.repeat(jnp.arange(problem.classes, dtype=jnp.int32), per_class)
 
 
-def select_rows(
-    key: PRNGKeyArray, problem: Problem, *, count: int, how: str
-) -> tuple[Float[Array, "m *shape"], Float[Array, "m c"]]:
-    """Chooses `count` starting samples and their targets for regression.
+def _check_how(how: str, known: tuple[str, ...]) -> None:
+    if how not in known:
+        raise ValueError(f"unknown initialization {how!r}; known: {', '.join(known)}")
 
-    The same key gives the same samples bit by bit, on any number of cores.
 
-    Args:
-      key: the only source of randomness.
-      problem: a regression problem; only `problem.train` is looked at.
-      count: how many samples m, >= 1.
-      how: one of
-        `real`: random real samples, each used once, with their targets;
-        `kmeans_centres`: the centres of k-means over the inputs, each with the mean
-        target of its cluster;
-        `kmeans`: the real samples nearest to those centres, each used once, with
-        their own targets;
-        `noise`: inputs and targets N(0, 1), in preprocessed space.
-
-    Returns:
-      Preprocessed inputs `(m, *shape)` and targets `(m, c)`, float32.
-
-    Raises:
-      ValueError: an unknown `how`, `count` < 1, a problem without regression targets,
-        or fewer than `count` real samples.
-    """
-    if how not in ROW_INITIALIZATIONS:
-        raise ValueError(
-            f"unknown initialization {how!r} for regression; known: "
-            f"{', '.join(ROW_INITIALIZATIONS)}"
-        )
+def _check_count(count: int) -> None:
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    targets = problem.train.targets
-    if targets is None or np.ndim(targets) != 2:
-        raise ValueError(
-            f"problem {problem.name!r} has no regression targets to select with"
-        )
-    values, rng = np.asarray(targets, np.float32), _generator(key)
-    if how == "noise":
-        shape = (count, *problem.train.inputs.shape[1:])
-        noise = rng.standard_normal(shape, dtype=np.float32)
-        heights = rng.standard_normal((count, values.shape[1]), dtype=np.float32)
-        return jnp.asarray(noise), jnp.asarray(heights)
-    if len(values) < count:
+
+
+def _check_enough(problem: Problem, count: int) -> None:
+    found = len(problem.train.inputs)
+    if found < count:
         raise ValueError(
             f"{count} samples were asked for, but problem {problem.name!r} has "
-            f"{len(values)} to choose from"
+            f"{found} to choose from"
         )
-    rows = np.arange(len(values))
-    if how == "kmeans_centres":
-        centres, cluster = _kmeans(rng, _take(problem, rows), count)
-        sizes = np.bincount(cluster, minlength=count)
-        sums = np.zeros((count, values.shape[1]))
-        np.add.at(sums, cluster, values)
-        # Fewer different samples than clusters leave some of them empty.
-        means = sums / np.maximum(sizes, 1)[:, None]
-        means[sizes == 0] = values.mean(axis=0)
-        return jnp.asarray(centres), jnp.asarray(means.astype(np.float32))
-    if how == "kmeans":
-        chosen = _nearest_to_centres(rng, problem, rows, count)
+
+
+def _rows_by_class(
+    rng: np.random.Generator, problem: Problem, *, per_class: int, how: str
+) -> ndarray:
+    if how == "uniform":
+        count = per_class * problem.classes
+        _check_enough(problem, count)
+        labels = _labels(problem)
+        chosen = rng.choice(len(labels), count, replace=False)
+        return chosen[np.argsort(labels[chosen], kind="stable")]
+    members = _members(problem, per_class)
+    if how == "kmeans_nearest":
+        chosen = [_nearest_to_centres(rng, problem, r, per_class) for r in members]
     else:
-        chosen = rng.choice(rows, count, replace=False)
-    return jnp.asarray(_take(problem, chosen)), jnp.asarray(values[chosen])
+        chosen = [rng.choice(rows, per_class, replace=False) for rows in members]
+    return np.concatenate(chosen)
+
+
+def _rows_of_all(
+    rng: np.random.Generator, problem: Problem, *, count: int, how: str
+) -> ndarray:
+    _check_enough(problem, count)
+    rows = np.arange(len(problem.train.inputs))
+    if how == "kmeans_nearest":
+        return _nearest_to_centres(rng, problem, rows, count)
+    return rng.choice(rows, count, replace=False)
 
 
 def _generator(key: PRNGKeyArray) -> np.random.Generator:
@@ -158,16 +234,25 @@ def _generator(key: PRNGKeyArray) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 
-def _labels(problem: Problem) -> np.ndarray:
-    targets = problem.train.targets
-    if problem.classes == 0 or targets is None or np.ndim(targets) != 1:
+def _dtype(problem: Problem) -> Any:
+    return jax.dtypes.canonicalize_dtype(problem.train.inputs.dtype)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
+    # Drawn in float32 whatever the dtype: float64 then starts from the same numbers.
+    return jnp.asarray(rng.standard_normal(shape, dtype=np.float32).astype(dtype))
+
+
+def _labels(problem: Problem) -> ndarray:
+    if problem.classes == 0 or problem.train.labels is None:
         raise ValueError(
             f"problem {problem.name!r} has no class labels to select samples by"
         )
-    return np.asarray(targets).astype(np.int32)
+    return np.asarray(problem.train.labels, np.int32)
 
 
-def _members(labels: np.ndarray, problem: Problem, per_class: int) -> list[np.ndarray]:
+def _members(problem: Problem, per_class: int) -> list[ndarray]:
+    labels = _labels(problem)
     members = [np.flatnonzero(labels == c) for c in range(problem.classes)]
     for label, rows in enumerate(members):
         if len(rows) < per_class:
@@ -179,26 +264,17 @@ def _members(labels: np.ndarray, problem: Problem, per_class: int) -> list[np.nd
     return members
 
 
-def _any_class(rng: np.random.Generator, labels: np.ndarray, m: int) -> np.ndarray:
-    if len(labels) < m:
-        raise ValueError(
-            f"{m} samples were asked for, but there are {len(labels)} to choose from"
-        )
-    chosen = rng.choice(len(labels), m, replace=False)
-    return chosen[np.argsort(labels[chosen], kind="stable")]
-
-
-def _take(problem: Problem, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(problem.train.inputs[rows], dtype=np.float32)
+def _take(problem: Problem, rows: ndarray) -> ndarray:
+    return np.asarray(problem.train.inputs[rows], dtype=_dtype(problem))
 
 
 def _kmeans(
-    rng: np.random.Generator, inputs: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+    rng: np.random.Generator, inputs: ndarray, k: int
+) -> tuple[ndarray, ndarray]:
     """Centres, and the cluster of each input."""
     if k == 1:
         centre = inputs.mean(axis=0, keepdims=True, dtype=np.float64)
-        return centre.astype(np.float32), np.zeros(len(inputs), np.int64)
+        return centre.astype(inputs.dtype), np.zeros(len(inputs), np.int64)
     import threadpoolctl
     from sklearn.cluster import KMeans
 
@@ -207,13 +283,24 @@ def _kmeans(
     # One thread: scikit-learn adds partial sums in the order in which threads finish.
     with threadpoolctl.threadpool_limits(limits=1):
         found = KMeans(k, random_state=seed).fit(flat)
-    centres = found.cluster_centers_.astype(np.float32)
+    centres = found.cluster_centers_.astype(inputs.dtype)
     return centres.reshape(k, *inputs.shape[1:]), np.asarray(found.labels_)
 
 
+def _cluster_means(values: ndarray, cluster: ndarray, k: int) -> ndarray:
+    """The mean of the values of each cluster, in their dtype."""
+    sizes = np.bincount(cluster, minlength=k)
+    sums = np.zeros((k, values.shape[1]))
+    np.add.at(sums, cluster, values)
+    # Fewer different samples than clusters leave some of them empty.
+    means = sums / np.maximum(sizes, 1)[:, None]
+    means[sizes == 0] = values.mean(axis=0)
+    return means.astype(values.dtype)
+
+
 def _nearest_to_centres(
-    rng: np.random.Generator, problem: Problem, rows: np.ndarray, k: int
-) -> np.ndarray:
+    rng: np.random.Generator, problem: Problem, rows: ndarray, k: int
+) -> ndarray:
     inputs = _take(problem, rows)
     flat = inputs.reshape(len(inputs), -1)
     centres = _kmeans(rng, inputs, k)[0].reshape(k, -1)

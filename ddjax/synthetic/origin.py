@@ -5,13 +5,18 @@ from importlib import metadata
 from typing import Any
 
 import ddjax
-from ddjax.data.problem import Problem
+from ddjax.data.problem import Problem, identity
 
 __all__ = ["provenance"]
 
 
 def provenance(
-    problem: Problem, *, method: str, config: dict[str, Any], seeds: dict[str, int]
+    problem: Problem,
+    *,
+    method: str,
+    settings: dict[str, Any],
+    seeds: dict[str, int],
+    config: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a run must leave behind so that it can be repeated.
 
@@ -20,23 +25,28 @@ def provenance(
     Args:
       problem: the real data that were distilled.
       method: the method's registered name.
-      config: everything the run was configured with (JSON-able).
+      settings: every keyword that made the method (JSON-able).
       seeds: every seed by what it was used for.
+      config: everything the run was configured with (JSON-able), where there was a
+        configuration.
 
     Returns:
-      `method`, `config`, `seeds`, `data` (name, fingerprint, source) and `versions`.
+      `method`, `settings`, `seeds`, `data` (name, fingerprint, identity, source),
+      `versions`, and `config` where it is given.
     """
     packages = ("jax", "jaxlib", "numpy", "optax", "scikit-learn", "safetensors")
     versions = {"ddjax": ddjax.__version__, "python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in packages}
-    return {
+    record = {
         "method": method,
-        "config": config,
+        "settings": settings,
         "seeds": seeds,
         "data": {
             "name": problem.name,
             "fingerprint": problem.fingerprint,
+            "identity": identity(problem),
             "source": problem.source,
         },
         "versions": versions,
     }
+    return record if config is None else {**record, "config": config}

@@ -22,7 +22,7 @@ _Labels = Int[Array | ndarray, " m"]
 
 
 def one_hot(labels: _Labels, classes: int) -> Float[Array, "m c"]:
-    """Indicator of each label: `t_ij = [y_i = j]`, float32.
+    """Indicator of each label: `t_ij = [y_i = j]`, in jax's default float dtype.
 
     Args:
       labels: class indices, `(m,)`.
@@ -32,11 +32,13 @@ def one_hot(labels: _Labels, classes: int) -> Float[Array, "m c"]:
       ValueError: `classes` < 1, or a label outside [0, classes).
     """
     _check_labels(labels, classes)
-    return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+    return jax.nn.one_hot(labels, classes, dtype=jnp.result_type(float))
 
 
 def centred_one_hot(labels: _Labels, classes: int) -> Float[Array, "m c"]:
     """One-hot targets with zero row sums, `t_ij = [y_i = j] - 1/c` (KIP's targets).
+
+    In jax's default float dtype.
 
     Args:
       labels: class indices, `(m,)`.
@@ -45,11 +47,13 @@ def centred_one_hot(labels: _Labels, classes: int) -> Float[Array, "m c"]:
     Raises:
       ValueError: `classes` < 1, or a label outside [0, classes).
     """
-    return one_hot(labels, classes) - jnp.float32(1.0 / classes)
+    return one_hot(labels, classes) - 1.0 / classes
 
 
 def signs(labels: _Labels, classes: int = 2) -> Float[Array, " m"]:
-    """Binary labels as margins: class 0 -> -1, class 1 -> +1, float32.
+    """Binary labels as margins: class 0 -> -1, class 1 -> +1.
+
+    In jax's default float dtype.
 
     Args:
       labels: class indices, `(m,)`.
@@ -63,11 +67,13 @@ def signs(labels: _Labels, classes: int = 2) -> Float[Array, " m"]:
             f"signs needs exactly 2 classes, got {classes}; use one_vs_rest"
         )
     _check_labels(labels, classes)
-    return jnp.where(jnp.asarray(labels) == 1, 1.0, -1.0).astype(jnp.float32)
+    return jnp.where(jnp.asarray(labels) == 1, 1.0, -1.0)
 
 
 def one_vs_rest(labels: _Labels, classes: int) -> Float[Array, "m c"]:
-    """One binary problem a class: `t_ij = +1` if `y_i = j`, else -1, float32.
+    """One binary problem a class: `t_ij = +1` if `y_i = j`, else -1.
+
+    In jax's default float dtype.
 
     Args:
       labels: class indices, `(m,)`.

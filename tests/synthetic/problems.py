@@ -1,5 +1,6 @@
 """Small problems and distilled sets that the tests of `ddjax.synthetic` share."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -43,15 +44,22 @@ def distilled_set(
     seed: int = 0,
     **changes,
 ) -> synthetic.DistilledSet:
-    """A sound set of preprocessed random images, made without touching a device."""
+    """A valid set of preprocessed random images, made without touching a device."""
     prep = preprocess.fit(natural_images(40, shape), kind=kind)
     natural = natural_images(classes * each, shape, seed)
     labels = np.repeat(np.arange(classes, dtype=np.int32), each)
     result = synthetic.DistilledSet(
-        stored={"inputs": np.asarray(preprocess.apply(prep, natural))},
-        parameterization=synthetic.pixels(),
-        targets=np.eye(classes, dtype=np.float32)[labels] - np.float32(1 / classes),
-        targets_kind="scores",
+        stored={
+            "inputs": np.asarray(preprocess.apply(prep, natural)),
+            "targets": np.eye(classes, dtype=np.float32)[labels]
+            - np.float32(1 / classes),
+        },
+        decoder=synthetic.pixels(),
+        recipe={
+            "targets_kind": "scores",
+            "features": {"kind": "inputs"},
+            "ridge": {"strength": 1e-6, "convention": "relative"},
+        },
         labels=labels,
         preprocessing=prep,
         class_names=tuple(f"class {i}" for i in range(classes)),
@@ -62,7 +70,18 @@ def distilled_set(
         },
         certificate={"gap": 0.1 + 0.2, "radius": 1e-300},
     )
-    return result._replace(**changes)
+    return changed(result, **changes)
+
+
+def changed(distilled: synthetic.DistilledSet, **changes) -> synthetic.DistilledSet:
+    """Fields replaced; `inputs` and `targets` are of `stored`, and so on."""
+    stored, recipe = dict(distilled.stored), dict(distilled.recipe)
+    for name in ("inputs", "targets"):
+        if name in changes:
+            stored[name] = changes.pop(name)
+    if "targets_kind" in changes:
+        recipe["targets_kind"] = changes.pop("targets_kind")
+    return distilled._replace(**{"stored": stored, "recipe": recipe, **changes})
 
 
 def table(*, samples: int = 40, device=True) -> Problem:
@@ -75,8 +94,8 @@ def table(*, samples: int = 40, device=True) -> Problem:
     maps = preprocess.fit(inputs), preprocess.fit(targets)
     place = jnp.asarray if device else np.asarray
     split = Split(
-        place(np.asarray(preprocess.apply(maps[0], inputs), np.float32)),
-        place(np.asarray(preprocess.apply(maps[1], targets), np.float32)),
+        inputs=place(np.asarray(preprocess.apply(maps[0], inputs), np.float32)),
+        targets=place(np.asarray(preprocess.apply(maps[1], targets), np.float32)),
     )
     columns = Columns(("rooms", "area", "age"), ("price",), {"area": "m2"})
     return Problem(
@@ -87,16 +106,18 @@ def table(*, samples: int = 40, device=True) -> Problem:
 
 
 def table_set(*, kind: str = "standardize") -> synthetic.DistilledSet:
-    """A sound regression set of five rows of `table`."""
+    """A valid regression set of five rows of `table`."""
     problem = table(device=False)
     of_targets = problem.targets_preprocessing
     if kind == "none":
         of_targets = NONE
     return synthetic.DistilledSet(
-        stored={"inputs": np.asarray(problem.train.inputs[:5])},
-        parameterization=synthetic.pixels(),
-        targets=np.asarray(problem.train.targets[:5]),
-        targets_kind="regression",
+        stored={
+            "inputs": np.asarray(problem.train.inputs[:5]),
+            "targets": np.asarray(problem.train.targets[:5]),
+        },
+        decoder=synthetic.pixels(),
+        recipe={"targets_kind": "regression"},
         labels=None,
         preprocessing=problem.preprocessing,
         class_names=None,
@@ -108,9 +129,9 @@ def table_set(*, kind: str = "standardize") -> synthetic.DistilledSet:
 
 def assert_same(a: synthetic.DistilledSet, b: synthetic.DistilledSet) -> None:
     """Equal to the last bit, dtypes included."""
-    assert sorted(a.stored) == sorted(b.stored)
-    pairs = [(a.stored[name], b.stored[name]) for name in a.stored]
-    pairs += [(a.targets, b.targets), (a.labels, b.labels)]
+    assert jax.tree.structure(a.stored) == jax.tree.structure(b.stored)
+    pairs = list(zip(jax.tree.leaves(a.stored), jax.tree.leaves(b.stored), strict=True))
+    pairs += [(a.labels, b.labels)]
     maps = [(a.preprocessing, b.preprocessing)]
     assert (a.targets_preprocessing is None) == (b.targets_preprocessing is None)
     if a.targets_preprocessing is not None:
@@ -124,13 +145,7 @@ def assert_same(a: synthetic.DistilledSet, b: synthetic.DistilledSet) -> None:
             left, right = np.asarray(left), np.asarray(right)
             assert (left.dtype, left.shape) == (right.dtype, right.shape)
             assert left.tobytes() == right.tobytes()
-    assert a.parameterization[:2] == b.parameterization[:2]
-    for field in (
-        "targets_kind",
-        "class_names",
-        "provenance",
-        "certificate",
-        "columns",
-    ):
+    assert a.decoder[:2] == b.decoder[:2]
+    for field in ("recipe", "class_names", "provenance", "certificate", "columns"):
         assert getattr(a, field) == getattr(b, field)
     assert synthetic.digest(a) == synthetic.digest(b)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ddjax import synthetic
-from tests.synthetic.problems import NONE, distilled_set
+from tests.synthetic.problems import NONE, changed, distilled_set
 
 BLUE = (38, 103, 172)
 
@@ -17,9 +17,7 @@ def _flat(classes: int, each: int, **changes) -> synthetic.DistilledSet:
     colours[:, 0] = np.arange(m)
     inputs = np.broadcast_to(colours[:, None, None] / 255, (m, 8, 8, 3))
     distilled = distilled_set(classes=classes, each=each, shape=(8, 8, 3))
-    return distilled._replace(
-        stored={"inputs": np.array(inputs)}, preprocessing=NONE, **changes
-    )
+    return changed(distilled, inputs=np.array(inputs), preprocessing=NONE, **changes)
 
 
 def _boxes(picture: np.ndarray, m: int) -> list[tuple[int, ...]]:
@@ -76,12 +74,12 @@ def test_pixels_are_enlarged_without_blur(shape):
 
 def test_values_beyond_the_limits_are_clipped():
     distilled = _flat(2, 1)
-    wide = distilled._replace(stored={"inputs": distilled.stored["inputs"] * 255})
+    wide = changed(distilled, inputs=distilled.stored["inputs"] * 255)
     np.testing.assert_array_equal(
         synthetic.draw(wide, limits=(0.0, 255.0)), synthetic.draw(distilled)
     )
     far = np.array([-50.0, 50.0], np.float32).reshape(2, 1, 1, 1)
-    far = distilled._replace(stored={"inputs": np.broadcast_to(far, (2, 8, 8, 1))})
+    far = changed(distilled, inputs=np.broadcast_to(far, (2, 8, 8, 1)))
     shades = np.unique(synthetic.draw(far).reshape(-1, 3)[:, 0])
     assert {0, 255} <= set(shades)
     with pytest.raises(ValueError, match="the first must be below the second"):

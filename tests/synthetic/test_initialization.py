@@ -25,13 +25,13 @@ def test_shapes_order_and_determinism(how, shape, device):
     assert inputs.dtype == jnp.float32
     assert labels.dtype == jnp.int32
     assert (np.diff(labels) >= 0).all()
-    if how != "random":
+    if how != "uniform":
         np.testing.assert_array_equal(labels, [0, 0, 1, 1, 2, 2])
     again, _ = synthetic.select(_key(), problem, per_class=2, how=how)
     np.testing.assert_array_equal(inputs, again)
 
 
-@pytest.mark.parametrize("how", ["real", "random", "kmeans", "noise"])
+@pytest.mark.parametrize("how", ["balanced", "uniform", "kmeans_nearest", "noise"])
 def test_another_key_gives_other_samples(how):
     problem = blobs()
     first, _ = synthetic.select(_key(), problem, per_class=4, how=how)
@@ -39,11 +39,11 @@ def test_another_key_gives_other_samples(how):
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("how", ["real", "random", "kmeans"])
+@pytest.mark.parametrize("how", ["balanced", "uniform", "kmeans_nearest"])
 def test_real_samples_are_distinct_members_of_their_class(how):
     problem = blobs()
     inputs, labels = synthetic.select(_key(), problem, per_class=5, how=how)
-    real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.targets)
+    real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.labels)
     rows = [int(np.flatnonzero((real == x).all(axis=1))[0]) for x in np.array(inputs)]
     assert len(set(rows)) == 15
     np.testing.assert_array_equal(truth[rows], labels)
@@ -54,7 +54,7 @@ def test_one_centre_is_the_class_mean():
     centres, labels = synthetic.select(
         _key(), problem, per_class=1, how="kmeans_centres"
     )
-    real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.targets)
+    real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.labels)
     for centre, label in zip(np.asarray(centres), np.asarray(labels), strict=True):
         np.testing.assert_allclose(centre, real[truth == label].mean(axis=0), rtol=1e-5)
 
@@ -64,7 +64,7 @@ def test_k_means_finds_the_modes_of_a_class():
     inputs = np.asarray(problem.train.inputs).copy()
     inputs[::2] += 100.0
     problem = problem._replace(train=problem.train._replace(inputs=inputs))
-    for how in ("kmeans", "kmeans_centres"):
+    for how in ("kmeans_nearest", "kmeans_centres"):
         found, _ = synthetic.select(_key(), problem, per_class=2, how=how)
         assert sorted(np.round(np.asarray(found).mean(axis=1), -2)) == [0, 100]
 
@@ -74,7 +74,7 @@ def test_k_means_of_equal_samples_uses_each_once():
     problem = blobs(classes=1, each=4)
     same = np.ones((4, 4), np.float32)
     problem = problem._replace(train=problem.train._replace(inputs=same))
-    inputs, _ = synthetic.select(_key(), problem, per_class=3, how="kmeans")
+    inputs, _ = synthetic.select(_key(), problem, per_class=3, how="kmeans_nearest")
     assert inputs.shape == (3, 4)
 
 
@@ -87,19 +87,21 @@ def test_noise_is_standard_normal():
 
 def test_errors():
     problem = blobs(each=3)
-    with pytest.raises(ValueError, match=r"unknown initialization 'best'; known: real"):
+    with pytest.raises(
+        ValueError, match=r"unknown initialization 'best'; known: balanced"
+    ):
         synthetic.select(_key(), problem, per_class=1, how="best")
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        synthetic.select(_key(), problem, per_class=0, how="real")
-    for how in ("real", "kmeans", "kmeans_centres"):
+        synthetic.select(_key(), problem, per_class=0, how="balanced")
+    for how in ("balanced", "kmeans_nearest", "kmeans_centres"):
         with pytest.raises(ValueError, match=r"class 0 \(class 0\).* has 3 .*class=4"):
             synthetic.select(_key(), problem, per_class=4, how=how)
-    with pytest.raises(ValueError, match="12 samples were asked for, but there are 9"):
-        synthetic.select(_key(), problem, per_class=4, how="random")
+    with pytest.raises(ValueError, match="12 samples .* 'blobs' has 9 to choose"):
+        synthetic.select(_key(), problem, per_class=4, how="uniform")
     nameless = problem._replace(class_names=None)
     with pytest.raises(ValueError, match="no class labels"):
-        synthetic.select(_key(), nameless, per_class=1, how="real")
-    unlabelled = problem._replace(train=problem.train._replace(targets=None))
+        synthetic.select(_key(), nameless, per_class=1, how="balanced")
+    unlabelled = problem._replace(train=problem.train._replace(labels=None))
     with pytest.raises(ValueError, match="no class labels"):
         synthetic.select(_key(), unlabelled, per_class=1, how="noise")
 
@@ -118,18 +120,19 @@ def test_rows_of_regression_problems(how, device):
     assert not np.array_equal(inputs, other[0])
 
 
-@pytest.mark.parametrize("how", ["real", "kmeans"])
+@pytest.mark.parametrize("how", ["uniform", "kmeans_nearest"])
 def test_real_rows_are_distinct_and_keep_their_targets(how):
     problem = table(samples=20)
     inputs, targets = synthetic.select_rows(_key(), problem, count=20, how=how)
     pairs = np.concatenate([inputs, targets], axis=1)
-    real = np.concatenate(problem.train, axis=1)
+    real = np.concatenate([problem.train.inputs, problem.train.targets], axis=1)
     assert sorted(map(tuple, pairs)) == sorted(map(tuple, real))
 
 
 def test_centres_have_the_mean_target_of_their_cluster():
     problem = table()
-    inputs, targets = map(np.asarray, problem.train)
+    inputs = np.asarray(problem.train.inputs)
+    targets = np.asarray(problem.train.targets)
     one = synthetic.select_rows(_key(), problem, count=1, how="kmeans_centres")
     np.testing.assert_allclose(one[0][0], inputs.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(one[1][0], targets.mean(axis=0), atol=1e-6)
@@ -153,19 +156,68 @@ def test_centres_of_equal_rows_are_finite():
     assert np.isfinite(inputs).all() and np.isfinite(targets).all()
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("how", synthetic.ROW_INITIALIZATIONS)
+def test_rows_of_problems_without_targets(how, labelled):
+    """Unlabelled problems have rows like any other, those with labels as well."""
+    problem = blobs(shape=(3, 3, 2))
+    if not labelled:
+        unlabelled = problem.train._replace(labels=None)
+        problem = problem._replace(train=unlabelled, class_names=None)
+    inputs, targets = synthetic.select_rows(_key(), problem, count=4, how=how)
+    assert inputs.shape == (4, 3, 3, 2) and targets is None
+
+
+@pytest.mark.parametrize("how", ["balanced", "uniform", "kmeans_nearest"])
+def test_positions_are_those_of_the_samples(how):
+    problem = blobs()
+    inputs, labels = synthetic.select(_key(), problem, per_class=5, how=how)
+    rows = synthetic.chosen_by_class(_key(), problem, per_class=5, how=how)
+    assert len(set(rows.tolist())) == 15
+    np.testing.assert_array_equal(np.asarray(problem.train.inputs)[rows], inputs)
+    np.testing.assert_array_equal(np.asarray(problem.train.labels)[rows], labels)
+
+
+@pytest.mark.parametrize("how", ["uniform", "kmeans_nearest"])
+def test_positions_are_those_of_the_rows(how):
+    problem = table()
+    inputs, targets = synthetic.select_rows(_key(), problem, count=5, how=how)
+    rows = synthetic.chosen_rows(_key(), problem, count=5, how=how)
+    np.testing.assert_array_equal(np.asarray(problem.train.inputs)[rows], inputs)
+    np.testing.assert_array_equal(np.asarray(problem.train.targets)[rows], targets)
+
+
+def test_samples_that_are_not_real_have_no_position():
+    for how in ("kmeans_centres", "noise"):
+        with pytest.raises(ValueError, match="known: balanced, uniform, kmeans_near"):
+            synthetic.chosen_by_class(_key(), blobs(), per_class=1, how=how)
+        with pytest.raises(ValueError, match="known: uniform, kmeans_nearest$"):
+            synthetic.chosen_rows(_key(), table(), count=1, how=how)
+
+
+@pytest.mark.parametrize("how", synthetic.INITIALIZATIONS)
+def test_float64_problems_start_in_float64(how):
+    with jax.enable_x64(True):
+        problem = blobs()
+        wide = problem.train._replace(inputs=jnp.asarray(problem.train.inputs, float))
+        problem = problem._replace(train=wide)
+        found, _ = synthetic.select(_key(), problem, per_class=2, how=how)
+        assert found.dtype == jnp.float64
+        if how in synthetic.ROW_INITIALIZATIONS:
+            targets = wide._replace(targets=jnp.asarray(wide.inputs[:, :1], float))
+            found = synthetic.select_rows(
+                _key(), problem._replace(train=targets), count=3, how=how
+            )
+            assert {each.dtype for each in found} == {np.dtype("float64")}
+
+
 def test_errors_of_rows():
     problem = table(samples=5)
     rows = synthetic.select_rows
-    with pytest.raises(ValueError, match="unknown initialization 'random'.*known: r"):
-        rows(_key(), problem, count=1, how="random")
+    with pytest.raises(ValueError, match="unknown initialization 'balanced'.*known: u"):
+        rows(_key(), problem, count=1, how="balanced")
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
-        rows(_key(), problem, count=0, how="real")
-    for how in ("real", "kmeans", "kmeans_centres"):
+        rows(_key(), problem, count=0, how="uniform")
+    for how in ("uniform", "kmeans_nearest", "kmeans_centres"):
         with pytest.raises(ValueError, match="6 samples .* 'table' has 5 to choose"):
             rows(_key(), problem, count=6, how=how)
-    for other in (
-        blobs(),
-        problem._replace(train=problem.train._replace(targets=None)),
-    ):
-        with pytest.raises(ValueError, match="has no regression targets"):
-            rows(_key(), other, count=1, how="noise")

@@ -15,24 +15,29 @@ Source of the construction: Olah, Mordvintsev and Schubert, "Feature Visualizati
 Here M is fitted to the real data at hand unless that constant is asked for.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data import preprocess
+from ddjax.data.problem import Split
 from ddjax.data.stored import StoredInputs
-from ddjax.synthetic.parameterization.base import Parameterization, Stored
+from ddjax.kernels.precision import EXACT
+from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored
 
 __all__ = [
     "BOUNDS",
     "COLOURS",
+    "check_images",
     "check_settings",
     "constant_names",
+    "constants_in",
     "decorrelated_colour",
-    "fitted",
+    "fit",
     "latent",
     "pixels_of",
 ]
@@ -53,10 +58,8 @@ _READ_OF_FILES = 512
 _MARGIN = 1 / 512
 
 
-def decorrelated_colour(
-    *, colour: str = "data", bounds: str = "unit"
-) -> Parameterization:
-    """Latent images of full size, see the module.
+def decorrelated_colour(*, colour: str = "data", bounds: str = "unit") -> Decoder:
+    """Latent images of full size, see the module; targets are stored as they are.
 
     Args:
       colour: the matrix M: `data` (fitted to the real training images), `imagenet`
@@ -69,22 +72,37 @@ def decorrelated_colour(
       ValueError: an unknown name.
     """
     check_settings(colour, bounds)
+    names = constant_names(colour, bounds)
 
-    def init(inputs: Array, real: Any = None) -> Stored:
-        constants = fitted(real, inputs.shape, colour=colour, bounds=bounds)
-        return {"latent": latent(inputs, constants, colour), **constants}
+    def init(pairs: Pairs, fitted: Fitted) -> Stored:
+        check_images(pairs.inputs.shape, colour)
+        constants = constants_in(fitted, names)
+        return {
+            "latent": latent(jnp.asarray(pairs.inputs), constants, colour),
+            "targets": jnp.asarray(pairs.targets),
+            **constants,
+        }
 
-    def start(key, shape: tuple[int, ...], real: Any) -> Stored:
-        constants = fitted(real, shape, colour=colour, bounds=bounds)
-        return {"latent": jax.random.normal(key, shape), **constants}
+    def noise(
+        key: PRNGKeyArray, shape: tuple[int, ...], targets: Array, fitted: Fitted
+    ) -> Stored:
+        check_images(shape, colour)
+        return {
+            "latent": jax.random.normal(key, shape, targets.dtype),
+            "targets": targets,
+            **constants_in(fitted, names),
+        }
 
-    return Parameterization(
+    return Decoder(
         name="decorrelated_colour",
         settings={"colour": colour, "bounds": bounds},
+        fit=lambda real: fit(real, colour=colour, bounds=bounds),
         init=init,
-        decode=lambda stored: pixels_of(stored["latent"], stored, colour),
-        start=start,
-        constants=constant_names(colour, bounds),
+        decode=lambda stored: Pairs(
+            pixels_of(stored["latent"], stored, colour), stored["targets"]
+        ),
+        noise=noise,
+        constants=names,
     )
 
 
@@ -99,25 +117,11 @@ def check_settings(colour: str, bounds: str) -> None:
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
 
 
-def constant_names(colour: str, bounds: str) -> tuple[str, ...]:
-    """Names of the arrays that `fitted` gives."""
-    of_bounds = ("low", "high") if bounds == "data" else ()
-    return (("colour",) if colour == "data" else ()) + of_bounds
-
-
-def fitted(
-    real: Any, shape: tuple[int, ...], *, colour: str, bounds: str
-) -> dict[str, Float[Array, "..."]]:
-    """What has to be stored with the latent images to decode them.
-
-    Args:
-      real: real training images `(n, h, w, c)`, in the space of the samples.
-      shape: of the samples, `(m, h, w, c)`.
-      colour: one of `COLOURS`.
-      bounds: one of `BOUNDS`.
+def check_images(shape: tuple[int, ...], colour: str) -> None:
+    """Refuses inputs `(m, *shape)` that are no images, or have no such colours.
 
     Raises:
-      ValueError: samples that are no images; a setting that these data do not allow.
+      ValueError: the shape, or the number of channels.
     """
     if len(shape) != 4:
         raise ValueError(f"inputs of shape {shape[1:]} are no images (h, w, c)")
@@ -125,17 +129,46 @@ def fitted(
         raise ValueError(
             f"colour='imagenet' is for RGB images, these have {shape[-1]} channels"
         )
-    if real is None:
-        if constant_names(colour, bounds):
-            raise ValueError(
-                f"colour={colour!r}, bounds={bounds!r} are fitted to real images, but "
-                "none were given"
-            )
-        return {}
-    in_files = isinstance(real, StoredInputs)
-    most = _READ_OF_FILES if in_files else _FITTED_TO
-    chosen = np.unique(np.linspace(0, len(real) - 1, most).astype(np.int64))
-    images = real[chosen] if in_files or len(chosen) < len(real) else real
+
+
+def constant_names(colour: str, bounds: str) -> tuple[str, ...]:
+    """Names of the arrays that `fit` gives."""
+    of_bounds = ("low", "high") if bounds == "data" else ()
+    return (("colour",) if colour == "data" else ()) + of_bounds
+
+
+def constants_in(fitted: Fitted, names: tuple[str, ...]) -> Stored:
+    """What was fitted, ready to be stored.
+
+    Raises:
+      ValueError: something of it is missing.
+    """
+    missing = [name for name in names if name not in fitted]
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)} must be fitted to real images before samples are "
+            f"initialised; what was given holds {sorted(fitted)}"
+        )
+    return {name: jnp.asarray(fitted[name]) for name in names}
+
+
+def fit(real: Split, *, colour: str, bounds: str) -> Fitted:
+    """What has to be stored with the latent images to decode them.
+
+    Args:
+      real: real training images `(n, h, w, c)`, in the space of the samples.
+      colour: one of `COLOURS`.
+      bounds: one of `BOUNDS`.
+
+    Returns:
+      The arrays named by `constant_names`, in the dtype of the images: `colour`
+      `(c, c)`, `low` and `high` `(c,)`.
+
+    Raises:
+      ValueError: inputs that are no images; a setting that these data do not allow.
+    """
+    check_images(real.inputs.shape, colour)
+    images = _looked_at(real.inputs)
     low, high = (
         np.min([block.min(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
         np.max([block.max(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
@@ -153,14 +186,15 @@ def fitted(
         # A channel that does not vary still needs a range.
         high = np.where(high > low, high, low + 1.0)
         found |= {"low": low, "high": high}
-    return {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+    dtype = jax.dtypes.canonicalize_dtype(real.inputs.dtype)
+    return {name: jnp.asarray(value, dtype) for name, value in found.items()}
 
 
 def pixels_of(
     latents: Float[Array, "m h w c"], stored: Stored, colour: str
 ) -> Float[Array, "m h w c"]:
     """The images of some latent ones; `stored` holds the constants."""
-    low, high = _bounds(stored)
+    low, high = _bounds(stored, latents.dtype)
     values = jax.nn.sigmoid(2.0 * _mixed(latents, _matrix(stored, colour)))
     return values if low is None else low + (high - low) * values
 
@@ -169,7 +203,7 @@ def latent(
     images: Float[Array, "m h w c"], stored: Stored, colour: str
 ) -> Float[Array, "m h w c"]:
     """The inverse of `pixels_of`; images are clipped to half a grey level inside."""
-    low, high = _bounds(stored)
+    low, high = _bounds(stored, images.dtype)
     values = images if low is None else (images - low) / (high - low)
     values = jnp.clip(values, _MARGIN, 1.0 - _MARGIN)
     matrix = _matrix(stored, colour)
@@ -177,10 +211,20 @@ def latent(
     return _mixed(logits, None if matrix is None else jnp.linalg.inv(matrix))
 
 
-def _bounds(stored: Stored) -> tuple[Any, Any]:
+def _looked_at(images: Any) -> Any:
+    in_files = isinstance(images, StoredInputs)
+    most = _READ_OF_FILES if in_files else _FITTED_TO
+    chosen = np.unique(np.linspace(0, len(images) - 1, most).astype(np.int64))
+    return images[chosen] if in_files or len(chosen) < len(images) else images
+
+
+def _bounds(stored: Stored, dtype: Any) -> tuple[Any, Any]:
     if "low" not in stored:
         return None, None
-    return stored["low"].reshape(1, 1, 1, -1), stored["high"].reshape(1, 1, 1, -1)
+    low, high = (
+        stored[name].astype(dtype).reshape(1, 1, 1, -1) for name in ("low", "high")
+    )
+    return low, high
 
 
 def _matrix(stored: Stored, colour: str) -> Array | None:
@@ -189,17 +233,17 @@ def _matrix(stored: Stored, colour: str) -> Array | None:
     if colour == "none":
         return None
     matrix = np.array(_IMAGENET)
-    return jnp.asarray(matrix / np.linalg.norm(matrix, axis=0).max(), jnp.float32)
+    return jnp.asarray(matrix / np.linalg.norm(matrix, axis=0).max())
 
 
 def _mixed(images: Array, matrix: Array | None) -> Array:
     if matrix is None:
         return images
-    highest = jax.lax.Precision.HIGHEST
-    return jnp.einsum("mhwc,dc->mhwd", images, matrix, precision=highest)
+    matrix = matrix.astype(images.dtype)
+    return jnp.einsum("mhwc,dc->mhwd", images, matrix, precision=EXACT)
 
 
-def _blocks(images: Any):
+def _blocks(images: Any) -> Iterator[np.ndarray]:
     for block in preprocess.blocks(images):
         yield np.asarray(block, np.float64)
 

@@ -1,0 +1,86 @@
+"""How stored numbers become pairs: pixels, decorrelated colours, a pyramid."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored, pixels
+from ddjax.synthetic.decoders.colour import BOUNDS, COLOURS, decorrelated_colour
+from ddjax.synthetic.decoders.pyramid import pyramid
+
+__all__ = [
+    "BOUNDS",
+    "COLOURS",
+    "DECODERS",
+    "Decoder",
+    "Fitted",
+    "Pairs",
+    "Stored",
+    "decorrelated_colour",
+    "from_setting",
+    "make",
+    "pixels",
+    "pyramid",
+]
+
+DECODERS: dict[str, Callable[..., Decoder]] = {
+    "decorrelated_colour": decorrelated_colour,
+    "pixels": pixels,
+    "pyramid": pyramid,
+}
+"""Every decoder by name, as a factory of keyword-only settings."""
+
+
+def make(name: str, /, **settings: Any) -> Decoder:
+    """Builds a decoder by name.
+
+    Raises:
+      ValueError: an unknown name, with the known ones; an unknown setting, with those
+        that the decoder takes; a value of a setting that is not allowed.
+    """
+    if name not in DECODERS:
+        raise ValueError(
+            f"unknown decoder {name!r}{_nearest(name, DECODERS)}; known: "
+            f"{', '.join(sorted(DECODERS))}"
+        )
+    allowed = list(inspect.signature(DECODERS[name]).parameters)
+    for setting in settings:
+        if setting not in allowed:
+            raise ValueError(
+                f"decoder {name!r} takes no {setting!r}{_nearest(setting, allowed)}; "
+                f"it takes: {', '.join(allowed) or 'no settings'}"
+            )
+    return DECODERS[name](**settings)
+
+
+def from_setting(setting: str | Mapping[str, Any] | Decoder) -> Decoder:
+    """A decoder from what a method is given.
+
+    >>> from_setting({"name": "pyramid", "extend_every": 0.1}).name
+    'pyramid'
+
+    Args:
+      setting: a registered name; `{"name": ..., settings}`; or a decoder, which is
+        returned as it is.
+
+    Raises:
+      ValueError: a mapping without a name, or what `make` refuses.
+    """
+    if isinstance(setting, Decoder):
+        return setting
+    if isinstance(setting, str):
+        return make(setting)
+    settings = dict(setting)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(
+            f"a decoder is described by a name and settings, got {dict(setting)!r}; "
+            f"known names: {', '.join(sorted(DECODERS))}"
+        )
+    return make(name, **settings)
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
