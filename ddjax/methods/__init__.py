@@ -1,11 +1,14 @@
 """Distillation methods: one file each, every one a `Method`."""
 
+import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from ddjax.methods.analytic import analytic
-from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
+from ddjax.methods.base import Method, Progress
 from ddjax.methods.clp import clp
+from ddjax.methods.descent import Descent
 from ddjax.methods.dgkip import dgkip
 from ddjax.methods.kip import kip
 from ddjax.methods.lgm import lgm
@@ -17,9 +20,9 @@ from ddjax.methods.selection import selection
 
 __all__ = [
     "METHODS",
-    "HostRows",
+    "Descent",
     "Method",
-    "Remember",
+    "Progress",
     "analytic",
     "clp",
     "dgkip",
@@ -28,7 +31,6 @@ __all__ = [
     "make",
     "nystrom",
     "regression",
-    "remember_nothing",
     "rfad",
     "row_selection",
     "selection",
@@ -56,9 +58,6 @@ def make(name: str, **hyperparameters: Any) -> Method:
       ValueError: an unknown method, with the known ones; an unknown hyperparameter,
         with those that the method takes.
     """
-    import difflib
-    import inspect
-
     if name not in METHODS:
         known = ", ".join(sorted(METHODS))
         raise ValueError(f"unknown method {name!r}; known: {known}")
@@ -66,9 +65,9 @@ def make(name: str, **hyperparameters: Any) -> Method:
     for keyword in hyperparameters:
         if keyword not in allowed:
             near = difflib.get_close_matches(keyword, allowed, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(
-                f"method {name!r} takes no {keyword!r}{hint} "
-                f"It takes: {', '.join(allowed)}"
+                f"method {name!r} takes no {keyword!r}; {hint}it takes: "
+                f"{', '.join(allowed)}"
             )
     return METHODS[name](**hyperparameters)

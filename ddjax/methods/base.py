@@ -1,78 +1,165 @@
-"""The noun `Method`: a distillation method as pure functions."""
+"""The noun `Method`: a distillation method as pure functions, with an identity."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, PRNGKeyArray
-from numpy import ndarray
+import jax
+from jaxtyping import Array, Int, PRNGKeyArray
 
-from ddjax.data.problem import Problem, Split
+from ddjax.data.problem import Problem
+from ddjax.storage.cache import Cache
 from ddjax.synthetic.distilled import DistilledSet
 
-__all__ = ["Arrays", "HostRows", "Method", "Remember", "remember_nothing"]
+__all__ = [
+    "DistilledFn",
+    "InitFn",
+    "Method",
+    "PrepareFn",
+    "Progress",
+    "SampleFn",
+    "StepFn",
+    "keys_of_step",
+    "whole_data",
+]
 
 
-Arrays = dict[str, Array | ndarray]
-"""Named results, on device or host."""
+class Progress(NamedTuple):
+    """Where in a run a step stands; schedules are functions of `step / steps`.
+
+    Attributes:
+      step: how many steps have been done before this one.
+      steps: the length of the run, >= 1. An argument of the compiled step, hence a run
+        that is lengthened is the same program.
+    """
+
+    step: Int[Array, ""]
+    steps: Int[Array, ""]
 
 
 @runtime_checkable
-class Remember(Protocol):
-    """Stores an expensive result under a name and gives it back the next time.
+class PrepareFn(Protocol):
+    """Slot `prepare` of a `Method`."""
 
-    The runtime passes one that keeps results on disk, so that a resumed run does not
-    pay for them again (and works with the very same numbers).
-    """
+    def __call__(self, key: PRNGKeyArray, problem: Problem, cache: Cache) -> Any:
+        """Everything that steps may look at, made once a run.
 
-    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        """Returns the stored arrays of `name`, computing them when there are none.
+        Args:
+          key: of the random networks and the like.
+          problem: the real data.
+          cache: for what is expensive, by a name and all that it depends on.
 
-        It may decline to store what is too large for it.
+        Returns:
+          A pytree of arrays, whose `ddjax.data.feed.Batches` the loop replaces in every
+          step by a `Split` of the rows that are drawn. Deterministic, not checkpointed:
+          a resumed run calls it again.
+
+        Raises:
+          ValueError: a problem that the method cannot distil.
         """
         ...
 
 
-def remember_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
-    """A `Remember` that always computes."""
-    del name
-    return compute()
+@runtime_checkable
+class InitFn(Protocol):
+    """Slot `init` of a `Method`."""
+
+    def __call__(self, key: PRNGKeyArray, problem: Problem, data: Any) -> Any:
+        """The state to be optimised, a pytree of arrays. Cheap.
+
+        Args:
+          key: of what the samples start from.
+          problem: the real data.
+          data: what `prepare` returned.
+        """
+        ...
 
 
-class HostRows(NamedTuple):
-    """Real data that stay on the host, because they do not fit on the device.
+@runtime_checkable
+class SampleFn(Protocol):
+    """Slot `sample` of a `Method`."""
 
-    A method's `data` may be one or hold one. The loop then gathers the rows of each
-    step on the host, in an order that is a function of the seed and the step
-    (`ddjax.data.batches`), and `sample` finds a `Split` of `batch_size` rows on the
-    device in its place.
+    def __call__(self, key: PRNGKeyArray, data: Any) -> Any:
+        """What one step looks at; part of the compiled step.
 
-    Attributes:
-      split: host arrays.
-      batch_size: rows a step.
-    """
+        Args:
+          key: of the step's draws, beside those of rows, which the loop has done.
+          data: what `prepare` returned, with the rows of this step in place of
+            `Batches`.
+        """
+        ...
 
-    split: Split
-    batch_size: int
+
+@runtime_checkable
+class StepFn(Protocol):
+    """Slot `step` of a `Method`."""
+
+    def __call__(
+        self, state: Any, batch: Any, key: PRNGKeyArray, progress: Progress
+    ) -> tuple[Any, dict[str, Array]]:
+        """One update; compiled once a run, without host callbacks.
+
+        Args:
+          state: from `init` or the step before.
+          batch: from `sample`.
+          key: of the step's own draws.
+          progress: where in the run this is.
+
+        Returns:
+          The next state, and scalars by name, `loss` among them.
+        """
+        ...
+
+
+@runtime_checkable
+class DistilledFn(Protocol):
+    """Slot `distilled` of a `Method`."""
+
+    def __call__(
+        self, key: PRNGKeyArray, state: Any, problem: Problem, data: Any
+    ) -> DistilledSet:
+        """The distilled set of a state, its provenance left to the loop.
+
+        Args:
+          key: the one that `prepare` was given.
+          state: any state of the run.
+          problem: the real data.
+          data: what `prepare` returned.
+        """
+        ...
 
 
 class Method(NamedTuple):
     """A distillation method, in the manner of `optax.GradientTransformation`.
 
     Attributes:
-      prepare: `(key, problem, remember) -> data`, once a run: everything a step may
-        look at (real data on device, random networks, a reference solution), a pytree
-        of arrays. Deterministic, not checkpointed: a resumed run calls it again.
-      init: `(key, problem, data) -> state`: the state to be optimised. Cheap.
-      sample: `(key, data) -> batch`: what one step looks at; runs inside the compiled
-        chunk.
-      step: `(state, batch, key) -> (state, metrics)`: compiled once a run; metrics are
-        scalars by name and hold `loss`. No host callbacks.
-      distilled: `(state, problem, data) -> DistilledSet`, provenance left to the
-        caller to complete.
+      name: the registered name.
+      settings: every keyword that made it, defaults included (JSON-able): two methods
+        of equal name and settings are the same.
+      prepare: see `PrepareFn`.
+      init: see `InitFn`.
+      sample: see `SampleFn`; `whole_data` where there is nothing to draw.
+      step: see `StepFn`.
+      distilled: see `DistilledFn`.
+      follows_length: whether steps depend on the run's length (a decaying rate, say),
+        so that lengthening a finished run is not the same as a longer run.
     """
 
-    prepare: Callable[[PRNGKeyArray, Problem, Remember], Any]
-    init: Callable[[PRNGKeyArray, Problem, Any], Any]
-    sample: Callable[[PRNGKeyArray, Any], Any]
-    step: Callable[[Any, Any, PRNGKeyArray], tuple[Any, dict[str, Array]]]
-    distilled: Callable[[Any, Problem, Any], DistilledSet]
+    name: str
+    settings: dict[str, Any]
+    prepare: PrepareFn
+    init: InitFn
+    sample: SampleFn
+    step: StepFn
+    distilled: DistilledFn
+    follows_length: bool = False
+
+
+def whole_data(key: PRNGKeyArray, data: Any) -> Any:
+    """A `SampleFn` that hands on what it is given."""
+    del key
+    return data
+
+
+def keys_of_step(key: PRNGKeyArray, step: Array) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """The keys of `sample` and `step` at a step of a run, from the run's step key."""
+    sample_key, step_key = jax.random.split(jax.random.fold_in(key, step))
+    return sample_key, step_key

@@ -14,10 +14,11 @@ differentiable losses (`ddjax.kernels.duality`), which costs no more than the fo
 and backward pass of m samples.
 
 Corrections and additions to the paper: its printed dual lacks :math:`1/\lambda`;
-several classes (softmax, Crammer-Singer, one-vs-rest), exact kernels, and the objective
-`log_gap`. The gap falls by many orders of magnitude during a run, and the second-moment
-memory of an adaptive optimiser then holds the early, huge gradients against the late,
-small ones; the gradient of the logarithm has no such scale.
+several classes (softmax, Crammer-Singer, one-vs-rest), exact kernels, and that it is
+the logarithm of the gap that is descended. The gap falls by many orders of magnitude
+during a run, and the second-moment memory of an adaptive optimiser then holds the
+early, huge gradients against the late, small ones; the gradient of the logarithm has no
+such scale.
 
 With few samples and the paper's tiny :math:`\lambda_S` there is a trap besides: far
 beyond the margin every dual vanishes, the gap is :math:`\lambda_S\|\theta_O\|^2/2`
@@ -32,103 +33,100 @@ beyond the margin every dual vanishes, the gap is :math:`\lambda_S\|\theta_O\|^2
   because the best duals of a kink are worth nothing on either side of it; the metric
   `gap` stays the hinge's own.
 - `start_ridge`, by continuation: a large :math:`\lambda_S` keeps the samples near the
-  margin, and falls along the run.
+  margin, and falls along the share `anneal` of the run.
 
 Source: "Generalized Kernel Inducing Points by Duality Gap for Dataset Distillation",
 arXiv 2502.12607.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, UInt
+from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.kernels import duality, erm, losses, random_features
+from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
-from ddjax.methods import optimization
-from ddjax.methods.base import Arrays, Method, Remember, remember_nothing
-from ddjax.methods.optimization import State
+from ddjax.methods import learned_set
+from ddjax.methods.base import Method, Progress
+from ddjax.methods.descent import Descent
+from ddjax.methods.distilled_gap import (
+    Form,
+    first_outputs,
+    free_duals,
+    gap_of,
+    sample_features,
+)
+from ddjax.methods.learned_set import DescentState
+from ddjax.methods.reference import (
+    ReferenceSolution,
+    relative_radius,
+    solve_reference,
+)
+from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.decoders.base import Decoder, Fitted
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 
-Form = Literal["auto", "full", "gradient_norm"]
+__all__ = ["DESCENT", "DUALS", "GAP_SPACES", "GapData", "dgkip"]
 
-__all__ = [
-    "DUALS",
-    "OBJECTIVES",
-    "Reference",
-    "dgkip",
-    "distilled_gap",
-    "solve_reference",
-]
-
-OBJECTIVES = ("log_gap", "gap")
 DUALS = ("optimality", "learned")
+GAP_SPACES = ("auto", "features", "kernel")
+
+DESCENT = Descent("adabelief", 1e-2, rates={"outputs": 0.1})
+"""The paper's; `outputs` are those that learned duals belong to."""
 
 # The smooth losses that the surrogate duals of losses with kinks belong to.
-_STAND_INS = {"hinge": "soft_hinge", "multiclass_hinge": "soft_multiclass_hinge"}
+_SMOOTH_LOSSES = {"hinge": "soft_hinge", "multiclass_hinge": "soft_multiclass_hinge"}
 
 
-class Reference(NamedTuple):
-    """The solution on the real data, and what is needed to look at it.
+class GapData(NamedTuple):
+    """What steps look at.
 
     Attributes:
-      weights: the solution in feature space, `(p, *c)`; for an exact kernel the
-        coefficients `(n_support, *c)` of its support inputs.
-      support: real inputs that carry a non-zero coefficient; None with features.
-      squared_norm: squared Hilbert norm of the solution.
-      gap: duality gap at which the real problem was left, enlarged to cover the
-        rounding of the weights to float32.
-      ridge: its absolute regularisation, lambda_O.
-      params: parameters of the random networks ({} for the inputs themselves).
-      key_data: words of the key they were drawn from.
+      reference: the solution on the real data.
+      fitted: what the decoder took from the real data.
     """
 
-    weights: Float[Array, "p *c"]
-    support: Array | None
-    squared_norm: Float[Array, ""]
-    gap: Float[Array, ""]
-    ridge: Float[Array, ""]
-    params: Any
-    key_data: UInt[Array, " words"]
+    reference: ReferenceSolution
+    fitted: Fitted
 
 
 def dgkip(
     *,
     loss: str = "logistic",
-    loss_settings: Mapping[str, float] | None = None,
     per_class: int = 1,
     features: Mapping[str, Any] | None = None,
     real_ridge: float = 1e-6,
     distilled_ridge: float = 1e-6,
     start_ridge: float | None = None,
-    anneal_steps: int = 0,
-    objective: str = "log_gap",
+    anneal: float = 0.8,
     form: Form = "auto",
     gap_space: str = "auto",
     duals: str = "optimality",
-    duals_learning_rate: float = 0.1,
     learn_targets: bool = True,
-    initialization: str = "real",
-    parameterization: str | Mapping[str, Any] = "pixels",
-    optimizer: str = "adabelief",
-    learning_rate: float = 1e-2,
-    targets_learning_rate: float | None = None,
-    decay_steps: int | None = None,
-    warmup_steps: int = 0,
+    initialization: str = "balanced",
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
+    descent: Mapping[str, Any] | Descent = DESCENT,
     solver_tolerance: float = 1e-4,
     solver_iterations: int = 500,
+    require_convergence: bool = False,
     block: int = 256,
     sample_block: int | None = None,
 ) -> Method:
     r"""Builds DGKIP as a `Method`.
+
+    Metrics: `loss`, the logarithm of the gap that is descended; `gap`, that of the
+    set's own problem; `deviation_bound`, the bound on
+    :math:`\|\theta_S - \theta_O\|` over :math:`\|\theta_O\|` that follows from it; and
+    `reference_radius`, how far :math:`\theta_O` itself may be from the optimum on the
+    real data, over its norm: tiny where the solver converged.
 
     Args:
       loss: a name in `ddjax.kernels.losses.LOSSES`. Margin losses (`logistic`, `hinge`,
@@ -136,50 +134,211 @@ def dgkip(
         one-vs-rest; `softmax` and `multiclass_hinge` treat any number jointly. Where a
         loss is flat (squared hinges beyond the margin) samples get no gradient: start
         from noise.
-      loss_settings: the loss's own parameters.
       per_class: samples a class (IPC).
       features: what the convex model sees inputs through, see
         `ddjax.models.feature_maps.from_settings`; the default is 30 fully connected
         networks of 3 x 1024. With `nngp` and `ntk` the real problem is solved on its
         n x n kernel.
-      real_ridge: lambda_O per real sample; the paper's lambda_O is n_O 1e-6.
+      real_ridge: lambda_O per real sample (`per_sample` in `ddjax.kernels.ridge`); the
+        paper's lambda_O is n_O 1e-6.
       distilled_ridge: lambda_S per distilled sample; the paper's is n_S 1e-6.
       start_ridge: lambda_S per sample at the first step, which falls geometrically to
-        `distilled_ridge` over `anneal_steps`; None (the paper) starts at the end.
-      anneal_steps: over how many steps.
-      objective: `log_gap`, or the paper's `gap`.
+        `distilled_ridge`; None (the paper) starts at the end.
+      anneal: over which share of the run it falls, in (0, 1].
       form: of the gap, see `ddjax.kernels.duality.gap`.
       gap_space: `features` (no m x m kernel), `kernel` (as the paper writes it), or
         `auto`: features wherever there are any.
       duals: `optimality`, the paper's: those of the optimality condition at the
         reference; or `learned`, for classification losses.
-      duals_learning_rate: of the outputs that learned duals belong to, > 0.
       learn_targets: learn the labels too: real numbers for margin and regression
         losses, points of the simplex for multiclass losses.
-      initialization: see `ddjax.synthetic.initialization.select`.
-      parameterization: see `ddjax.methods.optimization.learner`.
-      optimizer: likewise; the paper's is AdaBelief, eps 1e-16.
-      learning_rate: likewise; the paper's is 1e-2, constant.
-      targets_learning_rate: likewise.
-      decay_steps: likewise.
-      warmup_steps: likewise.
+      initialization: see `ddjax.synthetic.initialization.select`; or `decoder_noise`.
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
+      descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`; its
+        groups are `targets` and, with learned duals, `outputs`.
       solver_tolerance: relative duality gap at which the real problem is left.
       solver_iterations: at most so many iterations for it.
+      require_convergence: raise where the real problem is not solved to the tolerance,
+        instead of the warning.
       block: real inputs a block while their features are computed.
       sample_block: samples at once within a step, see
         `ddjax.models.feature_maps.in_blocks`.
 
     Raises:
       ValueError: an unknown name or a number out of range.
+      ddjax.solvers.erm.NotConverged: when a run starts, see `require_convergence`.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {OBJECTIVES}, got {objective!r}")
-    if gap_space not in ("auto", "features", "kernel"):
+    given = dict(locals())
+    _check_names(gap_space, duals)
+    _check_ridges(real_ridge, distilled_ridge, start_ridge, anneal)
+    convex = losses.get(loss)
+    learned_duals = duals == "learned"
+    if learned_duals and convex.kind == "regression":
         raise ValueError(
-            f"gap_space must be 'auto', 'features' or 'kernel', got {gap_space!r}"
+            f"duals='learned' is for classification losses, got loss {loss!r}: the "
+            "duals of a regression loss do not vanish"
         )
-    if duals not in DUALS:
-        raise ValueError(f"duals must be one of {DUALS}, got {duals!r}")
+    descended = convex
+    if learned_duals and loss in _SMOOTH_LOSSES:
+        descended = losses.get(_SMOOTH_LOSSES[loss])
+
+    # The networks are drawn from the run's key in `prepare`; what is applied to them is
+    # fixed by the settings.
+    def feature_map(key: PRNGKeyArray) -> FeatureMap:
+        return feature_maps.from_settings(key, features)
+
+    example = feature_map(jax.random.key(0))
+    parts = learned_set.learned_set(
+        decoder=decoder,
+        descent=descent,
+        default=DESCENT,
+        learn_targets=learn_targets,
+        groups=("outputs",),
+        project_targets=_project_rows if convex.kind == "multiclass" else None,
+    )
+    learned_set.check_initialization(parts.decoder, initialization)
+
+    def prepare(
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> GapData:
+        reference = solve_reference(
+            feature_map(key),
+            problem,
+            loss=convex,
+            ridge_per_sample=real_ridge,
+            tolerance=solver_tolerance,
+            max_iterations=solver_iterations,
+            require_convergence=require_convergence,
+            block=block,
+            cache=cache,
+        )
+        return GapData(reference, parts.fit(problem, cache))
+
+    def init(key: PRNGKeyArray, problem: Problem, data: GapData) -> DescentState:
+        stored, labels = learned_set.class_start(
+            parts,
+            key,
+            problem,
+            data.fitted,
+            learned_set.class_targets_for(convex, problem.classes),
+            per_class=per_class,
+            initialization=initialization,
+        )
+        if not learned_duals:
+            return parts.start(stored, labels)
+        targets = parts.pairs({"stored": stored}).targets
+
+        def objective(outputs: Array) -> Array:
+            learned = {"stored": stored, "outputs": outputs}
+            return gaps(learned, data.reference, _start_of_run())[0]
+
+        outputs = first_outputs(objective, targets, descended)
+        return parts.start(stored, labels, {"outputs": outputs})
+
+    def ridge_at(progress: Progress) -> Any:
+        if start_ridge is None:
+            return distilled_ridge
+        dtype = jnp.result_type(float)
+        done = progress.step.astype(dtype) / progress.steps.astype(dtype)
+        left = jnp.maximum(0.0, 1.0 - done / anneal)
+        return distilled_ridge * (start_ridge / distilled_ridge) ** left
+
+    def gaps(
+        learned: dict[str, Any], reference: ReferenceSolution, progress: Progress
+    ) -> tuple[Array, dict[str, Array]]:
+        """What is descended, and the gap and the bound of the set's own problem."""
+        pairs = parts.pairs(learned)
+        samples = sample_features(
+            reference,
+            example,
+            pairs.inputs,
+            in_kernel=gap_space == "kernel",
+            sample_block=sample_block,
+        )
+        free = None
+        if learned_duals:
+            free = free_duals(learned["outputs"], pairs.targets, descended)
+
+        def gap_with(loss: Loss, ridge: Any) -> Array:
+            return gap_of(
+                reference,
+                samples,
+                pairs.targets,
+                loss=loss,
+                ridge=ridge * pairs.inputs.shape[0],
+                form=form,
+                duals=free,
+            )
+
+        gap = gap_with(convex, distilled_ridge)
+        scale = distilled_ridge * pairs.inputs.shape[0] * reference.squared_norm
+        own = {"gap": gap, "deviation_bound": jnp.sqrt(2.0 * gap / scale)}
+        return jnp.log(gap_with(descended, ridge_at(progress))), own
+
+    def step(
+        state: DescentState, batch: GapData, key: PRNGKeyArray, progress: Progress
+    ):
+        del key
+        (value, own), gradients = jax.value_and_grad(gaps, has_aux=True)(
+            state.learned, batch.reference, progress
+        )
+        metrics = {
+            "loss": value,
+            **own,
+            "reference_radius": relative_radius(batch.reference),
+        }
+        return parts.update(state, gradients, progress), metrics
+
+    def distilled(
+        key: PRNGKeyArray, state: DescentState, problem: Problem, data: GapData
+    ) -> DistilledSet:
+        del data
+        return distilled_set(
+            state.learned["stored"],
+            parts.decoder,
+            problem,
+            recipe={
+                "targets_kind": learned_set.targets_kind_for(convex, problem.classes),
+                "features": feature_maps.to_recipe(feature_map(key)),
+                "loss": {"name": loss},
+                "ridge": {"strength": distilled_ridge, "convention": "per_sample"},
+                "real_ridge": real_ridge,
+            },
+            labels=state.labels,
+        )
+
+    return learned_set.gradient_method(
+        "dgkip",
+        given,
+        parts,
+        prepare=prepare,
+        init=init,
+        step=step,
+        distilled=distilled,
+        follows_length=start_ridge is not None,
+        features=feature_settings(example),
+    )
+
+
+def _start_of_run() -> Progress:
+    return Progress(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
+
+
+def _check_names(gap_space: str, duals: str) -> None:
+    for name, value, known in (
+        ("gap_space", gap_space, GAP_SPACES),
+        ("duals", duals, DUALS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+
+
+def _check_ridges(
+    real_ridge: float,
+    distilled_ridge: float,
+    start_ridge: float | None,
+    anneal: float,
+) -> None:
     for name, value in (
         ("real_ridge", real_ridge),
         ("distilled_ridge", distilled_ridge),
@@ -189,342 +348,8 @@ def dgkip(
             raise ValueError(
                 f"{name} must be > 0 (the bound divides by it), got {value}"
             )
-    convex = losses.get(loss, **dict(loss_settings or {}))
-    learned_duals = duals == "learned"
-    if learned_duals and convex.kind == "regression":
-        raise ValueError(
-            f"duals='learned' is for classification losses, got loss {loss!r}: the "
-            "duals of a regression loss do not vanish"
-        )
-    descended = (
-        losses.get(_STAND_INS[loss])
-        if (learned_duals and loss in _STAND_INS)
-        else convex
-    )
-
-    # The networks are drawn from the run's key in `prepare`; what is applied to them is
-    # fixed by the settings.
-    def feature_map(key: PRNGKeyArray) -> FeatureMap:
-        return feature_maps.from_settings(key, features)
-
-    shape_of = feature_map(jax.random.key(0))
-    parts = optimization.learner(
-        per_class=per_class,
-        initialization=initialization,
-        parameterization=parameterization,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        learn_targets=learn_targets,
-        targets_learning_rate=targets_learning_rate,
-        decay_steps=decay_steps,
-        warmup_steps=warmup_steps,
-        extra_learning_rates={"outputs": duals_learning_rate} if learned_duals else {},
-        project_targets=_project_rows if convex.kind == "multiclass" else None,
-    )
-
-    def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> Reference:
-        return solve_reference(
-            feature_map(key),
-            problem,
-            loss=convex,
-            ridge_per_sample=real_ridge,
-            tolerance=solver_tolerance,
-            max_iterations=solver_iterations,
-            block=block,
-            remember=remember,
-        )
-
-    def init(key: PRNGKeyArray, problem: Problem, data: Reference) -> State:
-        targets = optimization.class_targets_for(convex, problem.classes)
-        if not learned_duals:
-            return parts.start(key, problem, targets)
-        count = per_class * problem.classes
-        blank = jnp.zeros_like(targets(jnp.zeros(count, jnp.int32)))
-        # No optimiser's first state depends on the values, only on their shapes.
-        state = parts.start(key, problem, targets, {"outputs": blank})
-
-        def objective(outputs: Array) -> Array:
-            learned = {**state.learned, "outputs": outputs}
-            return gaps(learned, data, jnp.zeros((), jnp.int32))[0]
-
-        outputs = _first_outputs(objective, state.learned["targets"], descended)
-        return state._replace(learned={**state.learned, "outputs": outputs})
-
-    def ridge_at(step: Array) -> Array:
-        if start_ridge is None or not anneal_steps:
-            return jnp.float32(distilled_ridge)
-        left = jnp.maximum(0.0, 1.0 - step.astype(jnp.float32) / anneal_steps)
-        return distilled_ridge * jnp.float32(start_ridge / distilled_ridge) ** left
-
-    def gaps(
-        learned: dict[str, Any], reference: Reference, step: Array
-    ) -> tuple[Array, Array]:
-        """What is descended, and the gap of the set's own problem."""
-        inputs, targets = parts.inputs(learned), learned["targets"]
-        seen = _see(
-            reference,
-            shape_of,
-            inputs,
-            in_kernel=gap_space == "kernel",
-            sample_block=sample_block,
-        )
-        free = None
-        if learned_duals:
-            free = _duals_at(learned["outputs"], targets, descended)
-
-        def at(loss: Loss, ridge: Array) -> Array:
-            absolute = ridge * inputs.shape[0]
-            return _gap(
-                reference,
-                seen,
-                targets,
-                loss=loss,
-                ridge=absolute,
-                form=form,
-                duals=free,
-            )
-
-        value = at(descended, ridge_at(step))
-        value = jnp.log(value) if objective == "log_gap" else value
-        return value, at(convex, jnp.float32(distilled_ridge))
-
-    def step(state: State, batch: Reference, key: PRNGKeyArray):
-        del key
-        (value, gap), gradients = jax.value_and_grad(gaps, has_aux=True)(
-            state.learned, batch, state.step
-        )
-        ridge = distilled_ridge * state.learned["targets"].shape[0]
-        deviation = jnp.sqrt(2.0 * gap / (ridge * batch.squared_norm))
-        metrics = {"loss": value, "gap": gap, "deviation_bound": deviation}
-        return parts.update(state, gradients), metrics
-
-    def distilled(state: State, problem: Problem, data: Reference) -> DistilledSet:
-        recipe = feature_maps.to_recipe(
-            feature_map(jax.random.wrap_key_data(data.key_data))
-        )
-        return optimization.distilled_set(
-            state,
-            problem,
-            parts,
-            targets_kind=optimization.targets_kind_for(convex, problem.classes),
-            provenance={
-                "features": recipe,
-                "loss": {"name": loss, **dict(loss_settings or {})},
-                "distilled_ridge": distilled_ridge,
-                "real_ridge": real_ridge,
-            },
-        )
-
-    return Method(prepare, init, lambda key, data: data, step, distilled)
-
-
-class _Seen(NamedTuple):
-    """Samples as the reference sees them; features, or kernel values alone."""
-
-    rows: Array | None
-    gram: Array | None
-    predictions: Array | None
-
-
-def _see(
-    reference: Reference,
-    feature_map: FeatureMap,
-    inputs: Array,
-    *,
-    in_kernel: bool,
-    sample_block: int | None,
-) -> _Seen:
-    if reference.support is not None:
-        kernel = feature_maps.kernel(feature_map)
-        predictions = kernel(inputs, reference.support) @ reference.weights
-        return _Seen(None, kernel(inputs, inputs), predictions)
-    apply = feature_maps.in_blocks(feature_maps.application(feature_map), sample_block)
-    rows = apply(reference.params, inputs)
-    if in_kernel:
-        return _Seen(None, rows @ rows.T, rows @ reference.weights)
-    return _Seen(rows, None, None)
-
-
-def _gap(
-    reference: Reference, seen: _Seen, targets: Array, *, ridge: Any, **settings: Any
-) -> Array:
-    if seen.rows is not None:
-        return duality.gap(
-            reference.weights, seen.rows, targets, ridge=ridge, **settings
-        )
-    assert seen.gram is not None and seen.predictions is not None
-    return duality.kernel_gap(
-        seen.predictions,
-        reference.squared_norm,
-        seen.gram,
-        targets,
-        ridge=ridge,
-        **settings,
-    )
-
-
-def distilled_gap(
-    reference: Reference,
-    feature_map: FeatureMap,
-    inputs: Float[Array, "m *shape"],
-    targets: Float[Array, "m *c"],
-    *,
-    loss: Loss,
-    ridge: float | Array,
-    form: Form = "auto",
-    in_kernel: bool = False,
-    sample_block: int | None = None,
-) -> Float[Array, ""]:
-    """The distilled set's duality gap at the reference solution, with KKT duals.
-
-    Args:
-      reference: the solution on the real data.
-      feature_map: what it sees inputs through; only the architecture is used, the
-        networks' parameters being those of `reference`.
-      inputs: the decoded samples.
-      targets: theirs, as the loss wants them.
-      loss: the convex loss.
-      ridge: absolute regularisation of the distilled problem.
-      form: see `ddjax.kernels.duality.gap`.
-      in_kernel: evaluate it from the m x m kernel although there are features.
-      sample_block: samples at once; None takes all.
-    """
-    seen = _see(
-        reference, feature_map, inputs, in_kernel=in_kernel, sample_block=sample_block
-    )
-    return _gap(reference, seen, targets, loss=loss, ridge=ridge, form=form)
-
-
-def _duals_at(outputs: Array, targets: Array, loss: Loss) -> Array:
-    """Feasible duals from free numbers: margins for margin losses, outputs for others.
-
-    A margin does not change its dual when the label beside it is learned.
-    """
-    if loss.kind == "margin":
-        return targets * loss.surrogate(jnp.ones_like(targets), outputs)
-    return loss.surrogate(targets, outputs)
-
-
-def _first_outputs(
-    objective: Callable[[Array], Array], targets: Array, loss: Loss
-) -> Array:
-    """One margin for all samples: that of the least objective on a grid."""
-    pattern = jnp.ones_like(targets) if loss.kind == "margin" else targets
-    scales = jnp.linspace(0.0, 20.0, 81)
-    values = jax.lax.map(lambda scale: objective(scale * pattern), scales)
-    return scales[jnp.argmin(values)] * pattern
-
-
-def solve_reference(
-    feature_map: FeatureMap,
-    problem: Problem,
-    *,
-    loss: Loss,
-    ridge_per_sample: float,
-    tolerance: float = 1e-4,
-    max_iterations: int = 500,
-    block: int = 256,
-    remember: Remember = remember_nothing,
-) -> Reference:
-    """Solves the convex problem on the real training data, once.
-
-    Args:
-      feature_map: what the model sees inputs through.
-      problem: the real data; its training split is used.
-      loss: the convex loss.
-      ridge_per_sample: lambda_O / n_O.
-      tolerance: relative duality gap at which to stop.
-      max_iterations: at most so many.
-      block: inputs a block while features or kernels are computed.
-      remember: keeps the solution (`reference`) between runs, and may keep the features
-        of the real data (`real_features`).
-
-    Raises:
-      ValueError: a problem without at least two classes.
-    """
-    labels = optimization.class_labels(problem.train)
-    targets = optimization.class_targets_for(loss, problem.classes)(labels)
-    ridge = ridge_per_sample * len(labels)
-    inputs = problem.train.inputs
-    exact = feature_map.kind in ("nngp", "ntk")
-    params: Any = {}
-    if not exact:
-        params, _ = feature_maps.build(feature_map, inputs.shape[1:])
-
-    def compute() -> Arrays:
-        settings = {
-            "loss": loss,
-            "ridge": ridge,
-            "tolerance": tolerance,
-            "max_iterations": max_iterations,
-        }
-        if exact:
-            return _solve_in_kernel(feature_map, inputs, targets, block, settings)
-        rows = remember(
-            "real_features",
-            lambda: {
-                "features": random_features.map_in_blocks(
-                    feature_maps.application(feature_map),
-                    inputs,
-                    block=block,
-                    arguments=(params,),
-                )
-            },
-        )["features"]
-        solution = erm.solve(rows, targets, **settings)
-        exact_weights = np.asarray(solution.weights, np.float64)
-        weights = exact_weights.astype(np.float32)
-        rounding = float(np.linalg.norm(exact_weights - weights))
-        return {
-            "weights": weights,
-            "squared_norm": _rounded(np.sum(exact_weights**2)),
-            "gap": _rounded(_gap_after_rounding(solution.gap, ridge, rounding)),
-        }
-
-    found = remember("reference", compute)
-    return Reference(
-        weights=jnp.asarray(found["weights"]),
-        support=jnp.asarray(found["support"]) if exact else None,
-        squared_norm=jnp.asarray(found["squared_norm"]),
-        gap=jnp.asarray(found["gap"]),
-        ridge=jnp.float32(ridge),
-        params=params,
-        key_data=jnp.asarray(feature_map.key_data or (0, 0), jnp.uint32),
-    )
-
-
-def _solve_in_kernel(
-    feature_map: FeatureMap,
-    inputs: Array | np.ndarray,
-    targets: Array,
-    block: int,
-    settings: dict[str, Any],
-) -> Arrays:
-    """The reference solution of an exact kernel, by its non-zero coefficients."""
-    kernel = feature_maps.kernel(feature_map)
-    gram = random_features.gram_in_blocks(kernel, inputs, inputs, block=block)
-    solution = erm.solve_kernel(gram, targets, **settings)
-    coefficients = np.asarray(solution.coefficients, np.float64)
-    rows = coefficients.reshape(len(coefficients), -1)
-    used = np.flatnonzero(np.abs(rows).max(axis=1) > 0)
-    squared_norm = np.sum(rows * (np.asarray(gram, np.float64) @ rows))
-    return {
-        "weights": np.asarray(coefficients[used], np.float32),
-        "support": np.asarray(inputs)[used],
-        "squared_norm": _rounded(squared_norm),
-        "gap": _rounded(solution.gap),
-    }
-
-
-def _rounded(value: Any) -> np.ndarray:
-    return np.asarray(value, np.float32)
-
-
-def _gap_after_rounding(gap: float, ridge: float, rounding: float) -> float:
-    """A gap whose radius `sqrt(2 gap / ridge)` covers the weights' rounding as well."""
-    return 0.5 * ridge * (np.sqrt(2.0 * gap / ridge) + rounding) ** 2
+    if not 0 < anneal <= 1:
+        raise ValueError(f"anneal is a share of the run, in (0, 1], got {anneal}")
 
 
 def _project_rows(targets: Array) -> Array:

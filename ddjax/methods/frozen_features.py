@@ -11,31 +11,31 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from ddjax.data import augment
-from ddjax.data.problem import Problem, Split
+from ddjax.data.feed import Batches, batches
+from ddjax.data.problem import Problem, Split, identity
 from ddjax.data.stored import StoredInputs, on_host
-from ddjax.methods.base import HostRows, Remember
-from ddjax.methods.optimization import class_labels
+from ddjax.methods.learned_set import class_labels
 from ddjax.models.encoders.base import Encoder
-from ddjax.models.encoders.cache import Augmentation, cached_features
+from ddjax.models.encoders.cache import cached_features
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
+from ddjax.storage.cache import Arrays, Cache
 from ddjax.storage.checksum import checksum
 
 __all__ = [
     "DEVICE_BYTES",
-    "View",
+    "Augment",
     "as_encoders",
     "augmenter",
     "blocks",
     "check_numbers",
     "check_problem",
-    "draw",
     "encoded",
     "real_features",
     "rows_to_draw_from",
     "sources",
 ]
 
-View = Callable[[PRNGKeyArray, Array], Array]
+Augment = Callable[[PRNGKeyArray, Array], Array]
 """`(key, images (b, h, w, 3)) -> images`: one draw for all of them."""
 
 DEVICE_BYTES = 4 * 2**30
@@ -65,12 +65,11 @@ def as_encoders(
 
 def augmenter(
     setting: str | Mapping[str, Any] | None,
-) -> tuple[View | None, dict[str, Any] | None]:
+) -> tuple[Augment | None, dict[str, Any] | None]:
     """An augmentation that is drawn once for the images it is given, and its recipe.
 
     Args:
-      setting: a name in `ddjax.data.augment.AUGMENTATIONS`, a mapping with `name` and
-        its settings, or None.
+      setting: see `ddjax.data.augment.make`; None for images as they are.
 
     Raises:
       ValueError: an unknown name or setting.
@@ -78,7 +77,7 @@ def augmenter(
     if setting is None:
         return None, None
     recipe = {"name": setting} if isinstance(setting, str) else dict(setting)
-    return augment.make(**recipe, siamese=True), recipe
+    return augment.augmenter(recipe, shared=True), recipe
 
 
 def check_numbers(
@@ -99,7 +98,7 @@ def check_numbers(
 
 
 def sources(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
-    """Where the weights come from, for a distilled set's provenance."""
+    """Where the weights come from, for a distilled set's recipe."""
     return [{"name": each.name, **each.source} for each in encoders]
 
 
@@ -129,49 +128,39 @@ def real_features(
     *,
     directory: str | None,
     block: int,
-    remember: Remember,
-    view: View | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    views: int = 0,
+    cache: Cache,
 ) -> Float[Array | np.ndarray, "n p"]:
-    """Features of the training images, or of random views of them, computed once.
+    """Features of the training images, computed once.
 
     Args:
       encoder: the frozen encoder.
       problem: the real data.
-      directory: of a cache that runs share (`ddjax.models.encoders.cache`); None leaves
-        them to `remember`.
+      directory: of a cache of features that runs share
+        (`ddjax.models.encoders.cache`); None leaves them to `cache`.
       block: images through the encoder at once.
-      remember: keeps them for the run, if they are not too large for it.
-      view: the augmentation of the views.
-      recipe: its name and settings.
-      views: how many of each image, the same in every run; 0 for the images themselves.
-
-    Returns:
-      `(n * max(views, 1), p)`, row r being of image `r % n`.
+      cache: keeps them for the run, if they are not too large for it.
     """
-    augmentation = None
-    if views:
-        assert view is not None and recipe is not None
-        augmentation = Augmentation(view, recipe, views=views)
     compute = functools.partial(
         cached_features,
         encoder,
         problem.train.inputs,
         fingerprint=f"{problem.fingerprint}/train",
-        augmentation=augmentation,
         block=block,
     )
     if directory is not None:
         return compute(directory=directory)
 
-    def anew() -> dict[str, Array | np.ndarray]:
+    def in_a_folder_of_its_own() -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             return {"features": np.array(compute(directory=folder, verbose=False))}
 
-    # Two encoders of one name are told apart by their weights.
-    weights = checksum(encoder.params)[:16]
-    return remember(f"features.{encoder.name}.{weights}.{views}", anew)["features"]
+    about = {
+        "encoder": encoder.name,
+        "weights": checksum(encoder.params),
+        "problem": identity(problem),
+        "split": "train",
+    }
+    return cache("encoder_features", about, in_a_folder_of_its_own)["features"]
 
 
 def rows_to_draw_from(
@@ -179,64 +168,33 @@ def rows_to_draw_from(
     labels: Any,
     *,
     batch_size: int | None,
-) -> tuple[tuple[Split, ...], tuple[HostRows, ...]]:
-    """Real features or images with labels: on the device if they fit or all are needed.
+) -> tuple[Split | Batches, ...]:
+    """Real features or images with labels, on the device if they fit or all are needed.
+
+    The rows of a step are the same for all encoders.
 
     Args:
       inputs: features from `real_features`, one array an encoder; or images.
-      labels: of the images; repeated for several views.
+      labels: of the images.
       batch_size: rows a step; None for all.
-
-    Returns:
-      What is on the device, and what stays on the host; one of the two is empty, so
-      that the rows of a step are the same for all encoders.
     """
-    if batch_size is None or sum(each.nbytes for each in inputs) <= DEVICE_BYTES:
-        splits = (
-            Split(jnp.asarray(each), jnp.asarray(_repeated(labels, len(each))))
-            for each in inputs
-        )
-        return tuple(splits), ()
-    hosted = (
-        HostRows(
-            Split(on_host(each), _repeated(labels, len(each))),
-            min(batch_size, len(each)),
-        )
-        for each in inputs
+    labels = np.asarray(labels, np.int32)
+    place = jnp.asarray
+    if batch_size is not None and sum(each.nbytes for each in inputs) > DEVICE_BYTES:
+        place = on_host
+    return tuple(
+        batches(Split(place(each), place(labels)), batch_size) for each in inputs
     )
-    return (), tuple(hosted)
 
 
 def blocks(
     features: Float[Array | np.ndarray, "n p"], labels: Any
 ) -> Iterator[tuple[Array, Array]]:
     """All rows with their labels on the device, a few at a time."""
-    labels = _repeated(labels, len(features))
+    labels = np.asarray(labels, np.int32)
     for start in range(0, len(features), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         yield jnp.asarray(features[rows]), jnp.asarray(labels[rows])
-
-
-def _repeated(labels: Any, rows: int) -> np.ndarray:
-    """Labels of the images for the rows of all their views."""
-    return np.tile(np.asarray(labels, np.int32), rows // len(labels))
-
-
-def draw(
-    key: PRNGKeyArray, real: tuple[Split, ...], batch_size: int | None
-) -> tuple[Split, ...]:
-    """The same different rows of each split, uniformly; all where there are fewer.
-
-    Args:
-      key: of the draw.
-      real: splits of equal length, on the device.
-      batch_size: how many; None for all.
-    """
-    if batch_size is None or batch_size >= real[0].inputs.shape[0]:
-        return real
-    number = real[0].inputs.shape[0]
-    rows = jax.random.choice(key, number, (batch_size,), replace=False)
-    return tuple(Split(each.inputs[rows], class_labels(each)[rows]) for each in real)
 
 
 def encoded(
@@ -245,7 +203,7 @@ def encoded(
     images: Float[Array, "m h w 3"],
     *,
     keys: Key[Array, "copies m"] | None = None,
-    view: View | None = None,
+    augment_images: Augment | None = None,
     micro_batch: int | None = None,
 ) -> Float[Array, "_ p"]:
     """Features of (augmented copies of) images, a micro-batch at a time.
@@ -260,17 +218,17 @@ def encoded(
       images: `(m, h, w, 3)`.
       keys: `(copies, m)`, one for each copy of each image; None for the images as they
         are.
-      view: the augmentation.
+      augment_images: the augmentation.
       micro_batch: images at once, >= 1; None for all.
 
     Returns:
       `(copies m, p)`, copy by copy.
     """
 
-    def seen(part: Array, part_keys: Any) -> Array:
-        if view is None or part_keys is None:
+    def features(part: Array, part_keys: Any) -> Array:
+        if augment_images is None or part_keys is None:
             return apply(params, part)
-        one = functools.partial(_view_one, view)
+        one = functools.partial(_augment_one, augment_images)
         return apply(params, jax.vmap(one)(part_keys, part))
 
     count, copies = images.shape[0], 1 if keys is None else keys.shape[0]
@@ -278,13 +236,13 @@ def encoded(
     total = copies * count
     number = 1 if micro_batch is None else -(-total // micro_batch)
     if number == 1:
-        return seen(jnp.tile(images, (copies, 1, 1, 1)), flat_keys)
+        return features(jnp.tile(images, (copies, 1, 1, 1)), flat_keys)
 
     # Inside a loop nothing can be merged with what is computed again.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def block(places: Array) -> Array:
         some_keys = None if flat_keys is None else flat_keys[places]
-        return seen(images[places % count], some_keys)
+        return features(images[places % count], some_keys)
 
     # Blocks of one size, as equal as can be: the encoder is compiled once.
     size = -(-total // number)
@@ -293,5 +251,5 @@ def encoded(
     return rows.reshape(number * size, -1)[:total]
 
 
-def _view_one(view: View, key: Array, image: Array) -> Array:
-    return view(key, image[None])[0]
+def _augment_one(augment_images: Augment, key: Array, image: Array) -> Array:
+    return augment_images(key, image[None])[0]

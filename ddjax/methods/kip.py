@@ -17,17 +17,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import optimization, ridge_objective
-from ddjax.methods.base import Method, Remember, remember_nothing
-from ddjax.methods.optimization import State
+from ddjax.kernels import precision
+from ddjax.methods import learned_set, ridge_objective
+from ddjax.methods.base import Method, Progress
+from ddjax.methods.descent import Descent
+from ddjax.methods.learned_set import DescentState
+from ddjax.methods.ridge_objective import KernelData
+from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.decoders.base import Decoder
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.targets import centred_one_hot
 
-__all__ = ["kip"]
+__all__ = ["DESCENT", "kip"]
+
+DESCENT = Descent("adam", 4e-2)
+"""What KIP's authors descend with."""
 
 
 def kip(
@@ -37,13 +46,9 @@ def kip(
     ridge: float = 1e-6,
     batch_size: int = 5000,
     learn_targets: bool = True,
-    initialization: str = "real",
-    parameterization: str | Mapping[str, Any] = "pixels",
-    optimizer: str = "adam",
-    learning_rate: float = 4e-2,
-    targets_learning_rate: float | None = None,
-    decay_steps: int | None = None,
-    warmup_steps: int = 0,
+    initialization: str = "balanced",
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
+    descent: Mapping[str, Any] | Descent = DESCENT,
 ) -> Method:
     """Builds KIP as a `Method`.
 
@@ -52,102 +57,107 @@ def kip(
       features: the kernel, see `ddjax.models.feature_maps.from_settings`: `ntk` or
         `nngp` (exact), or `random_features` (fixed random networks). The default is the
         NTK of the fully connected architecture.
-      ridge: regularisation relative to the mean diagonal of the Gram.
+      ridge: lambda over the mean diagonal of the Gram (`relative` in
+        `ddjax.kernels.ridge`).
       batch_size: real samples a step; all of them where there are fewer.
       learn_targets: learn the targets too.
-      initialization: see `ddjax.synthetic.initialization.select`.
-      parameterization: see `ddjax.methods.optimization.learner`.
-      optimizer: likewise.
-      learning_rate: likewise.
-      targets_learning_rate: likewise.
-      decay_steps: likewise.
-      warmup_steps: likewise.
+      initialization: see `ddjax.synthetic.initialization.select`; or `decoder_noise`.
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
+      descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`.
 
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    settings: dict[str, Any] = {"kind": "ntk"} if features is None else dict(features)
-    if settings.get("kind") == "inputs":
+    given = dict(locals())
+    kernel_settings = dict(features or {"kind": "ntk"})
+    if kernel_settings.get("kind") in ("inputs", "fourier"):
         raise ValueError(
-            "features of kind 'inputs' give no kernel for KIP; use 'ntk', "
-            "'nngp' or 'random_features'"
+            f"features of kind {kernel_settings['kind']!r} give no kernel for KIP; use "
+            "'ntk', 'nngp' or 'random_features'"
         )
-    if settings.get("kind", "random_features") == "random_features":
-        settings.setdefault("readout", True)
+    if kernel_settings.get("kind", "random_features") == "random_features":
+        kernel_settings.setdefault("readout", True)
     ridge_objective.check_batch_size(batch_size)
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
-        return feature_maps.from_settings(key, settings)
+        return feature_maps.from_settings(key, kernel_settings)
 
-    seen = feature_map(jax.random.key(0))
-    parts = optimization.learner(
-        per_class=per_class,
-        initialization=initialization,
-        parameterization=parameterization,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        learn_targets=learn_targets,
-        targets_learning_rate=targets_learning_rate,
-        decay_steps=decay_steps,
-        warmup_steps=warmup_steps,
+    # What is applied to the networks is fixed by the settings, whatever their key.
+    example = feature_map(jax.random.key(0))
+    parts = learned_set.learned_set(
+        decoder=decoder, descent=descent, default=DESCENT, learn_targets=learn_targets
     )
+    learned_set.check_initialization(parts.decoder, initialization)
 
     def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> ridge_objective.RealData:
-        del remember
-        return ridge_objective.real_data(
-            problem, feature_map(key), batch_size=batch_size
-        )
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> KernelData:
+        params: Any = {}
+        if example.kind == "random_features":
+            shape = problem.train.inputs.shape[1:]
+            params, _ = feature_maps.build(feature_map(key), shape)
+        real = ridge_objective.real_rows(problem, batch_size)
+        return KernelData(real, params, parts.fit(problem, cache))
 
-    def init(
-        key: PRNGKeyArray, problem: Problem, data: ridge_objective.RealData
-    ) -> State:
-        del data
-        return parts.start(
-            key, problem, lambda labels: centred_one_hot(labels, problem.classes)
-        )
+    init = learned_set.class_init(
+        parts,
+        centred_one_hot,
+        per_class=per_class,
+        initialization=initialization,
+    )
 
-    def grams(params, inputs, real):
-        if seen.kind == "random_features":
-            apply = feature_maps.application(seen)
+    def grams(params: Any, inputs: Array, real: Any) -> tuple[Array, Array]:
+        if example.kind == "random_features":
+            apply = feature_maps.application(example)
             rows = apply(params, inputs)
-            return rows @ rows.T, apply(params, real) @ rows.T
-        kernel = feature_maps.kernel(seen)
+            return precision.gram(rows), precision.gram(apply(params, real), rows)
+        kernel = feature_maps.kernel(example)
         return kernel(inputs, inputs), kernel(real, inputs)
 
-    def step(state: State, batch: ridge_objective.Batch, key: PRNGKeyArray):
+    def step(
+        state: DescentState, batch: KernelData, key: PRNGKeyArray, progress: Progress
+    ):
         del key
-
-        real_targets = ridge_objective.real_targets(batch, state)
+        real = ridge_objective.real_of_step(batch)
 
         def objective(learned):
-            gram, cross = grams(batch.params, parts.inputs(learned), batch.real.inputs)
-            value, jitter = ridge_objective.ridge_loss(
-                gram, cross, learned["targets"], real_targets, ridge=ridge
+            pairs = parts.pairs(learned)
+            gram, cross = grams(batch.params, pairs.inputs, real.inputs)
+            wanted = ridge_objective.real_targets(real, pairs.targets.shape[1])
+            return ridge_objective.ridge_loss(
+                gram, cross, pairs.targets, wanted, ridge=ridge
             )
-            return value, jitter
 
         (value, jitter), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.learned
         )
-        return parts.update(state, gradients), {"loss": value, "jitter": jitter}
+        metrics = {"loss": value, "jitter": jitter}
+        return parts.update(state, gradients, progress), metrics
 
     def distilled(
-        state: State, problem: Problem, data: ridge_objective.RealData
+        key: PRNGKeyArray, state: DescentState, problem: Problem, data: KernelData
     ) -> DistilledSet:
-        drawn = feature_map(jax.random.wrap_key_data(data.key_data))
-        return optimization.distilled_set(
-            state,
+        del data
+        return distilled_set(
+            state.learned["stored"],
+            parts.decoder,
             problem,
-            parts,
-            targets_kind="scores",
-            provenance={"features": feature_maps.to_recipe(drawn), "ridge": ridge},
+            recipe={
+                "targets_kind": "scores",
+                "features": feature_maps.to_recipe(feature_map(key)),
+                "loss": {"name": "squared"},
+                "ridge": {"strength": ridge, "convention": "relative"},
+            },
+            labels=state.labels,
         )
 
-    def sample(
-        key: PRNGKeyArray, data: ridge_objective.RealData
-    ) -> ridge_objective.Batch:
-        return ridge_objective.draw(key, data, batch_size)
-
-    return Method(prepare, init, sample, step, distilled)
+    return learned_set.gradient_method(
+        "kip",
+        given,
+        parts,
+        prepare=prepare,
+        init=init,
+        step=step,
+        distilled=distilled,
+        features=feature_settings(example),
+    )

@@ -20,18 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ddjax.data.problem import Problem, Split
+from ddjax.data.problem import Problem, Split, identity
 from ddjax.data.stored import on_host
-from ddjax.kernels import statistics
-from ddjax.methods.base import Arrays, Remember, remember_nothing
+from ddjax.kernels import precision, statistics
+from ddjax.methods.learned_set import regression_targets
 from ddjax.models import feature_maps
+from ddjax.storage.cache import Arrays, Cache, no_cache
 
 __all__ = [
     "MOST_FEATURES",
     "Moments",
     "SquaredError",
     "moments",
-    "regression_targets",
     "ridge_weights",
     "squared_error",
     "squared_error_at",
@@ -72,28 +72,12 @@ class SquaredError(NamedTuple):
     least: Float[Array, ""]
 
 
-def regression_targets(split: Split) -> Float[Array | np.ndarray, "n c"]:
-    """The real-valued targets of a split; refuses one without.
-
-    Raises:
-      ValueError: the split holds no regression targets.
-    """
-    targets = split.targets
-    if (
-        targets is None
-        or np.ndim(targets) != 2
-        or not jnp.issubdtype(targets.dtype, jnp.floating)
-    ):
-        raise ValueError("the training split has no regression targets to distil from")
-    return targets
-
-
 def moments(
     problem: Problem,
     feature_map: feature_maps.FeatureMap,
     *,
     block: int = 4096,
-    remember: Remember = remember_nothing,
+    cache: Cache = no_cache,
 ) -> Moments:
     """Moments of the training split, in one pass over blocks of its rows.
 
@@ -103,7 +87,7 @@ def moments(
       problem: the real data; its training split is used.
       feature_map: what the model sees inputs through; not an exact kernel.
       block: rows at once.
-      remember: keeps the result as `moments`.
+      cache: keeps the result as `moments`.
 
     Raises:
       ValueError: no regression targets, an exact kernel, more than `MOST_FEATURES`
@@ -114,7 +98,7 @@ def moments(
         raise ValueError(f"a block has at least 1 row, got {block}")
     shape = problem.train.inputs.shape[1:]
     params, apply = feature_maps.build(feature_map, shape)
-    one = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    one = jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float))
     size = jax.eval_shape(apply, params, one).shape[1]
     if size > MOST_FEATURES:
         raise ValueError(
@@ -140,10 +124,12 @@ def moments(
             for name, value in zip(total._fields, total, strict=True)
         }
 
-    # Kept as numbers of eight bytes under a name of their own: what is read back goes
-    # through jax, which has only four where x64 is off.
-    found = remember("moments", lambda: _as_words(compute()))
-    sums = {name: _from_words(words) for name, words in found.items()}
+    about = {
+        "problem": identity(problem),
+        "features": feature_maps.to_recipe(feature_map),
+    }
+    found = cache("moments", about, compute)
+    sums = {name: np.asarray(array, np.float64) for name, array in found.items()}
     count = float(sums["count"])
     return Moments(
         gram=sums["gram"] / count,
@@ -164,19 +150,8 @@ def _blocks(
         yield np.asarray(apply(params, rows)), targets[start : start + block]
 
 
-def _as_words(arrays: Arrays) -> Arrays:
-    return {
-        name: np.array(value, np.float64, order="C")[..., None].view(np.uint32)
-        for name, value in arrays.items()
-    }
-
-
-def _from_words(words: Array | np.ndarray) -> np.ndarray:
-    return np.array(words, order="C").view(np.float64)[..., 0]
-
-
 def squared_error(found: Moments) -> SquaredError:
-    """The squared error as steps use it, in float32 on the device.
+    """The squared error as steps use it, in jax's float dtype on the device.
 
     Directions in which the data vary by less than p eps of the largest variance count
     as absent.
@@ -187,9 +162,9 @@ def squared_error(found: Moments) -> SquaredError:
     optimum = vectors @ ((vectors.T @ found.cross) / values[:, None])
     least = 0.5 * (found.targets - np.sum(optimum * found.cross))
     return SquaredError(
-        root=jnp.asarray(np.sqrt(values)[:, None] * vectors.T, jnp.float32),
-        optimum=jnp.asarray(optimum, jnp.float32),
-        least=jnp.float32(max(least, 0.0)),
+        root=jnp.asarray(np.sqrt(values)[:, None] * vectors.T),
+        optimum=jnp.asarray(optimum),
+        least=jnp.asarray(max(least, 0.0)),
     )
 
 
@@ -197,7 +172,7 @@ def squared_error_at(
     weights: Float[Array, "p c"], error: SquaredError
 ) -> Float[Array, ""]:
     """Half the mean squared error of weights, summed over outputs."""
-    away = jnp.matmul(error.root, weights - error.optimum, precision="highest")
+    away = precision.product(error.root, weights - error.optimum)
     return 0.5 * jnp.sum(jnp.square(away)) + error.least
 
 

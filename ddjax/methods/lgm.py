@@ -23,7 +23,6 @@ class and step, the pyramid. Added here: the closed form, several encoders at on
 micro-batches, cached real features.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,32 +30,44 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from ddjax.data.feed import Batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import linear_probe
-from ddjax.methods import frozen_features, optimization
-from ddjax.methods.base import Method, Remember, remember_nothing
-from ddjax.methods.optimization import State
+from ddjax.methods import frozen_features, learned_set
+from ddjax.methods.base import Method, Progress
+from ddjax.methods.descent import Descent
+from ddjax.methods.learned_set import DescentState
 from ddjax.models.encoders.settings import EncoderSetting
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.decoders.base import Decoder, Fitted
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.targets import one_hot
 
-__all__ = ["lgm"]
+__all__ = ["DESCENT", "HEAD_STD", "REAL_PER_CLASS", "GradientData", "lgm"]
+
+HEAD_STD = 0.01
+"""Standard deviation of the entries of W."""
+
+REAL_PER_CLASS = 10
+"""A step sees this number times that of classes of real images, of any class."""
+
+DESCENT = Descent("adam", 2e-3)
+"""What LGM's authors descend with."""
 
 
-class RealData(NamedTuple):
+class GradientData(NamedTuple):
     """What steps look at.
 
     Attributes:
       params: weights of the encoders.
       real: real features and labels, one an encoder; with `augment_real`, one split of
         the images themselves.
-      hosted: the same, where they stay on the host: `HostRows`, in whose place a step
-        finds a `Split` of its rows.
+      fitted: what the decoder took from the real data.
     """
 
     params: tuple[dict[str, Array], ...]
-    real: tuple[Split, ...]
-    hosted: tuple[Any, ...]
+    real: tuple[Split | Batches, ...]
+    fitted: Fitted
 
 
 def lgm(
@@ -66,18 +77,12 @@ def lgm(
     augmentation: str | Mapping[str, Any] | None = "flip_crop_noise",
     copies: int = 10,
     augment_real: bool = True,
-    siamese: bool = False,
-    real_per_class: int = 10,
-    head_std: float = 0.01,
     micro_batch: int | None = None,
     block: int = 64,
     features_directory: str | None = None,
-    initialization: str = "own",
-    parameterization: str | Mapping[str, Any] = "pyramid",
-    optimizer: str = "adam",
-    learning_rate: float = 2e-3,
-    decay_steps: int | None = None,
-    warmup_steps: int = 0,
+    initialization: str = "decoder_noise",
+    decoder: str | Mapping[str, Any] | Decoder = "pyramid",
+    descent: Mapping[str, Any] | Descent = DESCENT,
 ) -> Method:
     """Builds LGM as a `Method`.
 
@@ -91,130 +96,104 @@ def lgm(
       copies: augmented copies of every distilled image a step.
       augment_real: whether the real images are augmented as well, and then pass through
         the encoder in every step; otherwise their features are computed once.
-      siamese: whether copy k of all distilled images, and every k-th real image, share
-        one draw of the augmentation; otherwise each image has its own.
-      real_per_class: a step sees this number times the number of classes of real
-        images, whatever their classes.
-      head_std: of the entries of W.
       micro_batch: images through an encoder at once; None for all. See
         `ddjax.methods.frozen_features.encoded`.
       block: real images at once while their features are computed.
       features_directory: see `ddjax.methods.frozen_features.real_features`.
-      initialization: see `ddjax.methods.optimization.learner`.
-      parameterization: likewise.
-      optimizer: likewise.
-      learning_rate: likewise.
-      decay_steps: likewise.
-      warmup_steps: likewise.
+      initialization: see `ddjax.synthetic.initialization.select`; or `decoder_noise`.
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
+      descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`.
 
     Raises:
       ValueError: an unknown name, a number out of range, or settings that exclude each
         other.
       EncoderError: an encoder that cannot be loaded.
     """
+    given = dict(locals())
     frozen_features.check_numbers(
-        copies=copies,
-        real_per_class=real_per_class,
-        micro_batch=micro_batch,
-        batch_size=None,
-        block=block,
+        copies=copies, micro_batch=micro_batch, batch_size=None, block=block
     )
-    if not (math.isfinite(head_std) and head_std > 0):
-        raise ValueError(f"head_std must be > 0, got {head_std}")
-    view, recipe = frozen_features.augmenter(augmentation)
-    if view is None:
+    augment_images, recipe = frozen_features.augmenter(augmentation)
+    if augment_images is None:
         copies, augment_real = 1, False
     encoders = frozen_features.as_encoders(encoder)
-    parts = optimization.learner(
-        per_class=per_class,
-        initialization=initialization,
-        parameterization=parameterization,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        learn_targets=False,
-        decay_steps=decay_steps,
-        warmup_steps=warmup_steps,
+    parts = learned_set.learned_set(
+        decoder=decoder, descent=descent, default=DESCENT, learn_targets=False
     )
+    learned_set.check_initialization(parts.decoder, initialization)
 
     def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> RealData:
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> GradientData:
         del key
         frozen_features.check_problem(problem)
-        labels, batch_size = problem.train.targets, real_per_class * problem.classes
         if augment_real:
-            seen = [problem.train.inputs]
+            inputs = [problem.train.inputs]
         else:
-            seen = [
+            inputs = [
                 frozen_features.real_features(
                     each,
                     problem,
                     directory=features_directory,
                     block=block,
-                    remember=remember,
+                    cache=cache,
                 )
                 for each in encoders
             ]
-        real, hosted = frozen_features.rows_to_draw_from(
-            seen, labels, batch_size=batch_size
+        real = frozen_features.rows_to_draw_from(
+            inputs, problem.train.labels, batch_size=REAL_PER_CLASS * problem.classes
         )
-        return RealData(tuple(each.params for each in encoders), real, hosted)
+        params = tuple(each.params for each in encoders)
+        return GradientData(params, real, parts.fit(problem, cache))
 
-    def init(key: PRNGKeyArray, problem: Problem, data: RealData) -> State:
-        del data
-        return parts.start(key, problem, lambda y: one_hot(y, problem.classes))
+    init = learned_set.class_init(
+        parts,
+        one_hot,
+        per_class=per_class,
+        initialization=initialization,
+    )
 
-    def encode(each, params, images, keys) -> Array:
+    def encode(each: Any, params: Any, images: Array, keys: Any) -> Array:
         return frozen_features.encoded(
-            each.apply, params, images, keys=keys, view=view, micro_batch=micro_batch
+            each.apply,
+            params,
+            images,
+            keys=keys,
+            augment_images=augment_images,
+            micro_batch=micro_batch,
         )
 
-    def keys_for(key: PRNGKeyArray, distilled: int, real: int) -> tuple[Any, Any]:
-        """Keys `(copies, distilled)` and `(1, real)` of the augmentation."""
-        if view is None:
-            return None, None
-        if siamese:
-            of_copies = jax.random.split(key, copies)
-            return (
-                jnp.broadcast_to(of_copies[:, None], (copies, distilled)),
-                of_copies[jnp.arange(real) % copies][None],
-            )
-        own, other = jax.random.split(key)
-        return (
-            jax.random.split(own, (copies, distilled)),
-            jax.random.split(other, (1, real)),
-        )
-
-    def step(state: State, batch: RealData, key: PRNGKeyArray):
-        draw_key, head_key, view_key = jax.random.split(key, 3)
-        m, classes = state.learned["targets"].shape
-        # What is hosted has been drawn by the loop.
-        real = batch.hosted or frozen_features.draw(
-            draw_key, batch.real, real_per_class * classes
-        )
-        own_keys, real_keys = keys_for(view_key, m, real[0].inputs.shape[0])
+    def step(
+        state: DescentState, batch: GradientData, key: PRNGKeyArray, progress: Progress
+    ):
+        head_key, distilled_key, real_key = jax.random.split(key, 3)
+        m, classes = parts.pairs(state.learned).targets.shape
+        keys = None
+        if augment_images is not None:
+            keys = jax.random.split(distilled_key, (copies, m))
         heads, wanted = [], []
         for index, each in enumerate(encoders):
-            rows = real[0 if augment_real else index]
-            features = jnp.asarray(rows.inputs)
+            rows: Any = batch.real[0 if augment_real else index]
+            features = rows.inputs
             if augment_real:
+                real_keys = jax.random.split(real_key, (1, features.shape[0]))
                 features = encode(each, batch.params[index], features, real_keys)
             one_key = jax.random.fold_in(head_key, index)
-            weights = head_std * jax.random.normal(one_key, (each.width, classes))
+            weights = HEAD_STD * jax.random.normal(one_key, (each.width, classes))
             heads.append((weights, jnp.zeros(classes)))
-            labels = optimization.class_labels(rows)
+            labels = learned_set.class_labels(rows)
             wanted.append(
                 linear_probe.cross_entropy_gradient(features, labels, *heads[-1])
             )
 
         def objective(learned: dict[str, Any]) -> Array:
-            images = parts.inputs(learned)
-            targets = jnp.tile(learned["targets"], (copies, 1))
+            pairs = parts.pairs(learned)
+            targets = jnp.tile(pairs.targets, (copies, 1))
             distances = [
                 linear_probe.cosine_distance(
                     wanted[index],
                     linear_probe.cross_entropy_gradient(
-                        encode(each, batch.params[index], images, own_keys),
+                        encode(each, batch.params[index], pairs.inputs, keys),
                         targets,
                         *heads[index],
                     ),
@@ -224,20 +203,31 @@ def lgm(
             return jnp.sum(jnp.stack(distances))
 
         value, gradients = jax.value_and_grad(objective)(state.learned)
-        return parts.update(state, gradients), {"loss": value}
+        return parts.update(state, gradients, progress), {"loss": value}
 
-    def distilled(state: State, problem: Problem, data: RealData) -> DistilledSet:
-        del data
-        return optimization.distilled_set(
-            state,
+    def distilled(
+        key: PRNGKeyArray, state: DescentState, problem: Problem, data: GradientData
+    ) -> DistilledSet:
+        del key, data
+        return distilled_set(
+            state.learned["stored"],
+            parts.decoder,
             problem,
-            parts,
-            targets_kind="probabilities",
-            provenance={
+            recipe={
+                "targets_kind": "probabilities",
                 "encoders": frozen_features.sources(encoders),
-                "augmentation": recipe,
+                **({} if recipe is None else {"augmentation": recipe}),
             },
+            labels=state.labels,
         )
 
-    # Which rows a step sees follows from the number of classes, hence is drawn there.
-    return Method(prepare, init, lambda key, data: data, step, distilled)
+    return learned_set.gradient_method(
+        "lgm",
+        given,
+        parts,
+        prepare=prepare,
+        init=init,
+        step=step,
+        distilled=distilled,
+        encoder=encoders,
+    )

@@ -32,51 +32,55 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.kernels import analytic as closed_form
 from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.base import Method, Progress, whole_data
 from ddjax.methods.row_selection import (
-    Reference,
-    Rows,
     check_settings,
     choose,
+    exact_decoder,
     leverage_scores,
     regression_set,
 )
+from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
+from ddjax.solvers import analytic as closed_form
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.json_text import plain
 
-__all__ = ["Landmarks", "Solved", "nystrom"]
+__all__ = ["FittedLandmarks", "LandmarkData", "nystrom"]
 
 
-class Landmarks(NamedTuple):
+class LandmarkData(NamedTuple):
     """What the landmarks are chosen by, and the data that they are fitted to.
 
     Attributes:
-      choice: see `ddjax.methods.row_selection.Reference`.
-      gram: G, with what float32 loses of it as a second array.
-      cross: C, likewise.
+      scores: ridge leverage scores of the training rows; None where they are not used.
+      moments: of the real data; on the host.
+      params: parameters of random features ({} for the inputs themselves).
     """
 
-    choice: Reference
-    gram: Float[Array, "2 p p"]
-    cross: Float[Array, "2 p c"]
+    scores: Float[np.ndarray, " n"] | None
+    moments: least_squares.Moments
+    params: Any
 
 
-class Solved(NamedTuple):
+class FittedLandmarks(NamedTuple):
     """The set, and half the mean squared error of its predictor on the real data."""
 
-    rows: Rows
+    stored: Stored
     loss: Float[Array, ""]
 
 
 def nystrom(
     *,
     count: int = 10,
-    how: str = "real",
+    how: str = "uniform",
     ridge: float = 1e-3,
     distilled_ridge: float | None = None,
     features: Mapping[str, Any] | None = None,
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
     block: int = 4096,
 ) -> Method:
     """Builds Nyström regression as a `Method`; a step changes nothing.
@@ -86,87 +90,95 @@ def nystrom(
     Args:
       count: landmarks m.
       how: one of `ddjax.methods.row_selection.HOW`.
-      ridge: lambda per real sample, > 0.
+      ridge: lambda per real sample (`per_sample` in `ddjax.kernels.ridge`), > 0.
       distilled_ridge: lambda_S per landmark, what the set is to be trained with; None
         takes `ridge`.
       features: see `ddjax.models.feature_maps.from_settings`; `inputs` by default.
+      decoder: see `ddjax.synthetic.decoders.from_setting`; one that stores any pairs
+        exactly.
       block: real rows at once in the pass for the moments.
 
     Raises:
       ValueError: an unknown name or a number out of range; when a run starts, a problem
         without regression targets or with fewer than `count` rows.
     """
+    given = dict(locals())
     strength = ridge if distilled_ridge is None else distilled_ridge
-    settings = check_settings(
+    keywords = check_settings(
         count=count, how=how, ridges=(ridge, strength), features=features
     )
     if ridge == 0:
         raise ValueError("ridge must be > 0, got 0")
+    made = exact_decoder(decoder, "nystrom")
 
-    def drawn_map(choice: Reference) -> feature_maps.FeatureMap:
-        return feature_maps.from_settings(
-            jax.random.wrap_key_data(choice.key_data), settings
-        )
+    def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
+        return feature_maps.from_settings(key, keywords)
 
     def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> Landmarks:
-        drawn = feature_maps.from_settings(key, settings)
-        found = least_squares.moments(problem, drawn, block=block, remember=remember)
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> LandmarkData:
+        drawn = feature_map(key)
+        found = least_squares.moments(problem, drawn, block=block, cache=cache)
         scores = None
         if how == "leverage":
-            scores = jnp.asarray(
-                leverage_scores(problem, drawn, found, ridge=ridge, block=block)
-            )
-        words = jnp.asarray(drawn.key_data or (0, 0), jnp.uint32)
-        return Landmarks(
-            Reference(scores, words), _halves(found.gram), _halves(found.cross)
-        )
+            scores = leverage_scores(problem, drawn, found, ridge=ridge, block=block)
+        params, _ = feature_maps.build(drawn, problem.train.inputs.shape[1:])
+        return LandmarkData(scores, found, params)
 
-    def init(key: PRNGKeyArray, problem: Problem, data: Landmarks) -> Solved:
-        chosen = choose(key, problem, data.choice.scores, count=count, how=how)
-        params, apply = feature_maps.build(
-            drawn_map(data.choice), problem.train.inputs.shape[1:]
-        )
-        gram, cross = _whole(data.gram), _whole(data.cross)
+    def init(
+        key: PRNGKeyArray, problem: Problem, data: LandmarkData
+    ) -> FittedLandmarks:
+        chosen = choose(key, problem, data.scores, count=count, how=how)
+        gram, cross = data.moments.gram, data.moments.cross
         # With (G + lambda I) W = C, the nearest to W in the metric G + lambda I is the
         # minimum above.
         metric = gram + ridge * np.eye(len(gram))
+        apply = feature_maps.application(feature_map(jax.random.key(0)))
         found = closed_form.targets_for_inputs(
             np.linalg.solve(metric, cross),
-            np.asarray(apply(params, chosen.inputs)),
+            np.asarray(apply(data.params, jnp.asarray(chosen.inputs))),
             ridge=strength,
             convention="per_sample",
             approximate=True,
             metric=metric,
         )
         weights = np.asarray(found.weights)
-        squares = np.square(np.asarray(problem.train.targets, np.float64)).sum()
-        loss = 0.5 * (
-            np.sum(weights * (gram @ weights - 2.0 * cross))
-            + squares / len(problem.train.inputs)
-        )
-        rows = Rows(chosen.inputs, jnp.asarray(found.targets, jnp.float32))
-        return Solved(rows, jnp.float32(loss))
+        quadratic = np.sum(weights * (gram @ weights - 2.0 * cross))
+        loss = 0.5 * (quadratic + data.moments.targets)
+        pairs = Pairs(chosen.inputs, jnp.asarray(found.targets))
+        stored = made.init(pairs, made.fit(problem.train))
+        return FittedLandmarks(stored, jnp.asarray(loss))
 
-    def step(state: Solved, batch: Landmarks, key: PRNGKeyArray):
-        del batch, key
+    def step(state: FittedLandmarks, batch: Any, key: PRNGKeyArray, progress: Progress):
+        del batch, key, progress
         return state, {"loss": state.loss}
 
-    def distilled(state: Solved, problem: Problem, data: Landmarks) -> DistilledSet:
-        made = regression_set(
-            problem, state.rows, ridge=strength, features=drawn_map(data.choice)
+    def distilled(
+        key: PRNGKeyArray,
+        state: FittedLandmarks,
+        problem: Problem,
+        data: LandmarkData,
+    ) -> DistilledSet:
+        del data
+        return regression_set(
+            problem,
+            made,
+            state.stored,
+            ridge=strength,
+            features=feature_map(key),
+            real_ridge=ridge,
         )
-        return made._replace(provenance={**made.provenance, "real_ridge": ridge})
 
-    return Method(prepare, init, lambda key, data: data, step, distilled)
-
-
-def _halves(array: Float[np.ndarray, "*shape"]) -> Float[Array, "2 *shape"]:
-    """Float64 as two float32 arrays, whose sum it is to some 48 bits."""
-    high = array.astype(np.float32)
-    return jnp.asarray(np.stack([high, (array - high).astype(np.float32)]))
-
-
-def _whole(halves: Float[Array, "2 *shape"]) -> Float[np.ndarray, "*shape"]:
-    return np.asarray(halves, np.float64).sum(axis=0)
+    resolved = {
+        "features": feature_settings(feature_map(jax.random.key(0))),
+        "decoder": made,
+    }
+    return Method(
+        "nystrom",
+        plain(given | resolved, "settings"),
+        prepare,
+        init,
+        whole_data,
+        step,
+        distilled,
+    )

@@ -25,7 +25,7 @@ functions.
 
 Source: "Toward Dataset Distillation for Regression Problems", algorithm 1, definitions
 2.1 to 2.6, and A.7 for the two schedules. `ddjax.kernels.unrolled` and
-`ddjax.kernels.convergence` say what is corrected.
+`ddjax.solvers.convergence` say what is corrected.
 """
 
 import math
@@ -35,55 +35,64 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ddjax.data.problem import Problem, Split
-from ddjax.kernels import analytic, unrolled
-from ddjax.kernels import ridge as ridge_regression
-from ddjax.methods import least_squares, optimization
-from ddjax.methods.base import HostRows, Method, Remember, remember_nothing
+from ddjax.data.feed import batches
+from ddjax.data.problem import Problem
+from ddjax.kernels import unrolled
+from ddjax.methods import learned_set, least_squares
+from ddjax.methods.base import Method, Progress
+from ddjax.methods.descent import Descent
+from ddjax.methods.inner_regression import (
+    InnerLoop,
+    RegressionData,
+    errors_of_draws,
+    step_size_in_range,
+)
+from ddjax.methods.learned_set import DescentState, regression_targets
+from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.solvers import analytic
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import ROW_INITIALIZATIONS, select_rows
 
-__all__ = ["INITIALIZATIONS", "INNER", "REDUCTIONS", "RealData", "State", "regression"]
+__all__ = [
+    "DESCENT",
+    "INITIALIZATIONS",
+    "INNER",
+    "REDUCTIONS",
+    "RegressionData",
+    "RegressionState",
+    "regression",
+]
 
 INNER = ("unrolled", "ridge")
 REDUCTIONS = ("sum", "mean")
 INITIALIZATIONS = (*ROW_INITIALIZATIONS, "analytic")
 
-# A learned step size stays between these shares of the limit.
-_LEAST_SHARE, _MOST_SHARE = 1e-3, 0.99
+DESCENT = Descent("adam", 1e-2)
+"""Ours; the paper's is `sgd` with rate 0.0025."""
+
+# A draw is added when the real loss is at least this times that of the step before.
+_RISE = 1.02
 
 
-class RealData(NamedTuple):
-    """What steps look at.
-
-    Attributes:
-      real: real inputs and targets, or `HostRows`; None with moments.
-      error: the squared error through moments; None with batches.
-      params: parameters of random features ({} for the inputs themselves).
-      key_data: words of the key they were drawn from.
-    """
-
-    real: Split | HostRows | None
-    error: least_squares.SquaredError | None
-    params: Any
-    key_data: UInt[Array, " words"]
-
-
-class State(NamedTuple):
+class RegressionState(NamedTuple):
     """What one step changes.
 
     Attributes:
-      learner: samples, targets and the step size, with their optimiser.
+      samples: the stored numbers and the step size, with their optimiser.
       draws: Q, how many draws of initial weights the next step takes.
       previous: mean squared error (half) of the step before; infinite at first.
+      inner_steps: T of the step before, or of the first.
     """
 
-    learner: optimization.State
+    samples: DescentState
     draws: Int[Array, ""]
     previous: Float[Array, ""]
+    inner_steps: Int[Array, ""]
 
 
 def regression(
@@ -94,7 +103,6 @@ def regression(
     inner_ridge: float = 1e-3,
     step_size: float | None = None,
     learn_step_size: bool = False,
-    step_size_learning_rate: float | None = None,
     draws: int = 30,
     reduction: str = "mean",
     weights_scale: float = 1.0,
@@ -102,18 +110,12 @@ def regression(
     batch_size: int | None = None,
     steps_growth: float | None = None,
     most_draws: int | None = None,
-    draws_threshold: float = 1.02,
     form: unrolled.Form = "auto",
-    space: unrolled.Space = "auto",
     features: Mapping[str, Any] | None = None,
     learn_targets: bool = True,
-    initialization: str = "real",
-    parameterization: str | Mapping[str, Any] = "pixels",
-    optimizer: str = "adam",
-    learning_rate: float = 1e-2,
-    targets_learning_rate: float | None = None,
-    decay_steps: int | None = None,
-    warmup_steps: int = 0,
+    initialization: str = "uniform",
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
+    descent: Mapping[str, Any] | Descent = DESCENT,
     block: int = 4096,
 ) -> Method:
     r"""Builds distilled regression as a `Method`.
@@ -129,46 +131,44 @@ def regression(
         regression, which knows no draws, step size or steps: what is said about those
         is not looked at).
       inner_steps: T, >= 1.
-      inner_ridge: lambda_I of the average loss, >= 0 (> 0 for `ridge`).
+      inner_ridge: lambda_I of the average loss (`per_sample` in
+        `ddjax.kernels.ridge`), >= 0 (> 0 for `ridge`).
       step_size: eta at the start, refused from its limit on; None takes half the
         limit. Should the samples grow until eta were beyond 0.99 of the limit, it is
         lowered to that, learned or not.
       learn_step_size: learn eta too. After each step it is put back between 0.001 and
         0.99 of the limit for the new samples.
-      step_size_learning_rate: its learning rate; None takes `learning_rate`.
       draws: Q, initial weights a step, drawn anew at each.
       reduction: `sum` over the draws (the paper; gradients grow with Q) or `mean`.
       weights_scale: standard deviation of the initial weights.
-      outer_ridge: lambda_O >= 0.
+      outer_ridge: lambda_O >= 0, of the squared norm of samples and targets.
       batch_size: real rows a step; None takes all, through their moments.
-      steps_growth: with a number tau, step s takes
+      steps_growth: with a share tau of the run, the step after a share s takes
         :math:`T + \lfloor \tfrac{T}{2}(1 - e^{-s/\tau}) \rfloor` inner steps (the
-        paper's schedule has tau = 300); None keeps T. Compiled once all the same.
+        paper's 300 of 2500 outer steps are 0.12); None keeps T. Compiled once all the
+        same.
       most_draws: with a number, a draw is added, up to that many, whenever the real
-        loss is at least `draws_threshold` times that of the step before; None keeps Q.
-      draws_threshold: that factor, the paper's 1.02.
+        loss is at least 1.02 times that of the step before (the paper); None keeps Q.
       form: of the iterate, see `ddjax.kernels.unrolled.iterate`; `scan` does not go
         with `steps_growth`.
-      space: likewise.
       features: see `ddjax.models.feature_maps.from_settings`: `inputs` (the default),
         `fourier` or `random_features`.
       learn_targets: learn the targets too.
-      initialization: see `ddjax.synthetic.initialization.select_rows`; or `analytic`,
-        the exact optimum for `inner="ridge"` (`ddjax.methods.analytic`), its rows mixed
-        by a random rotation where there are more samples than outputs.
-      parameterization: see `ddjax.methods.optimization.gradient_learner`.
-      optimizer: likewise; the paper's is `gradient_descent`.
-      learning_rate: likewise; the paper's alpha_x is 0.0025.
-      targets_learning_rate: likewise.
-      decay_steps: likewise.
-      warmup_steps: likewise.
+      initialization: see `ddjax.synthetic.initialization.select_rows`; or
+        `decoder_noise`, with targets N(0, 1); or `analytic`, the exact optimum for
+        `inner="ridge"` (`ddjax.methods.analytic`), its rows mixed by a random rotation
+        where there are more samples than outputs.
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
+      descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`; its
+        groups are `targets` and `step_size`.
       block: real rows at once in the pass for the moments.
 
     Raises:
       ValueError: an unknown name or a number out of range; when a run starts, a problem
-        without regression targets, or a step size that is too large, with its limit.
+        without targets, or a step size that is too large, with its limit.
     """
-    _check_names(inner, reduction, initialization, form, space)
+    given = dict(locals())
+    _check_names(inner, reduction, form)
     _check_numbers(
         at_least_one={
             "count": count,
@@ -180,7 +180,6 @@ def regression(
         positive={
             "step_size": step_size,
             "steps_growth": steps_growth,
-            "draws_threshold": draws_threshold,
             "inner_ridge": inner_ridge if inner == "ridge" else None,
         },
         not_negative={
@@ -194,149 +193,117 @@ def regression(
         raise ValueError(f"most_draws is {most}, less than draws = {draws}")
     if form == "scan" and steps_growth is not None:
         raise ValueError("form='scan' takes a fixed number of steps: no steps_growth")
-    settings: dict[str, Any] = {"kind": "inputs"} if features is None else {**features}
-    seen = feature_maps.from_settings(jax.random.key(0), settings)
-    apply = feature_maps.application(seen)
-    if initialization == "analytic" and (seen.kind != "inputs" or batch_size):
+    feature_keywords = dict(features or {"kind": "inputs"})
+
+    def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
+        return feature_maps.from_settings(key, feature_keywords)
+
+    example = feature_map(jax.random.key(0))
+    apply = feature_maps.application(example)
+    if initialization == "analytic" and (example.kind != "inputs" or batch_size):
         raise ValueError(
             "initialization='analytic' needs features of kind 'inputs' and the moments "
             "of the real data (batch_size=None)"
         )
     iterated = inner == "unrolled"
-    parts = optimization.gradient_learner(
-        parameterization=parameterization,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
+    loop = InnerLoop(apply, inner_ridge, form, learn_step_size)
+    parts = learned_set.learned_set(
+        decoder=decoder,
+        descent=descent,
+        default=DESCENT,
         learn_targets=learn_targets,
-        targets_learning_rate=targets_learning_rate,
-        decay_steps=decay_steps,
-        warmup_steps=warmup_steps,
-        extra_learning_rates=(
-            {"step_size": step_size_learning_rate or learning_rate}
-            if learn_step_size and iterated
-            else None
-        ),
-        frozen=() if learn_step_size or not iterated else ("step_size",),
+        groups=("step_size",),
+        frozen=() if learn_step_size and iterated else ("step_size",),
     )
+    learned_set.check_initialization(parts.decoder, initialization, INITIALIZATIONS)
 
     def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> RealData:
-        real, error = problem.train, None
-        least_squares.regression_targets(real)
-        drawn = feature_maps.from_settings(key, settings)
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> RegressionData:
+        regression_targets(problem.train)
+        drawn = feature_map(key)
+        real, error = None, None
         if batch_size is None:
-            found = least_squares.moments(
-                problem, drawn, block=block, remember=remember
-            )
-            real, error = None, least_squares.squared_error(found)
-        elif not isinstance(real.inputs, jax.Array):
-            real = HostRows(real, min(batch_size, len(real.inputs)))
-        params, _ = feature_maps.build(drawn, problem.train.inputs.shape[1:])
-        words = jnp.asarray(drawn.key_data or (0, 0), jnp.uint32)
-        return RealData(real, error, params, words)
-
-    def init(key: PRNGKeyArray, problem: Problem, data: RealData) -> State:
-        if initialization == "analytic":
-            inputs, targets = _analytic_start(
-                key, problem, data, count=count, ridge=inner_ridge
-            )
+            found = least_squares.moments(problem, drawn, block=block, cache=cache)
+            error = least_squares.squared_error(found)
         else:
-            inputs, targets = select_rows(key, problem, count=count, how=initialization)
+            real = batches(problem.train, batch_size)
+        params, _ = feature_maps.build(drawn, problem.train.inputs.shape[1:])
+        return RegressionData(real, error, params, parts.fit(problem, cache))
+
+    def init(
+        key: PRNGKeyArray, problem: Problem, data: RegressionData
+    ) -> RegressionState:
+        stored = _first_stored(
+            key,
+            problem,
+            data,
+            parts.decoder,
+            count=count,
+            ridge=inner_ridge,
+            initialization=initialization,
+        )
         extra = {}
         if iterated:
-            rows = apply(data.params, inputs)
+            rows = apply(data.params, parts.pairs({"stored": stored}).inputs)
             eta = step_size
             if eta is None:
                 eta = 0.5 * float(unrolled.step_size_limit(rows, ridge=inner_ridge))
             unrolled.check_step_size(rows, step_size=eta, ridge=inner_ridge)
             extra = {"step_size": jnp.asarray(eta, rows.dtype)}
-        return State(
-            parts.start(inputs, targets, None, extra),
+        return RegressionState(
+            parts.start(stored, None, extra),
             jnp.asarray(draws, jnp.int32),
-            jnp.asarray(jnp.inf, jnp.float32),
+            jnp.asarray(jnp.inf, jnp.result_type(float)),
+            jnp.asarray(inner_steps, jnp.int32),
         )
 
-    def steps_at(step: Array) -> Any:
-        if steps_growth is None:
-            return inner_steps
-        share = -0.5 * jnp.expm1(-(step + 1).astype(jnp.float32) / steps_growth)
-        return inner_steps + (share * inner_steps).astype(jnp.int32)
-
-    def real_error(weights: Array, data: RealData, real_rows: Array | None) -> Array:
-        if data.error is not None:
-            return least_squares.squared_error_at(weights, data.error)
-        assert isinstance(data.real, Split) and real_rows is not None
-        wanted = jnp.asarray(least_squares.regression_targets(data.real))
-        away = jnp.matmul(real_rows, weights, precision="highest") - wanted
-        return 0.5 * jnp.sum(jnp.square(away)) / away.shape[0]
-
-    def errors_of(learned, data: RealData, starts: Array | None, steps) -> Array:
-        """Error on the real data of the weights from each draw."""
-        rows, targets = apply(data.params, parts.inputs(learned)), learned["targets"]
-        real_rows = (
-            apply(data.params, jnp.asarray(data.real.inputs))
-            if isinstance(data.real, Split)
-            else None
-        )
-        if starts is None:
-            solution = ridge_regression.solve(
-                rows, targets, ridge=inner_ridge, convention="per_sample"
-            )
-            return real_error(solution.weights, data, real_rows)[None]
-
-        def one(start: Array) -> Array:
-            weights = unrolled.iterate(
-                rows,
-                targets,
-                start,
-                step_size=learned["step_size"],
-                ridge=inner_ridge,
-                steps=steps,
-                form=form,
-                space=space,
-            )
-            return real_error(weights, data, real_rows)
-
-        return jax.vmap(one)(starts)
-
-    def limit_of(learned, data: RealData) -> Array:
-        rows = apply(data.params, jax.lax.stop_gradient(parts.inputs(learned)))
-        return unrolled.step_size_limit(rows, ridge=inner_ridge)
-
-    def inside(learned, data: RealData) -> tuple[dict[str, Any], Array]:
-        limit = limit_of(learned, data)
-        eta = jnp.minimum(learned["step_size"], _MOST_SHARE * limit)
-        if learn_step_size:
-            eta = jnp.maximum(eta, _LEAST_SHARE * limit)
+    def limited(learned, params: Any) -> tuple[dict[str, Any], Array]:
+        """With a step size below its limit for these samples, and the limit."""
+        inputs = parts.pairs(learned).inputs
+        eta, limit = step_size_in_range(loop, learned["step_size"], params, inputs)
         return {**learned, "step_size": eta}, limit
 
-    def step(state: State, batch: RealData, key: PRNGKeyArray):
-        learned, starts, shown = state.learner.learned, None, {}
-        steps = steps_at(state.learner.step)
+    def step(
+        state: RegressionState,
+        batch: RegressionData,
+        key: PRNGKeyArray,
+        progress: Progress,
+    ):
+        learned, starts, shown = state.samples.learned, None, {}
+        steps = _steps_at(progress, inner_steps, steps_growth)
+        # A draw beyond Q is made, for the shapes not to change, but does not count.
+        taken = jnp.ones((1,))
         if iterated:
-            learned, limit = inside(learned, batch)
-            width = jax.eval_shape(apply, batch.params, parts.inputs(learned)).shape[1]
-            targets = learned["targets"]
-            shape = (most, width, targets.shape[1])
-            starts = weights_scale * jax.random.normal(key, shape, targets.dtype)
+            learned, limit = limited(learned, batch.params)
+            pairs = parts.pairs(learned)
+            width = jax.eval_shape(apply, batch.params, pairs.inputs).shape[1]
+            shape = (most, width, pairs.targets.shape[1])
+            starts = weights_scale * jax.random.normal(key, shape, pairs.targets.dtype)
+            taken = (jnp.arange(most, dtype=jnp.int32) < state.draws).astype(
+                pairs.targets.dtype
+            )
             shown = {
                 "step_size": learned["step_size"],
                 "step_size_limit": limit,
                 "inner_steps": jnp.asarray(steps, jnp.int32),
                 "draws": state.draws,
             }
-        # A draw beyond Q is made, for the shapes not to change, but does not count.
-        taken = jnp.ones((1,))
-        if iterated:
-            taken = (jnp.arange(most) < state.draws).astype(jnp.float32)
         number = taken.sum()
 
         def objective(learned):
-            errors = errors_of(learned, batch, starts, steps)
+            pairs = parts.pairs(learned)
+            errors = errors_of_draws(
+                loop,
+                pairs,
+                batch,
+                starts=starts,
+                step_size=learned.get("step_size"),
+                steps=steps,
+            )
             error = jnp.sum(taken * errors) / number
-            squares = jnp.sum(jnp.square(parts.inputs(learned)))
-            squares = squares + jnp.sum(jnp.square(learned["targets"]))
+            squares = jnp.sum(jnp.square(pairs.inputs))
+            squares = squares + jnp.sum(jnp.square(pairs.targets))
             value = error + 0.5 * outer_ridge * squares
             total = value * number if reduction == "sum" else value
             return total, (value, error)
@@ -344,57 +311,101 @@ def regression(
         (_, (value, error)), gradients = jax.value_and_grad(objective, has_aux=True)(
             learned
         )
-        rises = (error >= draws_threshold * state.previous).astype(jnp.int32)
-        more = jnp.minimum(state.draws + rises, most)
-        learner = parts.update(state.learner._replace(learned=learned), gradients)
-        return State(learner, more, error), {
-            "loss": value,
-            "real_loss": error,
-            **shown,
-        }
+        rises = (error >= _RISE * state.previous).astype(jnp.int32)
+        samples = parts.update(
+            state.samples._replace(learned=learned), gradients, progress
+        )
+        after = RegressionState(
+            samples,
+            jnp.minimum(state.draws + rises, most),
+            error,
+            jnp.asarray(steps, jnp.int32),
+        )
+        return after, {"loss": value, "real_loss": error, **shown}
 
-    def distilled(state: State, problem: Problem, data: RealData) -> DistilledSet:
+    def distilled(
+        key: PRNGKeyArray,
+        state: RegressionState,
+        problem: Problem,
+        data: RegressionData,
+    ) -> DistilledSet:
         trained: dict[str, Any] = {"name": inner, "ridge": inner_ridge}
-        learned = state.learner.learned
+        learned = state.samples.learned
         if iterated:
-            learned, _ = inside(learned, data)
+            learned, _ = limited(learned, data.params)
             trained |= {
-                "steps": int(steps_at(jnp.maximum(state.learner.step - 1, 0))),
+                "steps": int(state.inner_steps),
                 "step_size": float(learned["step_size"]),
                 "weights_scale": weights_scale,
             }
-        drawn = feature_maps.from_settings(
-            jax.random.wrap_key_data(data.key_data), settings
-        )
-        return optimization.distilled_set(
-            state.learner,
+        return distilled_set(
+            learned["stored"],
+            parts.decoder,
             problem,
-            parts,
-            targets_kind="regression",
-            provenance={
-                "features": feature_maps.to_recipe(drawn),
+            recipe={
+                "targets_kind": "regression",
+                "features": feature_maps.to_recipe(feature_map(key)),
                 "inner": trained,
-                "ridge": inner_ridge,
+                "ridge": {"strength": inner_ridge, "convention": "per_sample"},
             },
         )
 
-    def sample(key: PRNGKeyArray, data: RealData) -> RealData:
-        real = data.real
-        if batch_size is None or not isinstance(real, Split):
-            return data
-        inputs = jnp.asarray(real.inputs)
-        if inputs.shape[0] <= batch_size:
-            return data
-        rows = jax.random.choice(key, inputs.shape[0], (batch_size,), replace=False)
-        targets = jnp.asarray(least_squares.regression_targets(real))
-        return data._replace(real=Split(inputs[rows], targets[rows]))
+    return learned_set.gradient_method(
+        "regression",
+        given,
+        parts,
+        prepare=prepare,
+        init=init,
+        step=step,
+        distilled=distilled,
+        follows_length=steps_growth is not None,
+        features=feature_settings(example),
+    )
 
-    return Method(prepare, init, sample, step, distilled)
+
+def _steps_at(progress: Progress, first: int, growth: float | None) -> Any:
+    """T along the run, see `regression`."""
+    if growth is None:
+        return first
+    dtype = jnp.result_type(float)
+    grown = growth * progress.steps.astype(dtype)
+    share = -0.5 * jnp.expm1(-(progress.step + 1).astype(dtype) / grown)
+    return first + (share * first).astype(jnp.int32)
+
+
+def _first_stored(
+    key: PRNGKeyArray,
+    problem: Problem,
+    data: RegressionData,
+    decoder: Decoder,
+    *,
+    count: int,
+    ridge: float,
+    initialization: str,
+) -> Stored:
+    if initialization == learned_set.DECODER_NOISE and decoder.noise is not None:
+        outputs = regression_targets(problem.train).shape[1]
+        inputs_key, targets_key = jax.random.split(key)
+        targets = jax.random.normal(targets_key, (count, outputs))
+        shape = (count, *problem.train.inputs.shape[1:])
+        return decoder.noise(inputs_key, shape, targets, data.fitted)
+    if initialization == "analytic":
+        pairs = _analytic_start(key, problem, data, count=count, ridge=ridge)
+    else:
+        inputs, targets = select_rows(key, problem, count=count, how=initialization)
+        assert targets is not None  # `prepare` has seen them
+        pairs = Pairs(inputs, targets)
+    return decoder.init(pairs, data.fitted)
 
 
 def _analytic_start(
-    key: PRNGKeyArray, problem: Problem, data: RealData, *, count: int, ridge: float
-) -> tuple[Float[Array, "m *shape"], Float[Array, "m c"]]:
+    key: PRNGKeyArray,
+    problem: Problem,
+    data: RegressionData,
+    *,
+    count: int,
+    ridge: float,
+) -> Pairs:
     """The exact optimum for ridge regression; the nearest one with too few samples."""
     assert data.error is not None
     root = np.asarray(data.error.root, np.float64)
@@ -413,21 +424,14 @@ def _analytic_start(
         rotation = np.linalg.qr(np.asarray(normal, np.float64))[0]
         inputs, targets = rotation @ inputs, rotation @ targets
     shape = (count, *problem.train.inputs.shape[1:])
-    return (
-        jnp.asarray(inputs.reshape(shape), jnp.float32),
-        jnp.asarray(targets, jnp.float32),
-    )
+    return Pairs(jnp.asarray(inputs.reshape(shape)), jnp.asarray(targets))
 
 
-def _check_names(
-    inner: str, reduction: str, initialization: str, form: str, space: str
-) -> None:
+def _check_names(inner: str, reduction: str, form: str) -> None:
     for name, value, known in (
         ("inner", inner, INNER),
         ("reduction", reduction, REDUCTIONS),
-        ("initialization", initialization, INITIALIZATIONS),
         ("form", form, unrolled.FORMS),
-        ("space", space, unrolled.SPACES),
     ):
         if value not in known:
             raise ValueError(f"{name} is {value!r}, not one of {known}")

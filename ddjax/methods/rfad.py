@@ -24,17 +24,25 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.kernels import random_features
-from ddjax.methods import optimization, ridge_objective
-from ddjax.methods.base import Method, Remember, remember_nothing
-from ddjax.methods.optimization import State
+from ddjax.kernels import precision, random_features
+from ddjax.methods import learned_set, ridge_objective
+from ddjax.methods.base import Method, Progress
+from ddjax.methods.descent import Descent
+from ddjax.methods.learned_set import DescentState
+from ddjax.methods.ridge_objective import KernelData
+from ddjax.methods.settings import architecture_settings
 from ddjax.models import feature_maps
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.decoders.base import Decoder
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.targets import centred_one_hot
 
-__all__ = ["LOSSES", "rfad"]
+__all__ = ["DESCENT", "LOSSES", "rfad"]
 
 LOSSES = ("squared", "platt")
+
+DESCENT = Descent("adabelief", 1e-3, rates={"temperature": 1e-2})
+"""What RFAD's authors descend with; `temperature` is the logarithm of Platt's scale."""
 
 
 def rfad(
@@ -46,14 +54,9 @@ def rfad(
     ridge: float = 5e-3,
     batch_size: int = 5120,
     learn_targets: bool = True,
-    initialization: str = "real",
-    parameterization: str | Mapping[str, Any] = "pixels",
-    optimizer: str = "adabelief",
-    learning_rate: float = 1e-3,
-    targets_learning_rate: float | None = None,
-    temperature_learning_rate: float = 1e-2,
-    decay_steps: int | None = None,
-    warmup_steps: int = 0,
+    initialization: str = "balanced",
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
+    descent: Mapping[str, Any] | Descent = DESCENT,
 ) -> Method:
     """Builds RFAD as a `Method`.
 
@@ -62,21 +65,19 @@ def rfad(
       architecture: see `ddjax.models.feature_maps.as_architecture`.
       networks: random networks a step.
       loss: `squared` or `platt`.
-      ridge: regularisation relative to the mean diagonal of the Gram.
+      ridge: lambda over the mean diagonal of the Gram (`relative` in
+        `ddjax.kernels.ridge`).
       batch_size: real samples a step; all of them where there are fewer.
       learn_targets: learn the targets too.
-      initialization: see `ddjax.synthetic.initialization.select`.
-      parameterization: see `ddjax.methods.optimization.learner`.
-      optimizer: likewise.
-      learning_rate: likewise.
-      targets_learning_rate: likewise.
-      temperature_learning_rate: of Platt's k.
-      decay_steps: likewise.
-      warmup_steps: likewise.
+      initialization: see `ddjax.synthetic.initialization.select`; or `decoder_noise`.
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
+      descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`; its
+        groups are `targets` and `temperature`.
 
     Raises:
       ValueError: an unknown name or a number out of range.
     """
+    given = dict(locals())
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
     ridge_objective.check_batch_size(batch_size)
@@ -84,55 +85,49 @@ def rfad(
     apply = feature_maps.application(
         feature_maps.random(jax.random.key(0), hidden, networks=networks, readout=True)
     )
-    parts = optimization.learner(
-        per_class=per_class,
-        initialization=initialization,
-        parameterization=parameterization,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
+    parts = learned_set.learned_set(
+        decoder=decoder,
+        descent=descent,
+        default=DESCENT,
         learn_targets=learn_targets,
-        targets_learning_rate=targets_learning_rate,
-        decay_steps=decay_steps,
-        warmup_steps=warmup_steps,
-        extra_learning_rates={"temperature": temperature_learning_rate},
+        groups=("temperature",),
     )
+    learned_set.check_initialization(parts.decoder, initialization)
 
     def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> ridge_objective.RealData:
-        del key, remember
-        return ridge_objective.real_data(
-            problem, feature_maps.inputs(), batch_size=batch_size
-        )
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> KernelData:
+        del key
+        real = ridge_objective.real_rows(problem, batch_size)
+        return KernelData(real, {}, parts.fit(problem, cache))
 
-    def init(
-        key: PRNGKeyArray, problem: Problem, data: ridge_objective.RealData
-    ) -> State:
-        del data
-        return parts.start(
-            key,
-            problem,
-            lambda labels: centred_one_hot(labels, problem.classes),
-            {"temperature": jnp.zeros(())},
-        )
+    init = learned_set.class_init(
+        parts,
+        centred_one_hot,
+        per_class=per_class,
+        initialization=initialization,
+        extra=lambda: {"temperature": jnp.zeros(())},
+    )
 
-    def step(state: State, batch: ridge_objective.Batch, key: PRNGKeyArray):
+    def step(
+        state: DescentState, batch: KernelData, key: PRNGKeyArray, progress: Progress
+    ):
+        real = ridge_objective.real_of_step(batch)
         params = random_features.init_networks(
-            key,
-            hidden,
-            input_shape=batch.real.inputs.shape[1:],
-            networks=networks,
+            key, hidden, input_shape=real.inputs.shape[1:], networks=networks
         )
-
-        real_targets = ridge_objective.real_targets(batch, state)
+        # The same networks in every precision, as `feature_maps.build` has it.
+        dtype = jnp.result_type(float)
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
         def objective(learned):
-            rows = apply(params, parts.inputs(learned))
+            pairs = parts.pairs(learned)
+            rows = apply(params, pairs.inputs)
             return ridge_objective.ridge_loss(
-                rows @ rows.T,
-                apply(params, jnp.asarray(batch.real.inputs)) @ rows.T,
-                learned["targets"],
-                real_targets,
+                precision.gram(rows),
+                precision.gram(apply(params, jnp.asarray(real.inputs)), rows),
+                pairs.targets,
+                ridge_objective.real_targets(real, pairs.targets.shape[1]),
                 ridge=ridge,
                 loss=_platt(learned["temperature"]) if loss == "platt" else None,
             )
@@ -140,32 +135,36 @@ def rfad(
         (value, jitter), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.learned
         )
-        return parts.update(state, gradients), {"loss": value, "jitter": jitter}
+        metrics = {"loss": value, "jitter": jitter}
+        return parts.update(state, gradients, progress), metrics
 
     def distilled(
-        state: State, problem: Problem, data: ridge_objective.RealData
+        key: PRNGKeyArray, state: DescentState, problem: Problem, data: KernelData
     ) -> DistilledSet:
-        del data
-        return optimization.distilled_set(
-            state,
+        del key, data
+        return distilled_set(
+            state.learned["stored"],
+            parts.decoder,
             problem,
-            parts,
-            targets_kind="scores",
-            provenance={
-                "ridge": ridge,
-                "loss": {"name": loss},
-                "architecture": dict(
-                    feature_maps.as_architecture(architecture)._asdict()
-                ),
+            recipe={
+                "targets_kind": "scores",
+                "loss": {"name": "squared"},
+                "ridge": {"strength": ridge, "convention": "relative"},
+                "architecture": dict(hidden._asdict()),
             },
+            labels=state.labels,
         )
 
-    def sample(
-        key: PRNGKeyArray, data: ridge_objective.RealData
-    ) -> ridge_objective.Batch:
-        return ridge_objective.draw(key, data, batch_size)
-
-    return Method(prepare, init, sample, step, distilled)
+    return learned_set.gradient_method(
+        "rfad",
+        given,
+        parts,
+        prepare=prepare,
+        init=init,
+        step=step,
+        distilled=distilled,
+        architecture=architecture_settings(hidden),
+    )
 
 
 def _platt(log_scale: Float[Array, ""]):

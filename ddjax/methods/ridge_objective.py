@@ -3,48 +3,39 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt
+from jaxtyping import Array, Float
 
+from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import ridge as ridge_regression
-from ddjax.methods import optimization
-from ddjax.methods.base import HostRows
-from ddjax.models import feature_maps
+from ddjax.methods import learned_set
+from ddjax.synthetic.decoders.base import Fitted
 from ddjax.synthetic.targets import centred_one_hot
 
 __all__ = [
-    "Batch",
-    "RealData",
+    "KernelData",
     "check_batch_size",
-    "draw",
-    "real_data",
+    "real_of_step",
+    "real_rows",
     "real_targets",
     "ridge_loss",
 ]
 
 
-class RealData(NamedTuple):
-    """What steps draw from.
+class KernelData(NamedTuple):
+    """What steps look at.
 
     Attributes:
-      real: real inputs and labels, on device; or `HostRows`, in whose place `sample`
-        finds the rows of one step.
-      params: parameters of random networks ({} for an exact kernel).
-      key_data: words of the key they were drawn from.
+      real: real inputs and labels; `Batches` of them until rows are drawn.
+      params: parameters of random networks ({} for an exact kernel, or where they are
+        drawn anew in every step).
+      fitted: what the decoder took from the real data.
     """
 
-    real: Split | HostRows
+    real: Split | Batches
     params: Any
-    key_data: UInt[Array, " words"]
-
-
-class Batch(NamedTuple):
-    """The real samples of one step, and the networks they are seen through."""
-
-    real: Split
-    params: Any
+    fitted: Fitted
 
 
 def ridge_loss(
@@ -63,7 +54,7 @@ def ridge_loss(
       cross: :math:`K_{ts}`.
       targets: :math:`Y_s`.
       real_targets: :math:`Y_t`.
-      ridge: relative regularisation, with gradient through the trace.
+      ridge: lambda over the mean diagonal of the Gram, with gradient through the trace.
       loss: `(real_targets, predictions) -> scalar`; None is half the mean squared
         error over samples and classes.
 
@@ -81,44 +72,32 @@ def ridge_loss(
     return value, solution.jitter
 
 
-def real_data(
-    problem: Problem, feature_map: feature_maps.FeatureMap, *, batch_size: int
-) -> RealData:
-    """The training split, and the networks of the map.
+def real_rows(problem: Problem, batch_size: int) -> Split | Batches:
+    """The training split to draw from; all of it where a step sees it all.
 
     Raises:
       ValueError: a split without class labels.
     """
-    optimization.class_labels(problem.train)
-    real = problem.train
-    params: Any = {}
-    if feature_map.kind == "random_features":
-        params, _ = feature_maps.build(feature_map, real.inputs.shape[1:])
-    on_host = not isinstance(real.inputs, jax.Array)
-    return RealData(
-        real=HostRows(real, min(batch_size, len(real.inputs))) if on_host else real,
-        params=params,
-        key_data=jnp.asarray(feature_map.key_data or (0, 0), jnp.uint32),
-    )
+    learned_set.class_labels(problem.train)
+    return batches(problem.train, batch_size)
 
 
-def draw(key: PRNGKeyArray, data: RealData, batch_size: int) -> Batch:
-    """A batch of different real samples, uniformly; all where there are fewer."""
-    real = data.real.split if isinstance(data.real, HostRows) else data.real
-    inputs, labels = jnp.asarray(real.inputs), optimization.class_labels(real)
-    if batch_size < inputs.shape[0]:
-        rows = jax.random.choice(key, inputs.shape[0], (batch_size,), replace=False)
-        inputs, labels = inputs[rows], labels[rows]
-    return Batch(Split(inputs, labels), data.params)
+def real_of_step(data: KernelData) -> Split:
+    """The real samples that a step sees."""
+    assert isinstance(data.real, Split)  # the loop has drawn the rows of `Batches`
+    return Split(jnp.asarray(data.real.inputs), data.real.labels)
 
 
-def real_targets(batch: Batch, state: optimization.State) -> Float[Array, "b c"]:
+def real_targets(real: Split, classes: int) -> Float[Array, "b c"]:
     """Centred one-hot targets of a batch's labels."""
-    classes = state.learned["targets"].shape[1]
-    return centred_one_hot(optimization.class_labels(batch.real), classes)
+    return centred_one_hot(learned_set.class_labels(real), classes)
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Refuses a batch without samples."""
+    """Refuses a batch without samples.
+
+    Raises:
+      ValueError: it has less than one.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")

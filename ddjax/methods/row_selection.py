@@ -19,71 +19,65 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, UInt
+from jaxtyping import Float, PRNGKeyArray
 from scipy.linalg import solve_triangular
 
 from ddjax.data.problem import Problem
+from ddjax.data.stored import on_host
 from ddjax.kernels.blocks import map_in_blocks
 from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Remember, remember_nothing
+from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods.learned_set import regression_targets
+from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic import decoders
+from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import select_rows
-from ddjax.synthetic.parameterization import pixels
+from ddjax.synthetic.json_text import plain
 
 __all__ = [
     "HOW",
-    "Reference",
-    "Rows",
+    "ChosenRows",
     "check_settings",
     "choose",
+    "exact_decoder",
     "leverage_scores",
     "regression_set",
     "row_selection",
 ]
 
-HOW = ("real", "kmeans_centres", "kmeans", "leverage")
+HOW = ("uniform", "kmeans_centres", "kmeans_nearest", "leverage")
 """How rows may be chosen."""
 
 
-class Reference(NamedTuple):
-    """What a choice needs.
+class ChosenRows(NamedTuple):
+    """Chosen rows, as the decoder stores them."""
 
-    Attributes:
-      scores: ridge leverage scores of the training rows; None where they are not used.
-      key_data: words of the key that random features were drawn from.
-    """
-
-    scores: Float[Array, " n"] | None
-    key_data: UInt[Array, " words"]
-
-
-class Rows(NamedTuple):
-    """Chosen rows, preprocessed."""
-
-    inputs: Float[Array, "m *shape"]
-    targets: Float[Array, "m c"]
+    stored: Stored
 
 
 def row_selection(
     *,
     count: int = 10,
-    how: str = "real",
+    how: str = "uniform",
     ridge: float = 1e-3,
     weighted: bool = False,
     features: Mapping[str, Any] | None = None,
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
     block: int = 4096,
 ) -> Method:
     r"""Builds a selection baseline for regression as a `Method`.
 
     Args:
       count: rows m.
-      how: `real`, `kmeans_centres` or `kmeans`, see
+      how: `uniform`, `kmeans_centres` or `kmeans_nearest`, see
         `ddjax.synthetic.initialization.select_rows`; or `leverage`: real rows drawn
         with probabilities :math:`p_i = l_i / \sum_j l_j`, each used once.
-      ridge: per sample, >= 0 (> 0 for `leverage`): of the leverage scores, and what the
-        set is to be trained with.
+      ridge: per sample (`per_sample` in `ddjax.kernels.ridge`), >= 0 (> 0 for
+        `leverage`): of the leverage scores, and what the set is to be trained with.
       weighted: with `leverage`, draw with replacement and importance weights
         :math:`w_i = 1/(n p_i)`, so that the weighted loss of the rows is unbiased for
         that of all. Stored are :math:`\sqrt{w_i} x_i` and :math:`\sqrt{w_i} y_i` (both
@@ -91,6 +85,8 @@ def row_selection(
         only, so that `features` must be `inputs`.
       features: what the scores see inputs through, and the set is to be trained
         through; see `ddjax.models.feature_maps.from_settings`, `inputs` by default.
+      decoder: see `ddjax.synthetic.decoders.from_setting`; one that stores any pairs
+        exactly.
       block: real rows at once.
 
     Raises:
@@ -98,52 +94,91 @@ def row_selection(
         together; when a run starts, a problem without regression targets or with fewer
         than `count` rows.
     """
-    settings = check_settings(count=count, how=how, ridges=(ridge,), features=features)
-    if weighted and (how != "leverage" or settings["kind"] != "inputs"):
+    given = dict(locals())
+    keywords = check_settings(count=count, how=how, ridges=(ridge,), features=features)
+    if weighted and (how != "leverage" or keywords["kind"] != "inputs"):
         raise ValueError(
             "weighted=True needs how='leverage' and features of kind 'inputs', got "
-            f"{how!r} and {settings['kind']!r}"
+            f"{how!r} and {keywords['kind']!r}"
         )
     if how == "leverage" and ridge == 0:
         raise ValueError("how='leverage' needs ridge > 0, got 0")
+    made = exact_decoder(decoder, "row_selection")
+
+    def feature_map(key: PRNGKeyArray) -> FeatureMap:
+        return feature_maps.from_settings(key, keywords)
 
     def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> Reference:
-        least_squares.regression_targets(problem.train)
-        drawn = feature_maps.from_settings(key, settings)
-        scores = None
-        if how == "leverage":
-            found = least_squares.moments(
-                problem, drawn, block=block, remember=remember
-            )
-            scores = jnp.asarray(
-                leverage_scores(problem, drawn, found, ridge=ridge, block=block)
-            )
-        return Reference(scores, jnp.asarray(drawn.key_data or (0, 0), jnp.uint32))
+        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
+    ) -> dict[str, Float[np.ndarray, " n"]]:
+        """The leverage scores of the training rows, where they are used."""
+        regression_targets(problem.train)
+        if how != "leverage":
+            return {}
+        drawn = feature_map(key)
+        found = least_squares.moments(problem, drawn, block=block, cache=cache)
+        scores = leverage_scores(problem, drawn, found, ridge=ridge, block=block)
+        return {"scores": scores}
 
-    def init(key: PRNGKeyArray, problem: Problem, data: Reference) -> Rows:
+    def init(key: PRNGKeyArray, problem: Problem, data: Any) -> ChosenRows:
+        scores = data.get("scores")
         if not weighted:
-            return choose(key, problem, data.scores, count=count, how=how)
-        assert data.scores is not None  # weighted goes with leverage
-        shares = data.scores / data.scores.sum()
-        chosen = jax.random.choice(key, len(shares), (count,), p=shares)
-        roots = np.sqrt(1.0 / (len(shares) * np.asarray(shares[chosen])))[:, None]
-        rows = _rows(problem, np.asarray(chosen))
-        flat = rows.inputs.reshape(count, -1) * roots
-        return Rows(flat.reshape(rows.inputs.shape), rows.targets * roots)
+            pairs = choose(key, problem, scores, count=count, how=how)
+        else:
+            shares = scores / scores.sum()
+            chosen = np.asarray(
+                jax.random.choice(key, len(shares), (count,), p=jnp.asarray(shares))
+            )
+            roots = np.sqrt(1.0 / (len(shares) * shares[chosen]))[:, None]
+            inputs, targets = (np.asarray(each) for each in _rows(problem, chosen))
+            flat = inputs.reshape(count, -1) * roots
+            pairs = Pairs(
+                jnp.asarray(flat.reshape(inputs.shape)), jnp.asarray(targets * roots)
+            )
+        return ChosenRows(made.init(pairs, made.fit(problem.train)))
 
-    def step(state: Rows, batch: Reference, key: PRNGKeyArray):
-        del batch, key
+    def step(state: ChosenRows, batch: Any, key: PRNGKeyArray, progress: Progress):
+        del batch, key, progress
         return state, {"loss": jnp.zeros(())}
 
-    def distilled(state: Rows, problem: Problem, data: Reference) -> DistilledSet:
-        drawn = feature_maps.from_settings(
-            jax.random.wrap_key_data(data.key_data), settings
+    def distilled(
+        key: PRNGKeyArray, state: ChosenRows, problem: Problem, data: Any
+    ) -> DistilledSet:
+        del data
+        return regression_set(
+            problem, made, state.stored, ridge=ridge, features=feature_map(key)
         )
-        return regression_set(problem, state, ridge=ridge, features=drawn)
 
-    return Method(prepare, init, lambda key, data: data, step, distilled)
+    resolved = {
+        "features": feature_settings(feature_map(jax.random.key(0))),
+        "decoder": made,
+    }
+    return Method(
+        "row_selection",
+        plain(given | resolved, "settings"),
+        prepare,
+        init,
+        whole_data,
+        step,
+        distilled,
+    )
+
+
+def exact_decoder(decoder: str | Mapping[str, Any] | Decoder, method: str) -> Decoder:
+    """A decoder for pairs that are solved for or taken as they are.
+
+    Raises:
+      ValueError: one that cannot store any pairs exactly: what is decoded would not be
+        what the method chose.
+    """
+    made = decoders.from_setting(decoder)
+    if not made.exact:
+        raise ValueError(
+            f"method {method!r} does not go with decoder {made.name!r}, which changes "
+            "the pairs that it is given; use one that stores any pairs exactly, such "
+            "as 'pixels'"
+        )
+    return made
 
 
 def check_settings(
@@ -165,7 +200,7 @@ def check_settings(
     for ridge in ridges:
         if not (math.isfinite(ridge) and ridge >= 0):
             raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
-    settings: dict[str, Any] = {"kind": "inputs"} if features is None else {**features}
+    settings = dict(features or {"kind": "inputs"})
     # Refuses exact kernels, which have no features.
     feature_maps.application(feature_maps.from_settings(jax.random.key(0), settings))
     return {"kind": "random_features", **settings}
@@ -192,60 +227,66 @@ def leverage_scores(
     factor = np.linalg.cholesky(strengthened)
     params, apply = feature_maps.build(feature_map, problem.train.inputs.shape[1:])
     # On the host: a slice of a device array at a new place would be compiled anew.
-    inputs, scores = np.asarray(problem.train.inputs), []
+    inputs, scores = on_host(problem.train.inputs), []
     for start in range(0, found.count, block):
         rows = inputs[start : start + block]
         features = map_in_blocks(apply, rows, block=block, arguments=(params,))
         whitened = solve_triangular(factor, features.T.astype(np.float64), lower=True)
         scores.append(np.square(whitened).sum(axis=0) / found.count)
-    return np.concatenate(scores).astype(np.float32)
+    return np.concatenate(scores)
 
 
 def choose(
     key: PRNGKeyArray,
     problem: Problem,
-    scores: Float[Array, " n"] | None,
+    scores: Float[np.ndarray, " n"] | None,
     *,
     count: int,
     how: str,
-) -> Rows:
+) -> Pairs:
     """Rows by one of `HOW`, each used once.
 
     Raises:
       ValueError: fewer real rows than `count`.
     """
     if how != "leverage":
-        return Rows(*select_rows(key, problem, count=count, how=how))
+        inputs, targets = select_rows(key, problem, count=count, how=how)
+        return Pairs(inputs, jnp.asarray(targets))
     assert scores is not None  # made for leverage
     if len(scores) < count:
         raise ValueError(
             f"{count} samples were asked for, but problem {problem.name!r} has "
             f"{len(scores)} to choose from"
         )
-    shares = scores / scores.sum()
-    chosen = jax.random.choice(key, len(shares), (count,), replace=False, p=shares)
+    shares = jnp.asarray(scores / scores.sum())
+    chosen = jax.random.choice(key, len(scores), (count,), replace=False, p=shares)
     return _rows(problem, np.asarray(chosen))
 
 
-def _rows(problem: Problem, chosen: np.ndarray) -> Rows:
-    inputs = np.asarray(problem.train.inputs)[chosen]
-    targets = np.asarray(least_squares.regression_targets(problem.train))[chosen]
-    return Rows(jnp.asarray(inputs, jnp.float32), jnp.asarray(targets, jnp.float32))
+def _rows(problem: Problem, chosen: np.ndarray) -> Pairs:
+    inputs = np.asarray(problem.train.inputs[chosen])
+    targets = np.asarray(regression_targets(problem.train))[chosen]
+    return Pairs(jnp.asarray(inputs), jnp.asarray(targets))
 
 
 def regression_set(
-    problem: Problem, rows: Rows, *, ridge: float, features: FeatureMap
+    problem: Problem,
+    decoder: Decoder,
+    stored: Stored,
+    *,
+    ridge: float,
+    features: FeatureMap,
+    **recipe: Any,
 ) -> DistilledSet:
     """Rows as a distilled set, to be trained on with a ridge per sample."""
-    return DistilledSet(
-        stored={"inputs": rows.inputs},
-        parameterization=pixels(),
-        targets=rows.targets,
-        targets_kind="regression",
-        labels=None,
-        preprocessing=problem.preprocessing,
-        class_names=None,
-        provenance={"features": feature_maps.to_recipe(features), "ridge": ridge},
-        targets_preprocessing=problem.targets_preprocessing,
-        columns=problem.columns,
+    return distilled_set(
+        stored,
+        decoder,
+        problem,
+        recipe={
+            "targets_kind": "regression",
+            "features": feature_maps.to_recipe(features),
+            "ridge": {"strength": ridge, "convention": "per_sample"},
+            **recipe,
+        },
     )

@@ -11,34 +11,39 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.methods.base import Method, Remember, remember_nothing
-from ddjax.methods.optimization import decoder_for
+from ddjax.methods import learned_set
+from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic import decoders
 from ddjax.synthetic import targets as class_targets
-from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.initialization import select
+from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
+from ddjax.synthetic.initialization import INITIALIZATIONS, select
+from ddjax.synthetic.json_text import plain
 
-__all__ = ["Chosen", "selection"]
+__all__ = ["TARGETS", "ChosenSamples", "selection"]
 
-_TARGETS = {
+TARGETS = {
     "scores": class_targets.centred_one_hot,
     "probabilities": class_targets.one_hot,
     "margin": class_targets.signs,
 }
+"""Kind of targets -> `(labels, classes) -> targets`."""
 
 
-class Chosen(NamedTuple):
-    """The samples that were chosen."""
+class ChosenSamples(NamedTuple):
+    """The samples that were chosen, as the decoder stores them."""
 
-    stored: dict[str, Array]
+    stored: Stored
     labels: Int[Array, " m"]
 
 
 def selection(
     *,
     per_class: int = 1,
-    how: str = "real",
+    how: str = "balanced",
     targets: str = "scores",
-    parameterization: str | Mapping[str, Any] = "pixels",
+    decoder: str | Mapping[str, Any] | Decoder = "pixels",
 ) -> Method:
     """Builds a selection baseline as a `Method`.
 
@@ -47,41 +52,60 @@ def selection(
       how: see `ddjax.synthetic.initialization.select`.
       targets: what their targets are: `scores` (one-hot - 1/c), `probabilities`
         (one-hot) or `margin` (-1 and +1, two classes).
-      parameterization: a registered name, or a mapping with `name` and its settings.
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
 
     Raises:
-      ValueError: unknown targets or parameterisation.
+      ValueError: an unknown name; when a run starts, `margin` for other than two
+        classes.
     """
-    if targets not in _TARGETS:
-        raise ValueError(f"targets must be one of {tuple(_TARGETS)}, got {targets!r}")
-    decoder = decoder_for(parameterization)
+    given = dict(locals())
+    for name, value, known in (
+        ("how", how, INITIALIZATIONS),
+        ("targets", targets, tuple(TARGETS)),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    made = decoders.from_setting(decoder)
 
-    def prepare(
-        key: PRNGKeyArray, problem: Problem, remember: Remember = remember_nothing
-    ) -> dict[str, Array]:
-        del key, problem, remember
-        return {}
+    def prepare(key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache) -> Fitted:
+        del key
+        learned_set.class_labels(problem.train)
+        if targets == "margin" and problem.classes != 2:
+            raise ValueError(
+                f"targets='margin' is for two classes, problem {problem.name!r} has "
+                f"{problem.classes}; choose 'scores' or 'probabilities'"
+            )
+        return learned_set.fit_decoder(made, problem, cache)
 
-    def init(key: PRNGKeyArray, problem: Problem, data: Any) -> Chosen:
-        del data
+    def init(key: PRNGKeyArray, problem: Problem, data: Fitted) -> ChosenSamples:
         inputs, labels = select(key, problem, per_class=per_class, how=how)
-        return Chosen(decoder.init(inputs, problem.train.inputs), labels)
+        pairs = Pairs(inputs, TARGETS[targets](labels, problem.classes))
+        return ChosenSamples(made.init(pairs, data), labels)
 
-    def step(state: Chosen, batch: Any, key: PRNGKeyArray):
-        del batch, key
+    def step(
+        state: ChosenSamples, batch: Fitted, key: PRNGKeyArray, progress: Progress
+    ):
+        del batch, key, progress
         return state, {"loss": jnp.zeros(())}
 
-    def distilled(state: Chosen, problem: Problem, data: Any) -> DistilledSet:
-        del data
-        return DistilledSet(
-            stored=dict(state.stored),
-            parameterization=decoder,
-            targets=_TARGETS[targets](state.labels, problem.classes),
-            targets_kind=targets,
+    def distilled(
+        key: PRNGKeyArray, state: ChosenSamples, problem: Problem, data: Fitted
+    ) -> DistilledSet:
+        del key, data
+        return distilled_set(
+            state.stored,
+            made,
+            problem,
+            recipe={"targets_kind": targets},
             labels=state.labels,
-            preprocessing=problem.preprocessing,
-            class_names=problem.class_names,
-            provenance={},
         )
 
-    return Method(prepare, init, lambda key, data: data, step, distilled)
+    return Method(
+        "selection",
+        plain(given | {"decoder": made}, "settings"),
+        prepare,
+        init,
+        whole_data,
+        step,
+        distilled,
+    )

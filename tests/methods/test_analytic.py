@@ -10,9 +10,9 @@ from sklearn.linear_model import Ridge
 
 from ddjax import data, methods, runtime
 from ddjax.kernels import ridge as ridge_regression
-from ddjax.kernels.analytic import NoExactSet
 from ddjax.models import feature_maps
-from ddjax.synthetic.distilled import decoded_inputs
+from ddjax.solvers.analytic import NoExactSet
+from ddjax.synthetic.distilled import decoded
 
 REAL, DISTILLED = 0.01, 0.05
 
@@ -33,22 +33,23 @@ def solved(on=None, **keywords):
     key = jax.random.key(0)
     prepared = method.prepare(key, on)
     state = method.init(key, on, prepared)
-    return method, prepared, state, method.distilled(state, on, prepared)
+    return method, prepared, state, method.distilled(key, state, on, prepared)
 
 
 def rows_of(distilled, inputs):
-    recipe = feature_maps.from_recipe(distilled.provenance["features"])
+    recipe = feature_maps.from_recipe(distilled.recipe["features"])
     params, apply = feature_maps.build(recipe, inputs.shape[1:])
     return apply(params, jnp.asarray(inputs))
 
 
 def predictions(distilled, inputs):
     """Of ridge regression on the set, as anyone would train on it."""
+    pairs, ridge = decoded(distilled), distilled.recipe["ridge"]
     solution = ridge_regression.solve(
-        rows_of(distilled, decoded_inputs(distilled)),
-        jnp.asarray(distilled.targets),
-        ridge=distilled.provenance["ridge"],
-        convention="per_sample",
+        rows_of(distilled, pairs.inputs),
+        jnp.asarray(pairs.targets),
+        ridge=ridge["strength"],
+        convention=ridge["convention"],
     )
     return rows_of(distilled, inputs) @ solution.weights
 
@@ -64,7 +65,7 @@ def of_all_data(distilled, on):
 @pytest.mark.parametrize("keywords", [{}, {"count": 5}, {"scale": 2.0}])
 def test_one_sample_per_output_predicts_as_all_the_data_do(keywords):
     _, _, state, distilled = solved(**keywords)
-    assert distilled.targets.shape == (keywords.get("count", 3), 3)
+    assert decoded(distilled).targets.shape == (keywords.get("count", 3), 3)
     assert distilled.targets_kind == "regression"
     np.testing.assert_allclose(
         predictions(distilled, problem().test.inputs),
@@ -78,7 +79,7 @@ def test_one_sample_per_output_predicts_as_all_the_data_do(keywords):
 def test_images_keep_their_shape():
     on = problem((3, 2, 1))
     _, _, _, distilled = solved(on)
-    assert decoded_inputs(distilled).shape == (3, 3, 2, 1)
+    assert decoded(distilled).inputs.shape == (3, 3, 2, 1)
     np.testing.assert_allclose(
         predictions(distilled, on.test.inputs), of_all_data(distilled, on), atol=2e-5
     )
@@ -100,7 +101,7 @@ def test_too_few_samples_are_named_or_approximated():
 def test_targets_for_real_inputs():
     _, _, _, distilled = solved(given="inputs", count=6)
     real = np.asarray(problem().train.inputs)
-    chosen = np.asarray(decoded_inputs(distilled))
+    chosen = np.asarray(decoded(distilled).inputs)
     assert all((real == row).all(axis=1).any() for row in chosen)
     np.testing.assert_allclose(
         predictions(distilled, problem().test.inputs),
@@ -126,7 +127,8 @@ def test_targets_for_real_inputs_through_features():
 def test_inputs_for_real_targets():
     _, _, _, distilled = solved(given="targets", distilled_ridge=1e-5, count=6)
     real = np.asarray(problem().train.targets)
-    assert all((real == row).all(axis=1).any() for row in np.asarray(distilled.targets))
+    chosen = np.asarray(decoded(distilled).targets)
+    assert all((real == row).all(axis=1).any() for row in chosen)
     np.testing.assert_allclose(
         predictions(distilled, problem().test.inputs),
         of_all_data(distilled, problem()),
@@ -149,7 +151,7 @@ def test_a_run_changes_nothing(tmp_path):
     )
     # Nothing about it is random.
     np.testing.assert_array_equal(
-        decoded_inputs(result.distilled), decoded_inputs(distilled)
+        decoded(result.distilled).inputs, decoded(distilled).inputs
     )
 
 
@@ -163,6 +165,7 @@ def test_a_run_changes_nothing(tmp_path):
         ({"features": {"kind": "fourier"}}, "features.*'nothing'"),
         ({"given": "inputs", "scale": 1.0}, "scale.*'inputs'"),
         ({"given": "targets", "approximate": True}, "approximate.*'targets'"),
+        ({"decoder": "pyramid"}, "'analytic' does not go with decoder 'pyramid'"),
         ({"given": "inputs", "features": {"kind": "nngp"}}, "'nngp' has no features"),
     ],
 )

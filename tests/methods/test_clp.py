@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from ddjax import methods, runtime, synthetic
-from ddjax.data.augment import make as make_augmentation
+from ddjax.data.feed import Batches
 from ddjax.methods import frozen_features
+from ddjax.storage.cache import in_memory
 from tests.methods.encoders import colour_digits, small
-from tests.methods.runs import run
+from tests.methods.runs import distilled, drawn, prepared, progress, run
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-PIXELS = dict(parameterization="pixels", initialization="real")
-DESCENT = dict(optimizer="gradient_descent", learning_rate=1.0, **PIXELS)
+PIXELS = dict(decoder="pixels", initialization="balanced")
+SCALARS = {"log_ridge": 1.0, "log_temperature": 1.0}
+DESCENT = dict(
+    descent={"optimizer": "sgd", "learning_rate": 1.0, "rates": SCALARS}, **PIXELS
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +33,14 @@ def encoder():
 def gradients(problem, *, key=9, **settings):
     """Those of one step, as what plain descent subtracts; and the step's metrics."""
     method = methods.clp(**DESCENT | settings)
-    data = method.prepare(jax.random.key(0), problem)
-    state = method.init(jax.random.key(1), problem, data)
+    data, state = prepared(method, problem)
 
     @jax.jit
     def step(state, data):
-        drawn = method.sample(jax.random.key(2), data)
-        return method.step(state, drawn, jax.random.key(key))
+        batch = method.sample(jax.random.key(2), data)
+        return method.step(state, batch, jax.random.key(key), progress())
 
-    after, metrics = step(state, data)
+    after, metrics = step(state, drawn(data))
     moved = jax.tree.map(jnp.subtract, state.learned, after.learned)
     return state.learned, moved, metrics
 
@@ -46,10 +49,10 @@ def by_definition(stored, targets, log_ridge, log_tau, *, encoder, problem, opti
     """The outer loss from the equations, with a general solver."""
     centring, normalize, anchors, outer = options
 
-    def see(images):
-        return encoder.apply(encoder.params, images)
-
-    real, rows = see(problem.train.inputs), see(stored)
+    real, rows = (
+        encoder.apply(encoder.params, images)
+        for images in (problem.train.inputs, stored)
+    )
     if centring == "real":
         rows, real = (each - real.mean(axis=0)[None] for each in (rows, real))
     if normalize:
@@ -70,7 +73,7 @@ def by_definition(stored, targets, log_ridge, log_tau, *, encoder, problem, opti
     if anchors:
         weights = weights / jnp.linalg.norm(weights, axis=0)[None]
     scores = real @ weights + offset[None]
-    labels = problem.train.targets
+    labels = problem.train.labels
     if outer == "squared":
         return 0.5 * jnp.mean((jax.nn.one_hot(labels, 3) - 1 / 3 - scores) ** 2)
     logs = jax.nn.log_softmax(scores / jnp.exp(log_tau))
@@ -102,16 +105,15 @@ def test_the_gradient_is_that_of_the_definition(problem, encoder, options):
         learn_targets=True,
         learn_ridge=True,
         learn_temperature=not squared,
-        targets_learning_rate=1.0,
-        scalars_learning_rate=1.0,
     )
     loss = functools.partial(
         by_definition, encoder=encoder, problem=problem, options=options
     )
-    at = [learned["stored"]["inputs"], learned["targets"], jnp.log(0.1), jnp.log(0.5)]
+    stored = learned["stored"]
+    at = [stored["inputs"], stored["targets"], jnp.log(0.1), jnp.log(0.5)]
     value, expected = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*at)
     assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-4)
-    found = [moved["stored"]["inputs"], moved["targets"], moved["log_ridge"]]
+    found = [moved["stored"]["inputs"], moved["stored"]["targets"], moved["log_ridge"]]
     found += [] if squared else [moved["log_temperature"]]
     for ours, theirs in zip(found, expected, strict=False):
         scale = float(jnp.abs(theirs).max())
@@ -119,7 +121,7 @@ def test_the_gradient_is_that_of_the_definition(problem, encoder, options):
 
 
 def test_statistics_stand_for_all_real_features(problem, encoder):
-    everything = len(problem.train.targets)
+    everything = len(problem.train.labels)
     keywords = dict(encoder=encoder, outer="squared", centring="real")
     _, through, first = gradients(problem, **keywords)
     _, directly, second = gradients(problem, **keywords, batch_size=everything)
@@ -181,14 +183,11 @@ def test_copies_are_rows_of_the_solve(problem, encoder):
 
 def test_features_of_several_widths_are_drawn_from(problem):
     # A checker of types may look at one encoder's features and at another's width.
-    labels = problem.train.targets
+    labels = problem.train.labels
     features = [np.zeros((len(labels), width), np.float32) for width in (20, 7)]
     for _ in range(40):
-        on_device, hosted = frozen_features.rows_to_draw_from(
-            features, labels, batch_size=None
-        )
-        assert [each.inputs.shape[1] for each in on_device] == [20, 7]
-        assert hosted == ()
+        rows = frozen_features.rows_to_draw_from(features, labels, batch_size=None)
+        assert [each.inputs.shape[1] for each in rows] == [20, 7]
 
 
 def test_several_encoders_add_up(problem, encoder):
@@ -210,58 +209,26 @@ def test_steps_raise_the_accuracy_of_the_probe(problem, encoder, outer):
         encoder=encoder,
         outer=outer,
         batch_size=64,
-        learning_rate=0.05,
-        parameterization={"name": "pyramid", "extend_every": 5},
+        descent={"learning_rate": 0.05},
+        decoder={"name": "pyramid", "extend_every": 0.125},
     )
     data, start, state, metrics = run(method, problem, steps=40)
     assert float(start.learned["stored"]["active"]) == 1
     assert float(state.learned["stored"]["active"]) == 4
     assert metrics["loss"][-5:].mean() < 0.9 * metrics["loss"][:3].mean()
     assert metrics["accuracy"][-5:].mean() > 0.9
-    distilled = method.distilled(state, problem, data)
-    assert distilled.targets_kind == "scores"
-    assert distilled.provenance["encoders"] == [{"name": "small0", "file": "none"}]
-    assert distilled.provenance["probe"]["ridge"] == 1e-2
-    images = synthetic.natural_inputs(distilled)
+    made = distilled(method, problem, data, state)
+    assert made.targets_kind == "scores"
+    assert made.recipe["encoders"] == [{"name": "small0", "file": "none"}]
+    assert made.recipe["probe"]["ridge"] == 1e-2
+    images = synthetic.natural_inputs(made)
     assert float(images.min()) >= 0 and float(images.max()) <= 1
 
 
-def test_views_are_the_real_features(problem, encoder):
-    method = methods.clp(
-        encoder=encoder,
-        augmentation="flip_crop_noise",
-        real_views=2,
-        normalize_features=False,
-        **PIXELS,
-    )
-    data = method.prepare(jax.random.key(0), problem)
-    count = len(problem.train.targets)
-    real = data.real[0]
-    assert real.inputs.shape == (2 * count, encoder.width)
-    np.testing.assert_array_equal(
-        real.targets, np.tile(np.asarray(problem.train.targets), 2)
-    )
-    # The first view of the first image, from its key.
-    view = make_augmentation("flip_crop_noise", siamese=True)
-    key = jax.random.fold_in(jax.random.key(0), 0)
-    image = view(key, problem.train.inputs[:1])
-    np.testing.assert_allclose(
-        real.inputs[0], encoder.apply(encoder.params, image)[0], atol=1e-5
-    )
-
-
 def test_encoders_of_one_name_are_told_apart_by_their_weights(problem, encoder):
-    kept = {}
-
-    def remember(name, compute):
-        if name not in kept:
-            kept[name] = compute()
-        return kept[name]
-
     twin = small(seed=1)._replace(name=encoder.name)
     method = methods.clp(encoder=[encoder, twin], **PIXELS)
-    data = method.prepare(jax.random.key(0), problem, remember)
-    assert len(kept) == 2
+    data = method.prepare(jax.random.key(0), problem, in_memory())
     assert not np.allclose(data.real[0].inputs, data.real[1].inputs, atol=1e-2)
 
 
@@ -270,7 +237,7 @@ def test_learned_scalars_are_kept_with_the_set(problem, encoder):
         encoder=encoder, learn_ridge=True, learn_temperature=True, **PIXELS
     )
     data, _, state, metrics = run(method, problem, steps=3)
-    probe = method.distilled(state, problem, data).provenance["probe"]
+    probe = distilled(method, problem, data, state).recipe["probe"]
     assert probe["ridge"] != 1e-2 and probe["temperature"] != 0.1
     assert probe["ridge"] == pytest.approx(float(metrics["ridge"][-1]), rel=0.05)
 
@@ -284,15 +251,22 @@ def test_features_that_do_not_fit_stay_on_the_host(
         batch_size=32,
         features_directory=str(tmp_path / "features"),
         centring="real",
-        learning_rate=0.05,
+        descent={"learning_rate": 0.05},
         **PIXELS,
     )
     data = method.prepare(jax.random.key(0), problem)
-    assert not data.real and all(isinstance(r, methods.HostRows) for r in data.hosted)
+    assert not data.real and all(isinstance(rows, Batches) for rows in data.raw)
+    assert all(isinstance(rows.split.inputs, np.ndarray) for rows in data.raw)
     result = runtime.train(
         method, problem, seed=0, steps=4, workdir=tmp_path / "run", verbose=False
     )
-    assert result.steps == 4
+    assert result.step == 4
+    # The same rows, hence the same run, as with features on the device.
+    monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 2**30)
+    there = runtime.train(method, problem, seed=0, steps=4, verbose=False)
+    np.testing.assert_allclose(
+        result.distilled.stored["inputs"], there.distilled.stored["inputs"], atol=1e-5
+    )
 
 
 def test_one_trace_and_a_run_that_resumes(problem, tmp_path):
@@ -307,10 +281,9 @@ def test_one_trace_and_a_run_that_resumes(problem, tmp_path):
         method = methods.clp(
             encoder=small(function=counted),
             batch_size=64,
-            learning_rate=0.05,
-            decay_steps=7,
+            descent={"learning_rate": 0.05},
             learn_temperature=True,
-            parameterization={"name": "pyramid", "extend_every": 2},
+            decoder="decorrelated_colour",
         )
         for steps in stops:
             result = runtime.train(
@@ -335,7 +308,7 @@ def test_one_trace_and_a_run_that_resumes(problem, tmp_path):
         ({"augmentation": "blur"}, "unknown augmentation 'blur'"),
         ({"outer": "squared", "learn_temperature": True}, "learn_temperature"),
         ({"encoder": []}, "at least one encoder"),
-        ({"parameterization": "pixels"}, "no random start"),
+        ({"decoder": "pixels"}, "no random start"),
     ],
 )
 def test_refuses_settings(encoder, settings, message):

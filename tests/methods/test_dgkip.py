@@ -4,38 +4,42 @@ import numpy as np
 import pytest
 
 from ddjax import methods
-from ddjax.kernels import duality, erm, losses
-from ddjax.methods.dgkip import distilled_gap
+from ddjax.kernels import duality, losses
+from ddjax.methods.distilled_gap import distilled_gap
 from ddjax.models import feature_maps
-from ddjax.synthetic.distilled import decoded_inputs
-from tests.methods.runs import run
+from ddjax.solvers import erm
+from ddjax.storage.cache import in_memory
+from ddjax.synthetic.distilled import decoded
+from tests.methods.runs import distilled, prepared, progress, run
 
 SMALL = {
     "kind": "random_features",
     "architecture": {"kind": "fully_connected", "depth": 2, "width": 32},
     "networks": 3,
 }
-KEYWORDS = {"features": SMALL, "learning_rate": 0.05, "real_ridge": 1e-3}
+KEYWORDS = {
+    "features": SMALL,
+    "descent": {"learning_rate": 0.05},
+    "real_ridge": 1e-3,
+}
+
+
+def falling(learning_rate):
+    return {"learning_rate": learning_rate, "schedule": "cosine"}
 
 
 def solved_distance(method, problem, data, state, loss, ridge_per_sample=1e-6):
     """Distance in weights between the solutions on the samples and on the real data."""
-    distilled = method.distilled(state, problem, data)
-    feature_map = feature_maps.from_recipe(distilled.provenance["features"])
+    made = distilled(method, problem, data, state)
+    feature_map = feature_maps.from_recipe(made.recipe["features"])
     params, apply = feature_maps.build(feature_map, problem.train.inputs.shape[1:])
-    rows = apply(params, decoded_inputs(distilled))
+    inputs, targets = decoded(made)
+    rows = apply(params, inputs)
     ridge = ridge_per_sample * rows.shape[0]
-    solution = erm.solve(
-        rows, distilled.targets, loss=loss, ridge=ridge, tolerance=1e-9
-    )
-    return (
-        rows,
-        distilled.targets,
-        np.linalg.norm(
-            np.asarray(solution.weights, np.float64)
-            - np.asarray(data.weights, np.float64)
-        ),
-    )
+    solution = erm.solve(rows, targets, loss=loss, ridge=ridge, tolerance=1e-9)
+    away = np.asarray(solution.weights, np.float64)
+    away = away - np.asarray(data.reference.weights, np.float64)
+    return rows, targets, np.linalg.norm(away)
 
 
 @pytest.mark.parametrize(
@@ -43,39 +47,42 @@ def solved_distance(method, problem, data, state, loss, ridge_per_sample=1e-6):
 )
 def test_binary_step_lowers_the_gap_and_the_bound_holds(binary, loss):
     # Real samples lie beyond the margin, where the squared hinge is flat.
-    start = "noise" if loss == "squared_hinge" else "real"
+    start = "noise" if loss == "squared_hinge" else "balanced"
     method = methods.dgkip(
         loss=loss,
         per_class=2,
         distilled_ridge=1e-4,
         initialization=start,
-        decay_steps=60,
-        **{**KEYWORDS, "learning_rate": 2e-3 if loss == "squared" else 2e-2},
+        **{**KEYWORDS, "descent": falling(2e-3 if loss == "squared" else 2e-2)},
     )
     data, _, state, metrics = run(method, binary, steps=60)
     assert metrics["gap"][-1] < 0.5 * metrics["gap"][0]
-    assert state.learned["targets"].shape == (4,)
+    assert state.learned["stored"]["targets"].shape == (4,)
     rows, targets, distance = solved_distance(
         method, binary, data, state, losses.get(loss), 1e-4
     )
     ridge = 1e-4 * 4
-    gap = duality.gap(data.weights, rows, targets, loss=losses.get(loss), ridge=ridge)
+    gap = duality.gap(
+        data.reference.weights, rows, targets, loss=losses.get(loss), ridge=ridge
+    )
     assert distance <= np.sqrt(2 * float(gap) / ridge) * (1 + 1e-3)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "multiclass_hinge", "logistic", "squared"])
 def test_several_classes(three_classes, loss):
     method = methods.dgkip(loss=loss, per_class=1, distilled_ridge=1e-4, **KEYWORDS)
-    _, start, state, metrics = run(method, three_classes, steps=60)
+    data, _, state, metrics = run(method, three_classes, steps=60)
     assert metrics["gap"][-1] < metrics["gap"][0]
-    targets = np.asarray(state.learned["targets"])
+    np.testing.assert_allclose(metrics["loss"], np.log(metrics["gap"]), rtol=1e-5)
+    targets = np.asarray(state.learned["stored"]["targets"])
     assert targets.shape == (3, 3)
     if losses.get(loss).kind == "multiclass":
         np.testing.assert_allclose(targets.sum(axis=1), 1.0, atol=1e-5)
         assert (targets >= 0).all()
-    distilled = method.distilled(state, three_classes, _dummy(method, three_classes))
+    made = distilled(method, three_classes, data, state)
     kind = "probabilities" if losses.get(loss).kind == "multiclass" else "scores"
-    assert distilled.targets_kind == kind
+    assert made.targets_kind == kind
+    assert made.recipe["ridge"] == {"strength": 1e-4, "convention": "per_sample"}
 
 
 @pytest.mark.parametrize("loss", ["logistic", "hinge", "softmax", "multiclass_hinge"])
@@ -86,15 +93,14 @@ def test_learned_duals_lower_the_gap_and_the_bound_holds(binary, loss):
         per_class=2,
         distilled_ridge=1e-4,
         duals="learned",
-        decay_steps=60,
-        **{**KEYWORDS, "learning_rate": 2e-2},
+        **{**KEYWORDS, "descent": falling(2e-2)},
     )
     data, _, state, metrics = run(method, binary, steps=60)
     assert metrics["loss"][-1] < metrics["loss"][0] - 1.0
     _, _, distance = solved_distance(
         method, binary, data, state, losses.get(loss), 1e-4
     )
-    last = method.step(state, data, jax.random.key(0))[1]["gap"]
+    last = method.step(state, data, jax.random.key(0), progress(59, 60))[1]["gap"]
     assert distance <= np.sqrt(2 * float(last) / (1e-4 * 4)) * (1 + 1e-3)
 
 
@@ -107,8 +113,7 @@ def test_learned_duals_leave_the_trap(binary):
             distilled_ridge=1e-7,
             duals=duals,
             learn_targets=False,
-            decay_steps=150,
-            **KEYWORDS,
+            **{**KEYWORDS, "descent": falling(0.05)},
         )
         bounds[duals] = run(method, binary, steps=150)[3]["deviation_bound"][-1]
     assert bounds["learned"] < 0.8 * bounds["optimality"], bounds
@@ -121,21 +126,18 @@ def test_learned_duals_are_for_classification():
         methods.dgkip(duals="free")
 
 
-def _dummy(method, problem):
-    return method.prepare(jax.random.key(1), problem)
-
-
 def test_gap_is_the_squared_gradient_of_the_distilled_problem(binary):
     """The identity that makes DGKIP gradient matching, by automatic differentiation."""
     method = methods.dgkip(per_class=3, **KEYWORDS)
     data, start, _, _ = run(method, binary, steps=1)
-    inputs, targets = start.learned["stored"]["inputs"], start.learned["targets"]
+    inputs, targets = (start.learned["stored"][k] for k in ("inputs", "targets"))
     feature_map = feature_maps.from_settings(jax.random.key(0), SMALL)
+    reference = data.reference
     ridge, loss = 1e-2, losses.get("logistic")
-    gap = distilled_gap(data, feature_map, inputs, targets, loss=loss, ridge=ridge)
-    rows = feature_maps.application(feature_map)(data.params, inputs)
+    gap = distilled_gap(reference, feature_map, inputs, targets, loss=loss, ridge=ridge)
+    rows = feature_maps.application(feature_map)(reference.params, inputs)
     gradient = jax.grad(duality.primal)(
-        data.weights, rows, targets, loss=loss, ridge=ridge
+        reference.weights, rows, targets, loss=loss, ridge=ridge
     )
     np.testing.assert_allclose(gap, jnp.sum(gradient**2) / (2 * ridge), rtol=1e-4)
 
@@ -144,14 +146,14 @@ def test_gap_is_the_squared_gradient_of_the_distilled_problem(binary):
 def test_kernel_form_is_the_feature_form(binary, loss):
     method = methods.dgkip(loss=loss, per_class=3, **KEYWORDS)
     data, start, _, _ = run(method, binary, steps=1)
-    learned = start.learned
+    stored = start.learned["stored"]
     feature_map = feature_maps.from_settings(jax.random.key(0), SMALL)
     values = [
         distilled_gap(
-            data,
+            data.reference,
             feature_map,
-            learned["stored"]["inputs"],
-            learned["targets"],
+            stored["inputs"],
+            stored["targets"],
             loss=losses.get(loss),
             ridge=1e-1,
             in_kernel=in_kernel,
@@ -166,18 +168,18 @@ def test_exact_kernels(binary, kind):
     architecture = {"kind": "fully_connected", "depth": 1, "width": 1}
     small = binary._replace(
         train=binary.train._replace(
-            inputs=binary.train.inputs[:60], targets=binary.train.targets[:60]
+            inputs=binary.train.inputs[:60], labels=binary.train.labels[:60]
         )
     )
     method = methods.dgkip(
         features={"kind": kind, "architecture": architecture},
         per_class=1,
-        learning_rate=0.05,
+        descent={"learning_rate": 0.05},
         real_ridge=1e-2,
         distilled_ridge=1e-2,
     )
     data, _, _, metrics = run(method, small, steps=40)
-    assert data.support is not None
+    assert data.reference.support is not None
     assert metrics["gap"][-1] < metrics["gap"][0]
 
 
@@ -186,10 +188,10 @@ def test_exact_kernel_agrees_with_many_random_networks(binary):
     architecture = {"kind": "fully_connected", "depth": 1, "width": 2048}
     small = binary._replace(
         train=binary.train._replace(
-            inputs=binary.train.inputs[:40], targets=binary.train.targets[:40]
+            inputs=binary.train.inputs[:40], labels=binary.train.labels[:40]
         )
     )
-    keywords = dict(per_class=2, real_ridge=1e-1, distilled_ridge=1e-1, objective="gap")
+    keywords = dict(per_class=2, real_ridge=1e-1, distilled_ridge=1e-1)
     gaps = {}
     for kind in ("random_features", "nngp"):
         settings = {"kind": kind, "architecture": architecture}
@@ -200,33 +202,29 @@ def test_exact_kernel_agrees_with_many_random_networks(binary):
     assert gaps["random_features"] == pytest.approx(gaps["nngp"], rel=0.05)
 
 
-def test_objective_gap_is_the_paper_s(binary):
-    method = methods.dgkip(objective="gap", per_class=1, **KEYWORDS)
-    _, _, _, metrics = run(method, binary, steps=3)
-    np.testing.assert_array_equal(metrics["loss"], metrics["gap"])
-
-
 def test_ridge_falls_from_its_start_to_its_end(binary):
     """With a start ridge the first loss is the gap there, the last that at the end."""
-    keywords = {"per_class": 2, "objective": "gap", **KEYWORDS}
+    keywords = {"per_class": 2, **KEYWORDS}
     steady = methods.dgkip(distilled_ridge=1e-2, **keywords)
-    falling = methods.dgkip(
-        distilled_ridge=1e-4, start_ridge=1e-2, anneal_steps=4, **keywords
+    annealed = methods.dgkip(
+        distilled_ridge=1e-4, start_ridge=1e-2, anneal=0.5, **keywords
     )
+    assert annealed.follows_length and not steady.follows_length
     first = run(steady, binary, steps=1)[3]["loss"][0]
-    metrics = run(falling, binary, steps=6)[3]
+    metrics = run(annealed, binary, steps=8)[3]
     np.testing.assert_allclose(metrics["loss"][0], first, rtol=1e-5)
-    assert metrics["loss"][0] != metrics["gap"][0]
-    np.testing.assert_allclose(metrics["loss"][4:], metrics["gap"][4:], rtol=1e-5)
+    logarithms = np.log(metrics["gap"])
+    # With a larger ridge another gap is descended.
+    assert (np.abs(metrics["loss"][:4] - logarithms[:4]) > 1e-2).all()
+    np.testing.assert_allclose(metrics["loss"][4:], logarithms[4:], rtol=1e-5)
 
 
 def test_fixed_targets_stay(binary):
     method = methods.dgkip(learn_targets=False, per_class=1, **KEYWORDS)
     _, start, state, _ = run(method, binary, steps=5)
-    np.testing.assert_array_equal(start.learned["targets"], state.learned["targets"])
-    assert not np.array_equal(
-        start.learned["stored"]["inputs"], state.learned["stored"]["inputs"]
-    )
+    first, last = (each.learned["stored"] for each in (start, state))
+    np.testing.assert_array_equal(first["targets"], last["targets"])
+    assert not np.array_equal(first["inputs"], last["inputs"])
 
 
 def test_same_seed_same_run(binary):
@@ -236,37 +234,81 @@ def test_same_seed_same_run(binary):
         np.testing.assert_array_equal(a, b)
 
 
-def test_remember_saves_the_second_solution(binary):
-    shelf = {}
+def test_the_second_solution_comes_from_the_cache(binary):
+    names, kept = [], in_memory()
 
-    def remember(name, compute):
-        if name not in shelf:
-            shelf[name] = compute()
-        return shelf[name]
+    def cache(name, depends_on, compute):
+        def counted():
+            names.append(name)
+            return compute()
 
-    method = methods.dgkip(per_class=1, **KEYWORDS)
-    first = method.prepare(jax.random.key(0), binary, remember)
-    assert set(shelf) == {"reference", "real_features"}
-    shelf["reference"] = {**shelf["reference"], "gap": np.float32(7.0)}
-    second = method.prepare(jax.random.key(0), binary, remember)
-    assert float(second.gap) == 7.0
+        return kept(name, depends_on, counted)
+
+    key = jax.random.key(0)
+    first, second = (
+        methods.dgkip(per_class=m, **KEYWORDS).prepare(key, binary, cache).reference
+        for m in (1, 3)
+    )
+    assert names == ["reference", "real_features", "decoder"]
     np.testing.assert_array_equal(first.weights, second.weights)
+    # Another problem, but seen through the same features.
+    methods.dgkip(**{**KEYWORDS, "real_ridge": 1e-1}).prepare(key, binary, cache)
+    assert names == ["reference", "real_features", "decoder", "reference"]
+
+
+EXACT = {"kind": "nngp", "architecture": {"kind": "fully_connected", "depth": 1}}
+
+
+@pytest.mark.parametrize("features", [SMALL, EXACT], ids=["features", "kernel"])
+def test_a_reference_that_did_not_converge_says_so(binary, features):
+    small = binary._replace(
+        train=binary.train._replace(
+            inputs=binary.train.inputs[:60], labels=binary.train.labels[:60]
+        )
+    )
+    keywords = {**KEYWORDS, "features": features, "real_ridge": 1e-6}
+    early = methods.dgkip(solver_iterations=1, **keywords)
+    kept, key = in_memory(), jax.random.key(0)
+    for _ in range(2):
+        # From the cache as well.
+        with pytest.warns(UserWarning, match="did not converge .* gap 0.0001") as said:
+            data = early.prepare(key, small, kept)
+        assert "after 1 iterations" in str(said[0].message)
+        assert not bool(data.reference.converged)
+    state = early.init(key, small, data)
+    radius = early.step(state, data, key, progress())[1]["reference_radius"]
+    reference = data.reference
+    expected = np.sqrt(2 * reference.gap / reference.ridge / reference.squared_norm)
+    assert float(radius) == pytest.approx(float(expected), rel=1e-5) and radius > 0.5
+    strict = methods.dgkip(solver_iterations=1, require_convergence=True, **keywords)
+    with pytest.raises(erm.NotConverged, match="did not converge") as caught:
+        strict.prepare(key, small, kept)
+    assert caught.value.iterations == 1 and caught.value.tolerance == 1e-4
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_reference_that_converged_says_so(binary):
+    method = methods.dgkip(require_convergence=True, **KEYWORDS)
+    data, state = prepared(method, binary)
+    assert bool(data.reference.converged)
+    metrics = method.step(state, data, jax.random.key(0), progress())[1]
+    assert 0 <= float(metrics["reference_radius"]) < 0.1
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"objective": "gaps"}, "'gaps'"),
+        ({"anneal": 0.0}, r"anneal is a share of the run, in \(0, 1\], got 0.0"),
         ({"gap_space": "dual"}, "'dual'"),
         ({"distilled_ridge": 0.0}, "distilled_ridge"),
         ({"real_ridge": float("nan")}, "real_ridge"),
         ({"start_ridge": -1.0}, "start_ridge"),
         ({"loss": "hinged"}, "hinged"),
-        ({"optimizer": "adamax"}, "adamax"),
-        ({"parameterization": "jpeg"}, "jpeg"),
-        ({"learning_rate": -1.0}, "learning rate"),
+        ({"descent": {"optimizer": "adamaxx"}}, "adamaxx"),
+        ({"decoder": "jpeg"}, "jpeg"),
+        ({"descent": {"learning_rate": -1.0}}, "learning_rate"),
         ({"features": {"kind": "resnet"}}, "resnet"),
-        ({"decay_steps": 0}, "decay_steps"),
+        ({"descent": {"rates": {"duals": 1.0}}}, "'duals'.*targets, outputs"),
     ],
 )
 def test_refuses(keywords, message):
@@ -275,13 +317,13 @@ def test_refuses(keywords, message):
 
 
 def test_needs_labels(binary):
-    unlabelled = binary._replace(train=binary.train._replace(targets=None))
+    unlabelled = binary._replace(train=binary.train._replace(labels=None))
     with pytest.raises(ValueError, match="no class labels"):
         methods.dgkip(**KEYWORDS).prepare(jax.random.key(0), unlabelled)
 
 
 def test_registry():
-    assert isinstance(methods.make("selection", how="kmeans"), methods.Method)
+    assert isinstance(methods.make("selection", how="kmeans_nearest"), methods.Method)
     with pytest.raises(ValueError, match="'dgkp'.*dgkip"):
         methods.make("dgkp")
     with pytest.raises(ValueError, match="did you mean 'per_class'"):

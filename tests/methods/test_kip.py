@@ -5,11 +5,10 @@ import pytest
 from sklearn.kernel_ridge import KernelRidge
 
 from ddjax import methods
-from ddjax.data.problem import Split
-from ddjax.methods.ridge_objective import draw, real_data, ridge_loss
-from ddjax.models import feature_maps
-from ddjax.synthetic.distilled import decoded_inputs
-from tests.methods.runs import run
+from ddjax.data.feed import Batches
+from ddjax.methods.ridge_objective import ridge_loss
+from ddjax.synthetic.distilled import decoded
+from tests.methods.runs import distilled, drawn, prepared, run
 
 RANDOM = {
     "kind": "random_features",
@@ -66,34 +65,43 @@ def test_gradient_against_finite_differences():
 @pytest.mark.parametrize("features", [RANDOM, EXACT], ids=["random", "exact"])
 def test_steps_lower_the_loss(three_classes, features):
     method = methods.kip(
-        features=features, per_class=1, batch_size=64, ridge=1e-3, learning_rate=0.05
+        features=features,
+        per_class=1,
+        batch_size=64,
+        ridge=1e-3,
+        descent={"learning_rate": 0.05},
     )
     _, _, state, metrics = run(method, three_classes, steps=30)
     first, last = metrics["loss"][:5].mean(), metrics["loss"][-5:].mean()
     assert last < 0.7 * first
-    assert np.isfinite(np.asarray(state.learned["targets"])).all()
+    assert np.isfinite(np.asarray(state.learned["stored"]["targets"])).all()
 
 
-def test_batches_hold_different_samples(three_classes):
-    data = real_data(three_classes, feature_maps.inputs(), batch_size=7)
-    batch = draw(jax.random.key(0), data, 7)
+def test_a_step_sees_different_samples(three_classes):
+    method = methods.kip(features=RANDOM, batch_size=7)
+    data, _ = prepared(method, three_classes)
+    batch = method.sample(jax.random.key(0), drawn(data))
     rows = np.asarray(batch.real.inputs).reshape(7, -1)
     assert len(np.unique(rows, axis=0)) == 7
-    assert batch.real.targets.shape == (7,)
-    everything = draw(jax.random.key(0), data, 10_000).real.inputs
-    np.testing.assert_array_equal(everything, three_classes.train.inputs)
+    assert batch.real.labels.shape == (7,)
+    everything = methods.kip(features=RANDOM, batch_size=10_000)
+    data, _ = prepared(everything, three_classes)
+    np.testing.assert_array_equal(data.real.inputs, three_classes.train.inputs)
 
 
 def test_data_on_the_host_stay_there(three_classes):
+    train = three_classes.train
     hosted = three_classes._replace(
-        train=Split(*(np.asarray(each) for each in three_classes.train))
+        train=train._replace(
+            inputs=np.asarray(train.inputs), labels=np.asarray(train.labels)
+        )
     )
-    data = real_data(hosted, feature_maps.inputs(), batch_size=16)
-    assert isinstance(data.real, methods.HostRows)
-    assert data.real.batch_size == 16
-    with_labels = hosted._replace(train=hosted.train._replace(targets=None))
+    data, _ = prepared(methods.kip(features=RANDOM, batch_size=16), hosted)
+    assert isinstance(data.real, Batches) and data.real.batch_size == 16
+    assert isinstance(data.real.split.inputs, np.ndarray)
+    unlabelled = hosted._replace(train=hosted.train._replace(labels=None))
     with pytest.raises(ValueError, match="no class labels"):
-        real_data(with_labels, feature_maps.inputs(), batch_size=16)
+        methods.kip(features=RANDOM).prepare(jax.random.key(0), unlabelled)
 
 
 def test_refuses():
@@ -103,27 +111,35 @@ def test_refuses():
         methods.kip(batch_size=0)
 
 
+def test_a_misspelt_setting_of_the_decoder_is_one_line():
+    with pytest.raises(ValueError, match="'pyramid' takes no 'extend_evry'") as caught:
+        methods.kip(decoder={"name": "pyramid", "extend_evry": 3})
+    assert "did you mean 'extend_every'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_distilled_names_its_kernel(three_classes):
-    method = methods.kip(features=RANDOM, per_class=2, batch_size=16)
+    method = methods.kip(features=RANDOM, per_class=2, batch_size=16, ridge=1e-3)
     data, _, state, _ = run(method, three_classes, steps=1)
-    distilled = method.distilled(state, three_classes, data)
-    assert distilled.targets.shape == (6, 3)
-    assert distilled.targets_kind == "scores"
-    assert distilled.provenance["features"]["readout"] is True
+    made = distilled(method, three_classes, data, state)
+    assert decoded(made).targets.shape == (6, 3)
+    assert made.targets_kind == "scores"
+    assert made.recipe["features"]["readout"] is True
+    assert made.recipe["ridge"] == {"strength": 1e-3, "convention": "relative"}
 
 
 @pytest.mark.parametrize("name", ["decorrelated_colour", "pyramid"])
-def test_other_parameterizations(three_classes, name):
+def test_other_decoders(three_classes, name):
     method = methods.kip(
         features=RANDOM,
         batch_size=64,
         ridge=1e-3,
-        learning_rate=0.1,
-        initialization="own",
-        parameterization={"name": name, "bounds": "data"},
+        initialization="decoder_noise",
+        decoder={"name": name, "bounds": "data"},
+        descent={"learning_rate": 0.1},
     )
     data, _, state, metrics = run(method, three_classes, steps=20)
     assert metrics["loss"][-3:].mean() < 0.8 * metrics["loss"][0]
-    images = decoded_inputs(method.distilled(state, three_classes, data))
+    images = decoded(distilled(method, three_classes, data, state)).inputs
     real = np.asarray(three_classes.train.inputs)
     assert real.min() - 1e-5 <= images.min() and images.max() <= real.max() + 1e-5

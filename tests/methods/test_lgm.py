@@ -5,13 +5,15 @@ import optax
 import pytest
 
 from ddjax import methods, runtime, synthetic
-from ddjax.data.augment import make as make_augmentation
+from ddjax.data.augment import augmenter
+from ddjax.data.feed import Batches
 from ddjax.methods import frozen_features
+from ddjax.synthetic.distilled import decoded
 from tests.methods.encoders import colour_digits, small
-from tests.methods.runs import run
+from tests.methods.runs import distilled, drawn, prepared, progress, run
 
-PIXELS = dict(parameterization="pixels", initialization="real")
-DESCENT = dict(optimizer="gradient_descent", learning_rate=1.0, **PIXELS)
+PIXELS = dict(decoder="pixels", initialization="balanced")
+DESCENT = dict(descent={"optimizer": "sgd", "learning_rate": 1.0}, **PIXELS)
 KEY = 9
 
 
@@ -28,11 +30,12 @@ def encoder():
 def gradients(problem, **settings):
     """That of one step, as what plain descent subtracts; and the step's loss."""
     method = methods.lgm(**DESCENT | settings)
-    data = method.prepare(jax.random.key(0), problem)
-    state = method.init(jax.random.key(1), problem, data)
-    after, metrics = jax.jit(method.step)(state, data, jax.random.key(KEY))
+    data, state = prepared(method, problem)
+    batch = drawn(data)
+    after, metrics = jax.jit(method.step)(state, batch, jax.random.key(KEY), progress())
     images = state.learned["stored"]["inputs"]
-    return images, images - after.learned["stored"]["inputs"], metrics["loss"]
+    moved = images - after.learned["stored"]["inputs"]
+    return images, moved, metrics["loss"], batch.real[0]
 
 
 def by_definition(images, labels, real, real_labels, *, encoder, head):
@@ -53,39 +56,44 @@ def by_definition(images, labels, real, real_labels, *, encoder, head):
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_the_gradient_is_that_of_second_order_autodiff(problem, encoder, copies):
-    """The draws are made again here: rows, head and keys of the augmentation."""
+    """The draws are made again here: the head and the keys of the augmentation."""
     augmentation = "flip_crop_noise" if copies else None
-    images, moved, value = gradients(
+    images, moved, value, real = gradients(
         problem,
         encoder=encoder,
         per_class=2,
-        real_per_class=5,
         augmentation=augmentation,
         copies=copies or 1,
     )
-    draw_key, head_key, view_key = jax.random.split(jax.random.key(KEY), 3)
-    real = frozen_features.draw(draw_key, (problem.train,), 15)[0]
+    assert len(real.inputs) == 30
+    if not copies:
+        # Of these the method holds features: their images are found by the rows.
+        rows = np.asarray(encoder.apply(encoder.params, problem.train.inputs))
+        apart = np.abs(np.asarray(real.inputs)[:, None] - rows[None]).max(axis=2)
+        real = real._replace(inputs=problem.train.inputs[apart.argmin(axis=1)])
+    head_key, own, other = jax.random.split(jax.random.key(KEY), 3)
     head = (
         0.01 * jax.random.normal(jax.random.fold_in(head_key, 0), (20, 3)),
         jnp.zeros(3),
     )
     labels = jnp.repeat(jnp.arange(3), 2)
-    seen, repeats = (lambda images, key, shape: images), 1
-    own, other = jax.random.split(view_key)
-    if copies:
-        view, repeats = make_augmentation("flip_crop_noise", siamese=True), copies
+    augment_images = augmenter({"name": "flip_crop_noise"}, shared=True)
 
-        def seen(images, key, shape):
-            keys = jax.random.split(key, shape).reshape(-1)
-            images = jnp.tile(images, (shape[0], 1, 1, 1))
-            return jax.vmap(lambda k, image: view(k, image[None])[0])(keys, images)
+    def augmented(images, key, shape):
+        if not copies:
+            return images
+        keys = jax.random.split(key, shape).reshape(-1)
+        images = jnp.tile(images, (shape[0], 1, 1, 1))
+        return jax.vmap(lambda k, image: augment_images(k, image[None])[0])(
+            keys, images
+        )
 
     def loss(images):
         return by_definition(
-            seen(images, own, (repeats, 6)),
-            jnp.tile(labels, repeats),
-            seen(real.inputs, other, (1, 15)),
-            real.targets,
+            augmented(images, own, (copies, 6)),
+            jnp.tile(labels, copies or 1),
+            augmented(real.inputs, other, (1, 30)),
+            real.labels,
             encoder=encoder,
             head=head,
         )
@@ -97,44 +105,20 @@ def test_the_gradient_is_that_of_second_order_autodiff(problem, encoder, copies)
 
 
 def test_micro_batches_change_nothing(problem, encoder):
-    keywords = dict(encoder=encoder, per_class=3, copies=2, real_per_class=7)
-    _, whole, first = gradients(problem, **keywords)
-    _, parts, second = gradients(problem, **keywords, micro_batch=4)
+    keywords = dict(encoder=encoder, per_class=3, copies=2)
+    _, whole, first, _ = gradients(problem, **keywords)
+    _, parts, second, _ = gradients(problem, **keywords, micro_batch=4)
     assert first == pytest.approx(float(second), rel=1e-5)
     scale = float(jnp.abs(whole).max())
     np.testing.assert_allclose(whole / scale, parts / scale, atol=1e-4)
 
 
-def test_one_draw_for_all_images_of_a_copy(problem):
-    """Equal images stay equal to the encoder where the draw is shared."""
-    spreads = []
-
-    def watched(params, images):
-        jax.debug.callback(
-            lambda x: spreads.append(float(np.ptp(x[:6], axis=0).max())), images
-        )
-        return small().apply(params, images)
-
-    blank = problem._replace(
-        train=problem.train._replace(inputs=problem.train.inputs * 0 + 0.5)
-    )
-    for siamese in (True, False):
-        gradients(
-            blank, encoder=small(function=watched), per_class=2, siamese=siamese,
-            copies=1, real_per_class=1,
-            augmentation={"name": "flip_crop_noise", "noise": 1.0},
-        )  # fmt: skip
-        jax.effects_barrier()
-        assert (min(spreads) < 1e-6) == siamese
-        spreads.clear()
-
-
 def test_cached_features_are_those_of_the_images(problem, encoder):
     """Real images that are not augmented need no encoder in a step."""
-    keywords = dict(encoder=[encoder, small(seed=1)], real_per_class=200)
+    keywords = dict(encoder=[encoder, small(seed=1)])
     still = {"name": "dsa", "strategy": "flip", "flip": 0.0}
-    _, cached, first = gradients(problem, augmentation=None, **keywords)
-    _, through, second = gradients(problem, augmentation=still, copies=1, **keywords)
+    _, cached, first, _ = gradients(problem, augmentation=None, **keywords)
+    _, through, second, _ = gradients(problem, augmentation=still, copies=1, **keywords)
     assert first == pytest.approx(float(second), rel=1e-4)
     scale = float(jnp.abs(cached).max())
     np.testing.assert_allclose(cached / scale, through / scale, atol=1e-3)
@@ -146,15 +130,15 @@ def test_steps_lower_the_distance(problem, encoder, augmentation):
         encoder=encoder,
         augmentation=augmentation,
         copies=2,
-        learning_rate=0.05,
-        parameterization={"name": "pyramid", "extend_every": 5},
+        descent={"learning_rate": 0.05},
+        decoder={"name": "pyramid", "extend_every": 0.125},
     )
     data, _, state, metrics = run(method, problem, steps=40)
     assert float(state.learned["stored"]["active"]) == 4
     assert metrics["loss"][-5:].mean() < 0.8 * metrics["loss"][:3].mean()
-    distilled = method.distilled(state, problem, data)
-    assert distilled.targets_kind == "probabilities"
-    np.testing.assert_array_equal(distilled.targets, np.eye(3))
+    made = distilled(method, problem, data, state)
+    assert made.targets_kind == "probabilities"
+    np.testing.assert_array_equal(decoded(made).targets, np.eye(3))
 
 
 @pytest.mark.parametrize("augment_real", [True, False])
@@ -164,7 +148,7 @@ def test_a_run_that_resumes(problem, encoder, tmp_path, augment_real):
             encoder=encoder,
             copies=2,
             augment_real=augment_real,
-            parameterization={"name": "pyramid", "extend_every": 2},
+            decoder="decorrelated_colour",
         )
         for steps in stops:
             result = runtime.train(
@@ -179,21 +163,21 @@ def test_images_that_do_not_fit_stay_on_the_host(
     problem, encoder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 0)
-    method = methods.lgm(encoder=encoder, copies=2, real_per_class=4)
+    method = methods.lgm(encoder=encoder, copies=2)
     data = method.prepare(jax.random.key(0), problem)
-    assert not data.real and data.hosted[0].batch_size == 12
+    assert isinstance(data.real[0], Batches) and data.real[0].batch_size == 30
+    assert isinstance(data.real[0].split.inputs, np.ndarray)
     result = runtime.train(
         method, problem, seed=0, steps=2, workdir=tmp_path, verbose=False
     )
-    assert result.steps == 2
+    assert result.step == 2
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head_std": 0.0}, "head_std must be > 0"),
         ({"copies": 0}, "copies must be at least 1"),
-        ({"real_per_class": 0}, "real_per_class must be at least 1"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1"),
         ({"augmentation": {"name": "dsa", "noise": 1}}, "takes no 'noise'"),
     ],
 )

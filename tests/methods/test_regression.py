@@ -1,6 +1,7 @@
 """Distilled regression against plain loops, scikit-learn and its own limits."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from ddjax import data, methods, runtime, synthetic
+from ddjax.data.feed import Batches
 from ddjax.kernels import unrolled
 from ddjax.methods import least_squares
 from ddjax.models import feature_maps
-from ddjax.runtime import prepared
-from ddjax.synthetic.distilled import decoded_inputs
-from tests.methods.runs import run
+from ddjax.storage.cache import on_disk
+from ddjax.synthetic.distilled import decoded
+from tests.methods.runs import distilled, drawn, progress, run
 
 INPUTS = feature_maps.inputs()
 VALUE_AND_SLOPE = jax.jit(jax.value_and_grad(least_squares.squared_error_at))
@@ -58,32 +60,29 @@ SETTINGS = {
     "inner_ridge": 0.05,
     "outer_ridge": 0.02,
     "draws": 3,
-    "optimizer": "gradient_descent",
-    "learning_rate": 0.1,
+    "descent": {"optimizer": "sgd", "learning_rate": 0.1},
     "step_size": 0.2,
 }
 
 
+def learned_of(state):
+    """The inputs and targets of a state, in float64."""
+    stored = state.samples.learned["stored"]
+    return tuple(np.float64(stored[name]) for name in ("inputs", "targets"))
+
+
 @pytest.mark.parametrize(
-    ("form", "space", "reduction"),
-    [
-        ("scan", "feature", "mean"),
-        ("doubling", "sample", "sum"),
-        ("spectral", "feature", "mean"),
-    ],
+    ("form", "reduction"),
+    [("scan", "mean"), ("doubling", "sum"), ("spectral", "mean")],
 )
-def test_a_step_is_that_of_the_written_out_loop(form, space, reduction):
-    method = methods.regression(**SETTINGS, form=form, space=space, reduction=reduction)
+def test_a_step_is_that_of_the_written_out_loop(form, reduction):
+    method = methods.regression(**SETTINGS, form=form, reduction=reduction)
     prepared_data, state = started(method)
     key = jax.random.key(5)
-    after, metrics = method.step(state, prepared_data, key)
-    learned = state.learner.learned
+    after, metrics = method.step(state, prepared_data, key, progress())
     starts = np.float64(jax.random.normal(key, (3, 6, 2)))
     with jax.enable_x64(True):
-        point = tuple(
-            jnp.asarray(np.float64(each))
-            for each in (learned["stored"]["inputs"], learned["targets"])
-        )
+        point = tuple(map(jnp.asarray, learned_of(state)))
         loss, gradient = jax.value_and_grad(
             lambda point: by_hand(
                 point,
@@ -98,11 +97,7 @@ def test_a_step_is_that_of_the_written_out_loop(form, space, reduction):
         )(point)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     rate = 0.1 * (3 if reduction == "sum" else 1)
-    new = after.learner.learned
-    for before, now, slope in (
-        (point[0], new["stored"]["inputs"], gradient[0]),
-        (point[1], new["targets"], gradient[1]),
-    ):
+    for before, now, slope in zip(point, learned_of(after), gradient, strict=True):
         expected = np.asarray(before) - rate * np.asarray(slope)
         np.testing.assert_allclose(now, expected, rtol=1e-4, atol=1e-5)
 
@@ -111,47 +106,49 @@ def test_ridge_is_scikit_learns_and_the_limit_of_many_steps():
     keywords = {"count": 9, "inner_ridge": 0.3}
     method = methods.regression(inner="ridge", **keywords)
     prepared_data, state = started(method)
-    _, metrics = method.step(state, prepared_data, jax.random.key(0))
-    learned, train = state.learner.learned, problem().train
+    _, metrics = method.step(state, prepared_data, jax.random.key(0), progress())
+    train = problem().train
     # Ours is the average loss: its ridge is per sample.
-    oracle = Ridge(alpha=9 * 0.3, fit_intercept=False).fit(
-        np.float64(learned["stored"]["inputs"]), np.float64(learned["targets"])
-    )
+    oracle = Ridge(alpha=9 * 0.3, fit_intercept=False).fit(*learned_of(state))
     away = oracle.predict(np.float64(train.inputs)) - np.float64(train.targets)
     expected = 0.5 * np.sum(away**2) / len(away)
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
     many = methods.regression(inner_steps=400, form="spectral", draws=2, **keywords)
-    _, found = many.step(started(many)[1], prepared_data, jax.random.key(0))
+    _, found = many.step(started(many)[1], prepared_data, jax.random.key(0), progress())
     assert float(found["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_schedules_compile_once_and_follow_the_formula():
-    method = methods.regression(
-        **{**SETTINGS, "inner_steps": 20},
-        steps_growth=3.0,
-        most_draws=6,
-        draws_threshold=1e-3,
+def test_schedules_compile_once_and_follow_the_formula(monkeypatch):
+    # Above a thousandth of the loss before counts as a rise, but the first has none.
+    monkeypatch.setattr(
+        importlib.import_module("ddjax.methods.regression"), "_RISE", 1e-3
     )
+    method = methods.regression(
+        **{**SETTINGS, "inner_steps": 20}, steps_growth=0.3, most_draws=6
+    )
+    assert method.follows_length
     prepared_data, state = started(method)
-    step, seen = jax.jit(method.step), []
+    step, found = jax.jit(method.step), []
     for i in range(8):
-        state, metrics = step(state, prepared_data, jax.random.key(i))
-        seen.append((int(metrics["inner_steps"]), int(metrics["draws"])))
+        state, metrics = step(state, prepared_data, jax.random.key(i), progress(i, 10))
+        found.append((int(metrics["inner_steps"]), int(metrics["draws"])))
+    # A run of another length is the same program.
+    step(state, prepared_data, jax.random.key(8), progress(8, 20))
     assert step._cache_size() == 1
     steps = [20 + int(10 * (1 - np.exp(-s / 3))) for s in range(1, 9)]
-    # Above a thousandth of the loss before counts as a rise, but the first has none.
-    assert seen == list(zip(steps, [3, 3, 4, 5, 6, 6, 6, 6], strict=True))
+    assert found == list(zip(steps, [3, 3, 4, 5, 6, 6, 6, 6], strict=True))
+    made = method.distilled(jax.random.key(0), state, problem(), prepared_data)
+    assert made.recipe["inner"]["steps"] == steps[-1]
 
 
 def test_draws_that_are_not_taken_do_not_count():
     few = methods.regression(**SETTINGS, most_draws=7)
     prepared_data, state = started(few)
     key = jax.random.key(1)
-    metrics = few.step(state, prepared_data, key)[1]
+    metrics = few.step(state, prepared_data, key, progress())[1]
     starts = np.float64(jax.random.normal(key, (7, 6, 2))[:3])
-    learned = state.learner.learned
     expected = by_hand(
-        (np.float64(learned["stored"]["inputs"]), np.float64(learned["targets"])),
+        learned_of(state),
         starts,
         steps=7,
         step_size=0.2,
@@ -165,15 +162,14 @@ def test_draws_that_are_not_taken_do_not_count():
 
 def test_step_size_is_reported_refused_and_kept_inside():
     _, state = started(methods.regression(count=4, step_size=None, inner_ridge=0.1))
-    inputs = np.float64(state.learner.learned["stored"]["inputs"])
+    inputs, _ = learned_of(state)
     limit = 2 * 4 / (np.linalg.norm(inputs, 2) ** 2 + 4 * 0.1)
-    assert float(state.learner.learned["step_size"]) == pytest.approx(limit / 2)
+    assert float(state.samples.learned["step_size"]) == pytest.approx(limit / 2)
     with pytest.raises(ValueError, match=rf"{1.01 * limit:.3f}.*{limit:.3f}"):
         started(methods.regression(count=4, step_size=1.01 * limit, inner_ridge=0.1))
+    descent = {"learning_rate": 0.1, "rates": {"step_size": 5.0}}
     method = methods.regression(
-        **{**SETTINGS, "optimizer": "adam"},
-        learn_step_size=True,
-        step_size_learning_rate=5.0,
+        **{**SETTINGS, "descent": descent}, learn_step_size=True
     )
     *_, metrics = run(method, problem(), steps=20)
     shares = np.asarray(metrics["step_size"] / metrics["step_size_limit"])
@@ -183,25 +179,29 @@ def test_step_size_is_reported_refused_and_kept_inside():
 
 
 def test_a_fixed_step_size_stays_until_the_samples_outgrow_it():
-    method = methods.regression(**{**SETTINGS, "learning_rate": 1e-3})
+    method = methods.regression(
+        **{**SETTINGS, "descent": {"optimizer": "sgd", "learning_rate": 1e-3}}
+    )
     *_, metrics = run(method, problem(), steps=3)
     np.testing.assert_array_equal(metrics["step_size"], np.float32(0.2))
     prepared_data, state = started(method)
-    learned = state.learner.learned
-    large = {**learned, "stored": {"inputs": 10 * learned["stored"]["inputs"]}}
-    state = state._replace(learner=state.learner._replace(learned=large))
-    found = method.step(state, prepared_data, jax.random.key(0))[1]
-    limit = unrolled.step_size_limit(large["stored"]["inputs"], ridge=0.05)
+    stored = state.samples.learned["stored"]
+    large = {**stored, "inputs": 10 * stored["inputs"]}
+    learned = {**state.samples.learned, "stored": large}
+    state = state._replace(samples=state.samples._replace(learned=learned))
+    found = method.step(state, prepared_data, jax.random.key(0), progress())[1]
+    limit = unrolled.step_size_limit(large["inputs"], ridge=0.05)
     assert float(limit) < 0.2
     assert float(found["step_size"]) == pytest.approx(0.99 * float(limit))
 
 
 def test_a_learned_step_size_is_learned():
+    descent = {**SETTINGS["descent"], "rates": {"step_size": 1e-3}}
     method = methods.regression(
-        **SETTINGS, learn_step_size=True, step_size_learning_rate=1e-3
+        **{**SETTINGS, "descent": descent}, learn_step_size=True
     )
     *_, state, _ = run(method, problem(), steps=2)
-    assert float(state.learner.learned["step_size"]) != np.float32(0.2)
+    assert float(state.samples.learned["step_size"]) != np.float32(0.2)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,16 @@ def test_a_learned_step_size_is_learned():
 @pytest.mark.parametrize("inner", ["ridge", "unrolled"])
 def test_features_in_place_of_inputs(features, inner):
     method = methods.regression(
-        count=5, features=features, inner=inner, learning_rate=0.05, weights_scale=0.1
+        count=5,
+        features=features,
+        inner=inner,
+        descent={"learning_rate": 0.05},
+        weights_scale=0.1,
     )
     prepared_data, _, state, metrics = run(method, problem(), steps=40)
     assert metrics["loss"][-1] < 0.9 * metrics["loss"][0]
-    distilled = method.distilled(state, problem(), prepared_data)
-    recipe = feature_maps.from_recipe(distilled.provenance["features"])
+    made = distilled(method, problem(), prepared_data, state)
+    recipe = feature_maps.from_recipe(made.recipe["features"])
     params, _ = feature_maps.build(recipe, (6,))
     jax.tree.map(np.testing.assert_array_equal, params, prepared_data.params)
 
@@ -233,23 +237,26 @@ def test_batches_of_rows_from_device_and_host():
     keywords = {**SETTINGS, "batch_size": 8}
     method = methods.regression(**keywords)
     prepared_data, state = started(method)
-    batch = method.sample(jax.random.key(0), prepared_data)
+    batch = method.sample(jax.random.key(0), drawn(prepared_data))
     assert batch.real.inputs.shape == (8, 6)
     assert len(np.unique(np.asarray(batch.real.inputs), axis=0)) == 8
-    metrics = method.step(state, batch, jax.random.key(3))[1]
+    metrics = method.step(state, batch, jax.random.key(3), progress())[1]
     everything = methods.regression(**{**keywords, "batch_size": 1000})
     whole = everything.sample(jax.random.key(0), started(everything)[0])
-    of_rows = everything.step(state, whole, jax.random.key(3))[1]
+    of_rows = everything.step(state, whole, jax.random.key(3), progress())[1]
     by_moments = methods.regression(**SETTINGS)
-    expected = by_moments.step(state, started(by_moments)[0], jax.random.key(3))[1]
+    _, expected = by_moments.step(
+        state, started(by_moments)[0], jax.random.key(3), progress()
+    )
     assert float(of_rows["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
     assert float(metrics["loss"]) != float(expected["loss"])
     hosted = method.prepare(jax.random.key(0), problem(on_device=False))
-    assert isinstance(hosted.real, methods.HostRows) and hosted.error is None
+    assert isinstance(hosted.real, Batches) and hosted.error is None
+    assert isinstance(hosted.real.split.inputs, np.ndarray)
 
 
 def test_a_run_on_host_rows_is_saved_and_read(tmp_path):
-    method = methods.regression(**{**SETTINGS, "batch_size": 8, "learning_rate": 0.02})
+    method = methods.regression(**{**SETTINGS, "batch_size": 8})
     result = runtime.train(
         method,
         problem(on_device=False),
@@ -260,10 +267,11 @@ def test_a_run_on_host_rows_is_saved_and_read(tmp_path):
     )
     synthetic.save(tmp_path / "set", result.distilled)
     again = synthetic.load(tmp_path / "set")
-    assert again.targets_kind == "regression" and again.targets.shape == (4, 2)
-    assert again.provenance["inner"]["steps"] == 7
+    assert again.targets_kind == "regression"
+    assert decoded(again).targets.shape == (4, 2)
+    assert again.recipe["inner"]["steps"] == 7
     np.testing.assert_array_equal(
-        decoded_inputs(again), decoded_inputs(result.distilled)
+        decoded(again).inputs, decoded(result.distilled).inputs
     )
 
 
@@ -273,14 +281,10 @@ def test_the_analytic_start_is_the_optimum_of_ridge(count):
         count=count, inner="ridge", initialization="analytic", inner_ridge=0.01
     )
     prepared_data, state = started(method)
-    metrics = method.step(state, prepared_data, jax.random.key(0))[1]
+    metrics = method.step(state, prepared_data, jax.random.key(0), progress())[1]
     least = float(prepared_data.error.least)
     assert float(metrics["loss"]) == pytest.approx(least, rel=1e-4)
-    assert np.linalg.norm(decoded(state), axis=1).min() > 0
-
-
-def decoded(state):
-    return np.asarray(state.learner.learned["stored"]["inputs"])
+    assert np.linalg.norm(learned_of(state)[0], axis=1).min() > 0
 
 
 @pytest.mark.parametrize(
@@ -296,10 +300,11 @@ def decoded(state):
         ({"outer_ridge": float("nan")}, "outer_ridge"),
         ({"step_size": 0.0}, "step_size"),
         ({"draws": 5, "most_draws": 4}, "most_draws is 4"),
-        ({"form": "scan", "steps_growth": 300.0}, "scan"),
+        ({"form": "scan", "steps_growth": 0.12}, "scan"),
         ({"features": {"kind": "ntk"}}, "'ntk' has no features"),
         ({"initialization": "analytic", "batch_size": 4}, "analytic"),
-        ({"optimizer": "newton"}, "newton"),
+        ({"descent": {"optimizer": "newton"}}, "newton"),
+        ({"initialization": "decoder_noise"}, "'pixels' has no random start"),
     ],
 )
 def test_refuses(keywords, message):
@@ -326,7 +331,7 @@ def test_squared_error_is_that_of_the_rows(rows, scale, seed):
     rng = np.random.default_rng(seed)
     x = (scale * rng.standard_normal((rows, 5))).astype(np.float32)
     y = rng.standard_normal((rows, 2)).astype(np.float32)
-    on = problem()._replace(train=data.Split(x, y))
+    on = problem()._replace(train=data.Split(x, targets=y))
     found = least_squares.moments(on, INPUTS, block=4)
     assert found.count == rows
     np.testing.assert_allclose(found.gram, np.float64(x).T @ x / rows, rtol=1e-9)
@@ -343,7 +348,7 @@ def test_squared_error_keeps_its_digits_near_a_perfect_fit():
     x = rng.standard_normal((50, 4)).astype(np.float32)
     exact = np.float32([[3.0], [-2.0], [1.0], [5.0]])
     found = least_squares.moments(
-        problem()._replace(train=data.Split(x, np.float32(x @ exact))), INPUTS
+        problem()._replace(train=data.Split(x, targets=np.float32(x @ exact))), INPUTS
     )
     weights = exact + np.float32(1e-4)
     value = least_squares.squared_error_at(
@@ -359,16 +364,18 @@ def test_moments_of_a_memory_map_come_back_from_disk(tmp_path):
     train = problem().train
     np.save(tmp_path / "x.npy", np.asarray(train.inputs))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    on = problem()._replace(train=data.Split(mapped, np.asarray(train.targets)))
-    remember = prepared.on_disk(tmp_path / "kept")
-    first = least_squares.moments(on, INPUTS, block=16, remember=remember)
-    again = least_squares.moments(
-        on._replace(train=data.Split(mapped + 1, on.train.targets)),
-        INPUTS,
-        remember=remember,
-    )
+    on = problem()._replace(train=data.Split(mapped, targets=np.asarray(train.targets)))
+    cache = on_disk(tmp_path / "kept")
+    first = least_squares.moments(on, INPUTS, block=16, cache=cache)
+    # The same problem by its fingerprint: its rows are not looked at again.
+    unread = on._replace(train=on.train._replace(inputs=mapped + 1))
+    again = least_squares.moments(unread, INPUTS, cache=cache)
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
+    other = least_squares.moments(
+        unread._replace(fingerprint="another"), INPUTS, cache=cache
+    )
+    assert not np.allclose(other.gram, first.gram)
     np.testing.assert_allclose(
         first.gram, least_squares.moments(problem(), INPUTS).gram, rtol=1e-12
     )

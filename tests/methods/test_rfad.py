@@ -8,7 +8,7 @@ from ddjax import methods
 from ddjax.kernels import random_features
 from ddjax.methods.ridge_objective import ridge_loss
 from ddjax.synthetic.targets import centred_one_hot
-from tests.methods.runs import run
+from tests.methods.runs import prepared, progress, run
 
 SMALL = {"kind": "fully_connected", "depth": 1, "width": 64}
 
@@ -20,8 +20,7 @@ def test_steps_lower_the_loss(three_classes, loss):
         networks=4,
         loss=loss,
         batch_size=64,
-        learning_rate=0.03,
-        temperature_learning_rate=0.05,
+        descent={"learning_rate": 0.03, "rates": {"temperature": 0.05}},
     )
     _, start, state, metrics = run(method, three_classes, steps=40)
     assert metrics["loss"][-8:].mean() < 0.8 * metrics["loss"][:8].mean()
@@ -32,11 +31,10 @@ def test_steps_lower_the_loss(three_classes, loss):
 def test_kernel_is_the_features_with_the_dense_head(three_classes):
     """K = w_std^2 f f^T + b_std^2, with the networks of the step's own key."""
     method = methods.rfad(architecture=SMALL, networks=2, ridge=1e-2, batch_size=10_000)
-    data = method.prepare(jax.random.key(0), three_classes)
-    state = method.init(jax.random.key(1), three_classes, data)
+    data, state = prepared(method, three_classes)
     batch = method.sample(jax.random.key(2), data)
     key = jax.random.key(3)
-    _, metrics = method.step(state, batch, key)
+    _, metrics = method.step(state, batch, key, progress())
     hidden = random_features.fully_connected(depth=1, width=64)
     params = random_features.init_networks(
         key, hidden, input_shape=(8, 8, 1), networks=2
@@ -48,8 +46,8 @@ def test_kernel_is_the_features_with_the_dense_head(three_classes):
     expected, _ = ridge_loss(
         2.0 * support @ support.T + 0.01,
         2.0 * real @ support.T + 0.01,
-        state.learned["targets"],
-        centred_one_hot(batch.real.targets, 3),
+        state.learned["stored"]["targets"],
+        centred_one_hot(batch.real.labels, 3),
         ridge=1e-2,
     )
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-3)
@@ -57,10 +55,12 @@ def test_kernel_is_the_features_with_the_dense_head(three_classes):
 
 def test_networks_are_redrawn_each_step(three_classes):
     method = methods.rfad(architecture=SMALL, networks=1, batch_size=10_000)
-    data = method.prepare(jax.random.key(0), three_classes)
-    state = method.init(jax.random.key(1), three_classes, data)
+    data, state = prepared(method, three_classes)
     batch = method.sample(jax.random.key(2), data)
-    one, two = (method.step(state, batch, jax.random.key(k))[1]["loss"] for k in (3, 4))
+    one, two = (
+        method.step(state, batch, jax.random.key(k), progress())[1]["loss"]
+        for k in (3, 4)
+    )
     assert float(one) != float(two)
 
 

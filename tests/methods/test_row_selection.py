@@ -9,7 +9,8 @@ from ddjax import data, evaluation, methods
 from ddjax.methods import least_squares
 from ddjax.methods.row_selection import HOW, leverage_scores
 from ddjax.models import feature_maps
-from tests.methods.runs import run
+from ddjax.synthetic.distilled import decoded
+from tests.methods.runs import distilled, run
 
 FOURIER = {"kind": "fourier", "frequencies": 16, "length_scale": 1.5}
 
@@ -19,9 +20,9 @@ def problem():
     return data.load("diabetes")
 
 
-def _features(method, problem, made):
+def _features(problem, made):
     """The features that a set was made through, of its rows and of all."""
-    drawn = feature_maps.from_recipe(made.provenance["features"])
+    drawn = feature_maps.from_recipe(made.recipe["features"])
     params, apply = feature_maps.build(drawn, problem.train.inputs.shape[1:])
     rows = np.asarray(apply(params, made.stored["inputs"]), np.float64)
     return rows, np.asarray(apply(params, problem.train.inputs), np.float64)
@@ -31,18 +32,19 @@ def _features(method, problem, made):
 def test_takes_rows_and_leaves_them(problem, how):
     method = methods.row_selection(count=8, how=how, ridge=0.01)
     found, start, state, _ = run(method, problem, steps=3)
-    for first, last in zip(start, state, strict=True):
-        np.testing.assert_array_equal(first, last)
-    made = method.distilled(state, problem, found)
-    assert made.targets.shape == (8, 1) and made.targets_kind == "regression"
+    jax.tree.map(np.testing.assert_array_equal, start, state)
+    made = distilled(method, problem, found, state)
+    targets = decoded(made).targets
+    assert targets.shape == (8, 1) and made.targets_kind == "regression"
     assert made.columns == problem.columns and made.labels is None
     scores = evaluation.regression().evaluate(
         jax.random.key(0), made, problem, "validation"
     )
     assert np.isfinite(scores["regression/r2"].mean)
     if how != "kmeans_centres":
-        real = np.concatenate(problem.train, axis=1)
-        chosen = np.concatenate([made.stored["inputs"], made.targets], axis=1)
+        train = problem.train
+        real = np.concatenate([train.inputs, train.targets], axis=1)
+        chosen = np.concatenate([made.stored["inputs"], targets], axis=1)
         assert len({tuple(row) for row in chosen}) == 8
         assert {tuple(row) for row in chosen} <= {tuple(row) for row in real}
 
@@ -51,11 +53,11 @@ def test_takes_rows_and_leaves_them(problem, how):
 def test_leverage_scores_are_those_of_the_definition(problem, features):
     method = methods.row_selection(how="leverage", ridge=0.03, features=features)
     found, _, state, _ = run(method, problem, steps=1)
-    _, all_rows = _features(method, problem, method.distilled(state, problem, found))
+    _, all_rows = _features(problem, distilled(method, problem, found, state))
     count = len(all_rows)
     kernel = all_rows @ all_rows.T
     wanted = np.diag(kernel @ np.linalg.inv(kernel + count * 0.03 * np.eye(count)))
-    np.testing.assert_allclose(found.scores, wanted, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found["scores"], wanted, rtol=1e-3, atol=1e-6)
 
 
 def test_leverage_scores_do_not_depend_on_the_blocks(problem):
@@ -78,22 +80,24 @@ def test_rows_of_high_leverage_are_drawn():
     odd = int(train[:, 2].argmax())
     assert train[odd, 2] > 10
     method = methods.row_selection(how="leverage", count=9, ridge=1e-3)
-    prepared = method.prepare(jax.random.key(0), problem)
+    found = method.prepare(jax.random.key(0), problem)
     hits = 0
     for seed in range(20):
-        rows = method.init(jax.random.key(seed), problem, prepared)
-        hits += (np.asarray(rows.inputs) == train[odd]).all(axis=1).any()
+        rows = method.init(jax.random.key(seed), problem, found)
+        hits += (np.asarray(rows.stored["inputs"]) == train[odd]).all(axis=1).any()
     # A third of all leverage is this row's; nine of 270 rows would hit it once in 30.
     assert hits >= 15
 
 
 def test_weighted_rows_make_ridge_regression_of_all_rows_in_the_mean(problem):
     method = methods.row_selection(how="leverage", count=250, ridge=0.1, weighted=True)
-    prepared = method.prepare(jax.random.key(0), problem)
+    found = method.prepare(jax.random.key(0), problem)
     grams, crosses = [], []
     for seed in range(200):
-        rows = method.init(jax.random.key(seed), problem, prepared)
-        inputs, targets = (np.asarray(each, np.float64) for each in rows)
+        rows = method.init(jax.random.key(seed), problem, found)
+        inputs, targets = (
+            np.float64(rows.stored[name]) for name in ("inputs", "targets")
+        )
         grams.append(inputs.T @ inputs / 250)
         crosses.append(inputs.T @ targets / 250)
     moments = least_squares.moments(problem, feature_maps.inputs())
@@ -101,7 +105,7 @@ def test_weighted_rows_make_ridge_regression_of_all_rows_in_the_mean(problem):
     np.testing.assert_allclose(np.mean(crosses, axis=0), moments.cross, atol=0.02)
 
 
-@pytest.mark.parametrize("how", ["real", "leverage"])
+@pytest.mark.parametrize("how", ["uniform", "leverage"])
 @pytest.mark.parametrize("features", [None, FOURIER])
 @pytest.mark.parametrize("count", [3, 60])
 def test_nystrom_is_the_best_predictor_in_the_span(problem, features, count, how):
@@ -109,8 +113,8 @@ def test_nystrom_is_the_best_predictor_in_the_span(problem, features, count, how
         count=count, how=how, ridge=0.05, distilled_ridge=0.01, features=features
     )
     found, _, state, history = run(method, problem, steps=2)
-    made = method.distilled(state, problem, found)
-    landmarks, all_rows = _features(method, problem, made)
+    made = distilled(method, problem, found, state)
+    landmarks, all_rows = _features(problem, made)
     targets = np.asarray(problem.train.targets, np.float64)
     # The span's own coordinates: an orthonormal basis of the landmarks' features.
     _, sizes, basis = np.linalg.svd(landmarks, full_matrices=False)
@@ -119,7 +123,7 @@ def test_nystrom_is_the_best_predictor_in_the_span(problem, features, count, how
     model.fit(all_rows @ basis.T, targets)
     wanted = basis.T @ model.coef_.reshape(-1)
     trained = Ridge(0.01 * count, fit_intercept=False)
-    trained.fit(landmarks, np.asarray(made.targets, np.float64))
+    trained.fit(landmarks, np.float64(decoded(made).targets))
     predicted = all_rows @ trained.coef_.reshape(-1)
     np.testing.assert_allclose(predicted, all_rows @ wanted, atol=2e-3)
     loss = 0.5 * np.mean((predicted[:, None] - targets) ** 2)
@@ -129,7 +133,7 @@ def test_nystrom_is_the_best_predictor_in_the_span(problem, features, count, how
 def test_nystrom_with_enough_landmarks_is_the_full_data(problem):
     method = methods.nystrom(count=30, ridge=0.02)
     found, _, state, _ = run(method, problem, steps=1)
-    made = method.distilled(state, problem, found)
+    made = distilled(method, problem, found, state)
     key = jax.random.key(0)
     own = evaluation.regression().evaluate(key, made, problem, "test")
     full = evaluation.full_data(
@@ -140,28 +144,13 @@ def test_nystrom_with_enough_landmarks_is_the_full_data(problem):
     )
 
 
-def test_steps_compile_once(problem):
-    traces = []
-    for method in (methods.row_selection(count=4), methods.nystrom(count=4)):
-        prepared = method.prepare(jax.random.key(0), problem)
-        state = method.init(jax.random.key(1), problem, prepared)
-
-        @jax.jit
-        def step(state, prepared, key, method=method):
-            traces.append(method)
-            return method.step(state, method.sample(key, prepared), key)
-
-        for seed in range(3):
-            state, _ = step(state, prepared, jax.random.key(seed))
-    assert len(traces) == 2
-
-
 @pytest.mark.parametrize(
     "settings, message",
     [
         ({"count": 0}, "count must be at least 1, got 0"),
         ({"how": "noise"}, "how is 'noise', not one of"),
         ({"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
+        ({"decoder": "pyramid"}, "does not go with decoder 'pyramid'"),
         ({"features": {"kind": "nngp"}}, "has no features"),
         ({"features": {"kind": "wavelets"}}, "unknown feature map 'wavelets'"),
     ],
@@ -181,11 +170,11 @@ def test_refusals(problem):
         methods.row_selection(how="leverage", ridge=0.0)
     with pytest.raises(ValueError, match="ridge must be > 0"):
         methods.nystrom(ridge=0.0)
-    for how in ("real", "leverage"):
+    for how in ("uniform", "leverage"):
         method = methods.row_selection(how=how, count=400)
-        prepared = method.prepare(jax.random.key(0), problem)
+        found = method.prepare(jax.random.key(0), problem)
         with pytest.raises(ValueError, match="400 samples were asked for, .* 319"):
-            method.init(jax.random.key(0), problem, prepared)
+            method.init(jax.random.key(0), problem, found)
     classes = data.load("digits", limit=60)
     for method in (methods.row_selection(), methods.nystrom()):
         with pytest.raises(ValueError, match="no regression targets"):

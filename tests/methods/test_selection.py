@@ -1,17 +1,20 @@
+import jax
 import numpy as np
 import pytest
 
 from ddjax import methods
-from tests.methods.runs import run
+from ddjax.synthetic.distilled import decoded
+from tests.methods.runs import distilled, run
 
 
-@pytest.mark.parametrize("how", ["real", "kmeans", "kmeans_centres"])
+@pytest.mark.parametrize("how", ["balanced", "kmeans_nearest", "kmeans_centres"])
 def test_takes_samples_and_leaves_them(binary, how):
     method = methods.selection(how=how, per_class=2, targets="margin")
     data, start, state, _ = run(method, binary, steps=3)
     np.testing.assert_array_equal(start.stored["inputs"], state.stored["inputs"])
-    distilled = method.distilled(state, binary, data)
-    np.testing.assert_array_equal(distilled.targets, [-1, -1, 1, 1])
+    made = distilled(method, binary, data, state)
+    np.testing.assert_array_equal(decoded(made).targets, [-1, -1, 1, 1])
+    np.testing.assert_array_equal(made.labels, [0, 0, 1, 1])
     if how != "kmeans_centres":
         real = np.asarray(binary.train.inputs).reshape(len(binary.train.inputs), -1)
         chosen = np.asarray(state.stored["inputs"]).reshape(4, -1)
@@ -21,5 +24,17 @@ def test_takes_samples_and_leaves_them(binary, how):
 def test_refuses():
     with pytest.raises(ValueError, match="'soft'"):
         methods.selection(targets="soft")
+    with pytest.raises(
+        ValueError, match="how must be one of .*'balanced'.* got 'real'"
+    ):
+        methods.selection(how="real")
     with pytest.raises(ValueError, match="'webp'"):
-        methods.selection(parameterization="webp")
+        methods.selection(decoder="webp")
+
+
+def test_margins_of_more_than_two_classes_are_refused_before_anything_runs(
+    three_classes,
+):
+    method = methods.selection(targets="margin")
+    with pytest.raises(ValueError, match="'margin' is for two classes, .* has 3"):
+        method.prepare(jax.random.key(0), three_classes)

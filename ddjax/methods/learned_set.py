@@ -1,0 +1,405 @@
+"""What gradient-based distillation methods share: the stored numbers and their descent.
+
+A method learns a dictionary of groups: `stored`, the decoder's numbers, and whatever it
+needs besides. The decoder says which of the stored numbers make targets, and which stay
+as they are.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ddjax.data.problem import Problem, Split, identity
+from ddjax.kernels.losses import Loss
+from ddjax.methods import descent as descents
+from ddjax.methods.base import (
+    DistilledFn,
+    InitFn,
+    Method,
+    PrepareFn,
+    Progress,
+    SampleFn,
+    StepFn,
+    whole_data,
+)
+from ddjax.methods.descent import Descent
+from ddjax.storage.cache import Cache
+from ddjax.synthetic import decoders
+from ddjax.synthetic import targets as class_targets
+from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs
+from ddjax.synthetic.initialization import INITIALIZATIONS, balanced_labels, select
+from ddjax.synthetic.json_text import plain
+
+__all__ = [
+    "DECODER_NOISE",
+    "DescentState",
+    "LearnedSet",
+    "Samples",
+    "class_init",
+    "class_labels",
+    "class_start",
+    "class_targets_for",
+    "check_initialization",
+    "fit_decoder",
+    "gradient_method",
+    "learned_set",
+    "regression_targets",
+    "targets_kind_for",
+]
+
+DECODER_NOISE = "decoder_noise"
+"""The initialisation that is left to the decoder."""
+
+_INPUTS, _TARGETS, _CONSTANTS = "inputs", "targets", "constants"
+
+
+class DescentState(NamedTuple):
+    """What one step changes.
+
+    Attributes:
+      learned: group name -> arrays; `stored`, the decoder's numbers, is always there.
+      moments: group name -> the optimiser's state, the stored numbers being the two
+        groups `inputs` and `targets`.
+      labels: class of each sample, `(m,)` int32, or None without classes; constant.
+    """
+
+    learned: dict[str, Any]
+    moments: dict[str, Any]
+    labels: Int[Array, " m"] | None
+
+
+class Samples(NamedTuple):
+    """Decoded pairs on the device.
+
+    Attributes:
+      inputs: `(m, *shape)`, in preprocessed space.
+      targets: `(m, c)` or `(m,)` floats.
+    """
+
+    inputs: Float[Array, "m *shape"]
+    targets: Float[Array, "m *c"]
+
+
+class LearnedSet(NamedTuple):
+    """The part of a method that turns gradients into a distilled set.
+
+    Attributes:
+      decoder: how stored numbers become pairs.
+      descent: how they descend.
+      fit: `(problem, cache) -> fitted`, what the decoder takes from the real data, once
+        a run.
+      start: `(stored, labels, extra) -> state`, the first state; `extra` holds the
+        method's own groups.
+      pairs: `learned -> Samples`, the decoded pairs.
+      update: `(state, gradients, progress) -> state`.
+      follows_length: whether updates depend on the run's length.
+    """
+
+    decoder: Decoder
+    descent: Descent
+    fit: Callable[[Problem, Cache], Fitted]
+    start: Callable[..., DescentState]
+    pairs: Callable[[dict[str, Any]], Samples]
+    update: Callable[[DescentState, dict[str, Any], Progress], DescentState]
+    follows_length: bool
+
+
+def learned_set(
+    *,
+    decoder: str | Mapping[str, Any] | Decoder,
+    descent: Mapping[str, Any] | Descent | None,
+    default: Descent,
+    learn_targets: bool,
+    groups: Collection[str] = (),
+    frozen: Collection[str] = (),
+    project_targets: Callable[[Array], Array] | None = None,
+) -> LearnedSet:
+    """Builds the shared part of a gradient-based method.
+
+    Args:
+      decoder: see `ddjax.synthetic.decoders.from_setting`.
+      descent: what the user says about it, see `ddjax.methods.descent.describe`.
+      default: the method's own.
+      learn_targets: whether the targets are learned as well.
+      groups: the method's own groups, which may have a rate of their own.
+      frozen: those of them that are not learned.
+      project_targets: applied to the targets after each update (on the simplex, say);
+        for decoders that store targets as they are.
+
+    Raises:
+      ValueError: an unknown name or a number out of range; a decoder whose targets
+        cannot be projected.
+    """
+    made = decoders.from_setting(decoder)
+    described = descents.describe(descent, default, groups=(_TARGETS, *groups))
+    if project_targets is not None and learn_targets and made.targets != ("targets",):
+        raise ValueError(
+            f"decoder {made.name!r} makes its targets of {', '.join(made.targets)}, "
+            "which cannot be kept on the simplex; use a decoder that stores targets as "
+            "they are, or learn_targets=False"
+        )
+    still = {_CONSTANTS, *frozen, *(() if learn_targets else (_TARGETS,))}
+
+    def start(stored, labels=None, extra=None) -> DescentState:
+        learned = {"stored": stored, **(extra or {})}
+        grouped = _grouped(learned, made)
+        return DescentState(
+            learned,
+            {
+                name: descents.first_moments(described, name, values)
+                for name, values in grouped.items()
+                if name not in still
+            },
+            labels,
+        )
+
+    def update(
+        state: DescentState, gradients: dict[str, Any], progress: Progress
+    ) -> DescentState:
+        values, slopes = _grouped(state.learned, made), _grouped(gradients, made)
+        moments = dict(state.moments)
+        for name in moments:
+            values[name], moments[name] = descents.descend(
+                described, name, values[name], slopes[name], moments[name], progress
+            )
+        learned = _ungrouped(values)
+        stored = learned["stored"]
+        if learn_targets and project_targets is not None:
+            stored = {**stored, "targets": project_targets(stored["targets"])}
+        if made.advance is not None:
+            done = progress.step + 1
+            stored, restarted = made.advance(stored, done, progress.steps)
+            inputs = _grouped({"stored": stored}, made)[_INPUTS]
+            moments[_INPUTS] = jax.tree.map(
+                lambda new, old: jnp.where(restarted, new, old),
+                descents.first_moments(described, _INPUTS, inputs),
+                moments[_INPUTS],
+            )
+        return DescentState({**learned, "stored": stored}, moments, state.labels)
+
+    return LearnedSet(
+        decoder=made,
+        descent=described,
+        fit=lambda problem, cache: fit_decoder(made, problem, cache),
+        start=start,
+        pairs=lambda learned: Samples(
+            *map(jnp.asarray, made.decode(learned["stored"]))
+        ),
+        update=update,
+        follows_length=descents.decays(described) or made.advance is not None,
+    )
+
+
+def fit_decoder(decoder: Decoder, problem: Problem, cache: Cache) -> Fitted:
+    """What a decoder takes from the real training data, kept by the cache.
+
+    Raises:
+      ValueError: data that the decoder does not go with.
+    """
+    depends_on = {
+        "decoder": decoder.name,
+        "settings": decoder.settings,
+        "problem": identity(problem),
+    }
+    found = cache("decoder", depends_on, lambda: {**decoder.fit(problem.train)})
+    return {name: jnp.asarray(array) for name, array in found.items()}
+
+
+def class_start(
+    learned: LearnedSet,
+    key: PRNGKeyArray,
+    problem: Problem,
+    fitted: Fitted,
+    targets: Callable[[Int[Array, " m"]], Float[Array, "m *c"]],
+    *,
+    per_class: int,
+    initialization: str,
+) -> tuple[dict[str, Any], Int[Array, " m"]]:
+    """Stored numbers to start from on a problem with classes, and their labels.
+
+    Args:
+      learned: the shared part.
+      key: of the draw.
+      problem: the real data.
+      fitted: what `LearnedSet.fit` gave.
+      targets: labels -> the targets to start from.
+      per_class: samples a class (IPC), >= 1.
+      initialization: see `ddjax.synthetic.initialization.select`; or `decoder_noise`,
+        the decoder's own random start, the same number for each class.
+    """
+    decoder = learned.decoder
+    if initialization == DECODER_NOISE and decoder.noise is not None:
+        labels = balanced_labels(problem, per_class=per_class)
+        shape = (len(labels), *problem.train.inputs.shape[1:])
+        return decoder.noise(key, shape, targets(labels), fitted), labels
+    inputs, labels = select(key, problem, per_class=per_class, how=initialization)
+    return decoder.init(Pairs(inputs, targets(labels)), fitted), labels
+
+
+def class_init(
+    learned: LearnedSet,
+    targets: Callable[[Int[Array, " m"], int], Float[Array, "m *c"]],
+    *,
+    per_class: int,
+    initialization: str,
+    extra: Callable[[], dict[str, Any]] = dict,
+) -> InitFn:
+    """The slot `init` of a method that starts as `class_start` says.
+
+    Args:
+      learned: the shared part.
+      targets: `(labels, classes) -> targets` to start from.
+      per_class: samples a class (IPC), >= 1.
+      initialization: see `class_start`.
+      extra: makes the first values of the method's own groups.
+
+    Returns:
+      `(key, problem, data) -> DescentState`, data having the field `fitted`.
+    """
+
+    def init(key: PRNGKeyArray, problem: Problem, data: Any) -> DescentState:
+        stored, labels = class_start(
+            learned,
+            key,
+            problem,
+            data.fitted,
+            lambda labels: targets(labels, problem.classes),
+            per_class=per_class,
+            initialization=initialization,
+        )
+        return learned.start(stored, labels, extra())
+
+    return init
+
+
+def gradient_method(
+    name: str,
+    given: Mapping[str, Any],
+    learned: LearnedSet,
+    *,
+    prepare: PrepareFn,
+    init: InitFn,
+    step: StepFn,
+    distilled: DistilledFn,
+    sample: SampleFn = whole_data,
+    follows_length: bool = False,
+    **resolved: Any,
+) -> Method:
+    """A method from its slots; its settings are the keywords it was given, resolved.
+
+    Args:
+      name: the registered name.
+      given: the keywords of its factory.
+      learned: the shared part, which resolved `decoder` and `descent`.
+      prepare: slot, like the next four.
+      init: slot.
+      step: slot.
+      distilled: slot.
+      sample: slot.
+      follows_length: whether steps depend on the run's length in another way than by
+        the descent or the decoder.
+      **resolved: other keywords in full.
+    """
+    settings = {**given, "decoder": learned.decoder, "descent": learned.descent}
+    return Method(
+        name,
+        plain({**settings, **resolved}, "settings"),
+        prepare,
+        init,
+        sample,
+        step,
+        distilled,
+        follows_length=learned.follows_length or follows_length,
+    )
+
+
+def check_initialization(
+    decoder: Decoder, initialization: str, known: Collection[str] = INITIALIZATIONS
+) -> None:
+    """Refuses an unknown initialisation, or the noise of a decoder that has none.
+
+    Raises:
+      ValueError: with what is allowed.
+    """
+    if initialization == DECODER_NOISE and decoder.noise is None:
+        raise ValueError(
+            f"decoder {decoder.name!r} has no random start of its own; initialization "
+            f"may be one of {', '.join(known)}"
+        )
+    if initialization not in (*known, DECODER_NOISE):
+        raise ValueError(
+            f"unknown initialization {initialization!r}; known: "
+            f"{', '.join((*known, DECODER_NOISE))}"
+        )
+
+
+def _grouped(learned: Mapping[str, Any], decoder: Decoder) -> dict[str, Any]:
+    """The groups that descend, each with moments of its own."""
+    groups: dict[str, Any] = {_INPUTS: {}, _TARGETS: {}, _CONSTANTS: {}}
+    for name, values in learned["stored"].items():
+        if name in decoder.constants:
+            groups[_CONSTANTS][name] = values
+        else:
+            groups[_TARGETS if name in decoder.targets else _INPUTS][name] = values
+    return groups | {name: v for name, v in learned.items() if name != "stored"}
+
+
+def _ungrouped(groups: dict[str, Any]) -> dict[str, Any]:
+    parts = (_INPUTS, _TARGETS, _CONSTANTS)
+    stored = {name: v for part in parts for name, v in groups[part].items()}
+    return {"stored": stored} | {n: v for n, v in groups.items() if n not in parts}
+
+
+def class_labels(split: Split) -> Int[Array, " n"]:
+    """Integer labels of a split; refuses one without.
+
+    Raises:
+      ValueError: the split holds no class labels.
+    """
+    if split.labels is None:
+        raise ValueError("the training split has no class labels to distil from")
+    return jnp.asarray(split.labels)
+
+
+def regression_targets(split: Split) -> Float[Array, "n c"]:
+    """The targets of a split; refuses one without.
+
+    Raises:
+      ValueError: the split holds no targets.
+    """
+    if split.targets is None:
+        raise ValueError("the training split has no regression targets to distil from")
+    return jnp.asarray(split.targets)
+
+
+def class_targets_for(
+    loss: Loss, classes: int
+) -> Callable[[Int[Array, " m"]], Float[Array, "m *c"]]:
+    """Labels -> what a convex loss wants to fit.
+
+    Margin losses: -1 and +1 for two classes, one column a class (one-vs-rest) for more.
+    Multiclass losses: one-hot rows. Regression losses: -1 and +1 for two classes,
+    one-hot - 1/c for more.
+
+    Raises:
+      ValueError: fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(f"needs a problem with at least 2 classes, got {classes}")
+    if loss.kind == "multiclass":
+        return lambda labels: class_targets.one_hot(labels, classes)
+    if classes == 2:
+        return class_targets.signs
+    if loss.kind == "margin":
+        return lambda labels: class_targets.one_vs_rest(labels, classes)
+    return lambda labels: class_targets.centred_one_hot(labels, classes)
+
+
+def targets_kind_for(loss: Loss, classes: int) -> str:
+    """The recipe's `targets_kind` that goes with `class_targets_for`."""
+    if loss.kind == "multiclass":
+        return "probabilities"
+    return "margin" if classes == 2 else "scores"
