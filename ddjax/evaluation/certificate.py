@@ -3,7 +3,7 @@ r"""What the duality gap proves about a distilled set's test error, beside the t
 The set's model :math:`\theta_S` lies within a radius of the model :math:`\theta_O` of
 all the real data, so that every test point is certainly right, certainly wrong, or
 undecided under :math:`\theta_S` without ever solving for it
-(`ddjax.kernels.duality.certificate`). Here it is solved for all the same, and the
+(`ddjax.solvers.certificates.certificate`). Here it is solved for all the same, and the
 certified interval stands beside the measured error, which must lie in it.
 """
 
@@ -11,110 +11,95 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import learning_targets
+from ddjax.evaluation import convex
 from ddjax.evaluation.accuracy import accuracy
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, chosen_split
-from ddjax.evaluation.convex import compiled_kernel, refuse_larger
-from ddjax.evaluation.probe import targets_for
+from ddjax.evaluation.checks import check_convergence, chosen_split, known_labels
+from ddjax.evaluation.convex import View
+from ddjax.evaluation.matching import learning_pairs, matched_problem
+from ddjax.evaluation.probe import check_strengths
+from ddjax.evaluation.reference import (
+    ConvexProblems,
+    ReferenceSolution,
+    convex_problems,
+    exact_product,
+    reference_predictions,
+    reference_solution,
+)
 from ddjax.evaluation.representation import representation
-from ddjax.kernels import duality, erm, infinite_width, losses
+from ddjax.kernels import infinite_width, losses
 from ddjax.kernels.blocks import gram_in_blocks, map_in_blocks
-from ddjax.kernels.losses import Loss
 from ddjax.kernels.random_features import Architecture
-from ddjax.models import feature_maps
-from ddjax.models.feature_maps import FeatureMap
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.solvers import certificates, erm
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.json_text import plain
 
-__all__ = ["certificate"]
-
-
-class _Sides(NamedTuple):
-    """The two convex problems.
-
-    Attributes:
-      loss: of both.
-      real_targets: hard labels of the real data in the loss's units.
-      real_ridge: absolute.
-      targets: of the distilled set, in the loss's units.
-      ridge: absolute, of the distilled problem.
-      solver: tolerance and iterations.
-    """
-
-    loss: Loss
-    real_targets: Float[Array, "n *c"]
-    real_ridge: float
-    targets: Float[Array, "m *c"]
-    ridge: float
-    solver: dict[str, Any]
-
-
-class _Reference(NamedTuple):
-    """The solution on the real data.
-
-    Attributes:
-      weights: of features `(p, *c)`, or coefficients of the kernel `(n, *c)`; float64.
-      squared_norm: squared norm of the solution.
-      gap: absolute duality gap at which it was left.
-    """
-
-    weights: ndarray
-    squared_norm: float
-    gap: float
+__all__ = ["certificate", "in_words"]
 
 
 class _Measured(NamedTuple):
     """A report, and the models that it speaks about.
 
     Attributes:
-      report: of `ddjax.kernels.duality.certificate`.
+      report: of `ddjax.solvers.certificates.certificate`.
       predictions: of the distilled set's model on the split.
       reference: of the real data's model on the split.
       deviation: distance of the two models.
+      own: the solution on the distilled set.
     """
 
     report: dict[str, Any]
-    predictions: ndarray
-    reference: ndarray
+    predictions: Float[ndarray, "n *c"]
+    reference: Float[ndarray, "n *c"]
     deviation: float
+    own: erm.Solution | erm.KernelSolution
 
 
-class _Inputs(NamedTuple):
-    """Everything that is looked at, in preprocessed space.
+class _Judged(NamedTuple):
+    """What a certificate is about.
 
     Attributes:
-      real: the training data.
-      samples: the distilled set.
+      view: what the models see inputs through.
+      problems: both convex problems.
+      reference: the solution of the real one.
+      samples: the distilled inputs.
+      problem: the real data.
       split: what the error is measured on.
-      signs_or_labels: the split's true answers, as `duality.certificate` wants them.
+      answers: the split's true signs or labels, as `certificates.certificate` wants
+        them.
       block: inputs at a time.
+      cache: of what does not depend on the set.
     """
 
-    real: Array | ndarray
-    samples: Array
-    split: Array | ndarray
-    signs_or_labels: ndarray
+    view: View
+    problems: ConvexProblems
+    reference: ReferenceSolution
+    samples: Float[Array | ndarray, "m *shape"]
+    problem: Problem
+    split: str
+    answers: Int[ndarray, " n"]
     block: int
+    cache: Cache
 
 
 def certificate(
     *,
     loss: str | None = None,
     loss_settings: Mapping[str, float] | None = None,
-    real_ridge: float | None = None,
-    distilled_ridge: float | None = None,
+    real_ridge_per_sample: float | None = None,
+    distilled_ridge_per_sample: float | None = None,
     features: str = "distillation",
     architecture: Architecture | Mapping[str, Any] | str | None = None,
     networks: int | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
+    require_convergence: bool = False,
     largest: int = 8 * 2**30,
     block: int = 256,
     label: str = "",
@@ -122,9 +107,10 @@ def certificate(
     """Certified interval of the test error, and the measured test error.
 
     Solves the convex problem on the real training data (once, however often it is
-    evaluated) and on the distilled set. The scalars, under `certificate/`, are every
-    number of the report of `ddjax.kernels.duality.certificate`, so that they can be
-    stored and checked with `check_certificate`; among them
+    evaluated with one cache) and on the distilled set. The scalars, under
+    `certificate/`, are every number of the report of
+    `ddjax.solvers.certificates.certificate`, so that they can be stored and checked
+    with `check_certificate`; among them
 
     - `gap` and `radius`: the duality gap at the real solution, and how far the set's
       model can be from it; `radius_to_exact_reference` allows for the gap at which the
@@ -132,21 +118,26 @@ def certificate(
     - `error_lower` and `error_upper`: what the test error of the set's model must lie
       between; the same with `midpoint_` for the smaller ball;
 
-    and beside them what was measured: `deviation`, the distance of the two models,
-    `error`, the test error of the set's model, and `reference_error`, that of the real
-    data's.
+    beside them what was measured: `deviation`, the distance of the two models, `error`,
+    the test error of the set's model, and `reference_error`, that of the real data's;
+    and what to make of it: `reference_norm`, the norm of the real solution, that the
+    radius is to be compared with; `reference_converged` and `converged`, 1 where the
+    real and the distilled problem were solved to the tolerance; and
+    `proves_something`, 0 where no test point is decided. `in_words` says it as a
+    sentence; where a solution did not converge, that sentence is part of a warning.
 
     Args:
       loss: of both problems; None takes what the set was distilled with, as do the
         following.
       loss_settings: the loss's own parameters.
-      real_ridge: lambda_O per real sample.
-      distilled_ridge: lambda_S per distilled sample.
+      real_ridge_per_sample: lambda_O per real sample.
+      distilled_ridge_per_sample: lambda_S per distilled sample.
       features: one of `representation.FEATURES`.
       architecture: see `ddjax.models.feature_maps.as_architecture`.
       networks: random networks.
       tolerance: relative duality gap at which both problems are left.
       max_iterations: at most so many.
+      require_convergence: raise instead of warning where the tolerance is not reached.
       largest: bytes of features (n p) or kernel (n n) that may be held.
       block: real inputs at once.
       label: appended to the name, to tell two such evaluations apart.
@@ -155,217 +146,236 @@ def certificate(
       ValueError: an unknown name or a number out of range; when it is evaluated, a
         setting that neither was given nor is known of the set, or a problem without
         classes.
+      ddjax.solvers.erm.NotConverged: when it is evaluated, if convergence is required.
     """
-    given = {
-        "loss": loss and {"name": loss, **(loss_settings or {})},
-        "real_ridge": real_ridge,
-        "distilled_ridge": distilled_ridge,
-    }
+    settings = plain(locals(), "settings")
     if loss is not None:
         losses.get(loss, **dict(loss_settings or {}))
-    for name, value in (
-        ("real_ridge", real_ridge),
-        ("distilled_ridge", distilled_ridge),
-    ):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be > 0, got {value}")
+    given = {
+        "real_ridge_per_sample": real_ridge_per_sample,
+        "distilled_ridge_per_sample": distilled_ridge_per_sample,
+    }
+    check_strengths(**{k: v for k, v in given.items() if v is not None})
+    check_strengths(tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=1
     )
     name = "certificate" + (f"_{label}" if label else "")
     solver = {"tolerance": tolerance, "max_iterations": max_iterations}
-    solved: dict[Any, tuple[Any, _Reference]] = {}
-
-    def reference_for(feature_map: FeatureMap, sides: _Sides, real: Any) -> _Reference:
-        """Solved once for the same data, loss and features."""
-        what = feature_map, sides.loss, sides.real_ridge
-        if what not in solved or solved[what][0] is not real:
-            solve = _solve_kernel if _is_kernel(feature_map) else _solve_features
-            solved.clear()
-            solved[what] = real, solve(feature_map, sides, real, block, largest)
-        return solved[what][1]
+    given_loss = None if loss is None else {"name": loss, **(loss_settings or {})}
 
     def evaluate(
-        key: PRNGKeyArray, distilled: DistilledSet, problem: Problem, split: str
+        key: PRNGKeyArray,
+        distilled: DistilledSet,
+        problem: Problem,
+        split: str,
+        cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        data = chosen_split(problem, split)
-        check_match(distilled, problem)
-        sides = _sides(given, distilled, problem, solver)
-        feature_map = maps(key, distilled)[0]
-        labels = np.asarray(data.targets)
-        single = sides.targets.ndim == 1
-        measure = _measure_kernel if _is_kernel(feature_map) else _measure_features
-        found = measure(
-            feature_map,
-            sides,
-            reference_for(feature_map, sides, problem.train.inputs),
-            _Inputs(
-                real=problem.train.inputs,
-                samples=decoded_inputs(distilled),
-                split=data.inputs,
-                signs_or_labels=np.where(labels == 1, 1, -1) if single else labels,
-                block=block,
-            ),
+        chosen_split(problem, split)
+        problem = matched_problem(distilled, problem, split, "train")
+        pairs = learning_pairs(distilled, problem)
+        problems = convex_problems(
+            distilled,
+            pairs,
+            problem,
+            loss=given_loss,
+            **given,
+            solver=solver,
         )
-        numbers = {
-            what: float(value)
-            for what, value in found.report.items()
-            if isinstance(value, int | float)
-        }
-        numbers["deviation"] = found.deviation
-        numbers["error"] = 1.0 - accuracy(found.predictions, labels)
-        numbers["reference_error"] = 1.0 - accuracy(found.reference, labels)
+        view = convex.view_through(maps(key, distilled)[0], pairs.inputs.shape[1:])
+        labels = known_labels(problem, split)
+        reference = reference_solution(
+            view, problems, problem, block=block, largest=largest, cache=cache
+        )
+        single = problems.targets.ndim == 1
+        measure = _measure_kernel if view.exact else _measure_features
+        found = measure(
+            _Judged(
+                view=view,
+                problems=problems,
+                reference=reference,
+                samples=pairs.inputs,
+                problem=problem,
+                split=split,
+                answers=np.where(labels == 1, 1, -1) if single else labels,
+                block=block,
+                cache=cache,
+            )
+        )
+        numbers = _numbers(found, reference, labels)
+        _check_convergence(name, found, reference, numbers, solver, require_convergence)
         return {f"{name}/{what}": score([value]) for what, value in numbers.items()}
 
-    return Evaluation(name, evaluate)
+    return Evaluation(name, settings, evaluate)
 
 
-def _is_kernel(feature_map: FeatureMap) -> bool:
-    return feature_map.kind in ("nngp", "ntk")
+def in_words(numbers: Mapping[str, float]) -> str:
+    """What a certificate proves, as a sentence.
+
+    Args:
+      numbers: the scalars of the evaluation by their names without its prefix.
+    """
+    lower = max(numbers["error_lower"], numbers["midpoint_error_lower"])
+    upper = min(numbers["error_upper"], numbers["midpoint_error_upper"])
+    times = numbers["radius"] / max(numbers["reference_norm"], 1e-300)
+    ball = f"the radius is {times:.3g} times the norm of the real solution"
+    if not numbers["proves_something"]:
+        return f"the certificate proves nothing about the test error: {ball}"
+    return (
+        f"the test error is proven to lie between {100 * lower:.4g} % and "
+        f"{100 * upper:.4g} %; {ball}"
+    )
 
 
-def _sides(
-    given: dict[str, Any],
-    distilled: DistilledSet,
-    problem: Problem,
+def _numbers(
+    found: _Measured, reference: ReferenceSolution, labels: Int[ndarray, " n"]
+) -> dict[str, float]:
+    numbers = {
+        what: float(value)
+        for what, value in found.report.items()
+        if isinstance(value, int | float)
+    }
+    widths = [
+        numbers[f"{ball}error_upper"] - numbers[f"{ball}error_lower"]
+        for ball in ("", "midpoint_")
+    ]
+    return {
+        **numbers,
+        "deviation": found.deviation,
+        "error": 1.0 - accuracy(found.predictions, labels),
+        "reference_error": 1.0 - accuracy(found.reference, labels),
+        "reference_norm": math.sqrt(reference.squared_norm),
+        "reference_converged": float(reference.converged),
+        "converged": float(found.own.converged),
+        "proves_something": float(min(widths) < 1.0),
+    }
+
+
+def _check_convergence(
+    name: str,
+    found: _Measured,
+    reference: ReferenceSolution,
+    numbers: Mapping[str, float],
     solver: dict[str, Any],
-) -> _Sides:
-    if not problem.classes:
-        raise ValueError(
-            f"a certificate bounds a classifier's test error, but problem "
-            f"{problem.name!r} has no classes"
+    required: bool,
+) -> None:
+    for what, solution in (("real data", reference), ("distilled set", found.own)):
+        check_convergence(
+            f"the solution of {name!r} on the {what}",
+            converged=solution.converged,
+            gap=solution.gap,
+            primal=solution.primal,
+            tolerance=solver["tolerance"],
+            iterations=solution.iterations,
+            required=required,
+            consequence=in_words(numbers),
         )
-    chosen = {}
-    for what, value in given.items():
-        chosen[what] = distilled.provenance.get(what) if value is None else value
-        if chosen[what] is None:
-            raise ValueError(
-                f"the set does not say the {what} it was distilled with; give {what}"
-            )
-    settings = dict(chosen["loss"])
-    convex = losses.get(settings.pop("name"), **settings)
-    labels = np.asarray(problem.train.targets, np.int32)
-    targets = targets_for(convex, distilled, problem.classes)
-    return _Sides(
-        loss=convex,
-        real_targets=learning_targets.hard_targets(labels, convex, problem.classes),
-        real_ridge=chosen["real_ridge"] * len(labels),
-        targets=targets,
-        ridge=chosen["distilled_ridge"] * len(targets),
-        solver=solver,
-    )
 
 
-def _solve_features(
-    feature_map: FeatureMap, sides: _Sides, real: Any, block: int, largest: int
-) -> _Reference:
-    params, apply = feature_maps.build(feature_map, real.shape[1:])
-    one = jax.eval_shape(apply, params, jnp.zeros((1, *real.shape[1:])))
-    refuse_larger(4 * len(real) * one.size, largest, "features")
-    features = map_in_blocks(apply, real, block=block, arguments=(params,))
-    found = erm.solve(
-        features,
-        sides.real_targets,
-        loss=sides.loss,
-        ridge=sides.real_ridge,
-        **sides.solver,
-    )
-    return _Reference(found.weights, float(np.sum(found.weights**2)), found.gap)
-
-
-def _solve_kernel(
-    feature_map: FeatureMap, sides: _Sides, real: Any, block: int, largest: int
-) -> _Reference:
-    refuse_larger(4 * len(real) ** 2, largest, "kernel")
-    found = erm.solve_kernel(
-        gram_in_blocks(compiled_kernel(feature_map), real, block=block),
-        sides.real_targets,
-        loss=sides.loss,
-        ridge=sides.real_ridge,
-        **sides.solver,
-    )
-    return _Reference(found.coefficients, found.squared_norm, found.gap)
-
-
-def _measure_features(
-    feature_map: FeatureMap, sides: _Sides, reference: _Reference, inputs: _Inputs
-) -> _Measured:
-    params, apply = feature_maps.build(feature_map, inputs.samples.shape[1:])
-    samples, split = (
-        map_in_blocks(apply, rows, block=inputs.block, arguments=(params,))
-        for rows in (inputs.samples, inputs.split)
-    )
+def _measure_features(judged: _Judged) -> _Measured:
+    view, problems, reference = judged.view, judged.problems, judged.reference
+    samples = convex.features_of(view, judged.samples, block=judged.block)
+    split = _split_features(judged)
     own = erm.solve(
-        samples, sides.targets, loss=sides.loss, ridge=sides.ridge, **sides.solver
+        samples,
+        problems.targets,
+        loss=problems.loss,
+        ridge=problems.ridge,
+        **problems.solver,
     )
-    report = duality.certificate(
+    report = certificates.certificate(
         reference.weights,
         samples,
-        sides.targets,
-        loss=sides.loss,
-        ridge=sides.ridge,
+        problems.targets,
+        loss=problems.loss,
+        ridge=problems.ridge,
         duals=own.duals,
         reference_gap=reference.gap,
-        reference_ridge=sides.real_ridge,
+        reference_ridge=problems.real_ridge,
         test_features=split,
-        test_labels=inputs.signs_or_labels,
+        test_labels=judged.answers,
     )
     return _Measured(
         report,
-        _product(split, own.weights),
-        _product(split, reference.weights),
+        exact_product(split, own.weights),
+        exact_product(split, reference.weights),
         float(np.linalg.norm(own.weights - reference.weights)),
+        own,
     )
 
 
-def _measure_kernel(
-    feature_map: FeatureMap, sides: _Sides, reference: _Reference, inputs: _Inputs
-) -> _Measured:
-    kernel, block = compiled_kernel(feature_map), inputs.block
+def _split_features(judged: _Judged) -> Float[ndarray, "n p"]:
+    inputs = getattr(judged.problem, judged.split).inputs
+    if convex.features_bytes(judged.view, inputs) > convex.KEPT_BYTES:
+        return convex.features_of(judged.view, inputs, block=judged.block)
+    found = convex.split_features(
+        judged.view,
+        judged.problem,
+        judged.split,
+        block=judged.block,
+        cache=judged.cache,
+    )
+    return np.asarray(found)
+
+
+def _measure_kernel(judged: _Judged) -> _Measured:
+    view, problems, reference = judged.view, judged.problems, judged.reference
+    kernel, samples = convex.compiled_kernel(view.feature_map), judged.samples
+    inputs = getattr(judged.problem, judged.split).inputs
 
     def between(rows: Any, columns: Any) -> ndarray:
-        return gram_in_blocks(kernel, rows, columns, block=block)
+        return gram_in_blocks(kernel, rows, columns, block=judged.block)
 
-    gram = gram_in_blocks(kernel, inputs.samples, block=block)
-    of_samples = _product(between(inputs.samples, inputs.real), reference.weights)
-    of_split = _product(between(inputs.split, inputs.real), reference.weights)
-    cross = between(inputs.split, inputs.samples)
-    own = erm.solve_kernel(
-        gram, sides.targets, loss=sides.loss, ridge=sides.ridge, **sides.solver
+    gram = between(samples, samples)
+    to_real = between(samples, judged.problem.train.inputs)
+    of_samples = exact_product(to_real, reference.weights)
+    of_split = reference_predictions(
+        view,
+        reference,
+        problems,
+        judged.problem,
+        judged.split,
+        block=judged.block,
+        cache=judged.cache,
     )
-    report = duality.kernel_certificate(
+    cross = between(inputs, samples)
+    own = erm.solve_kernel(
+        gram,
+        problems.targets,
+        loss=problems.loss,
+        ridge=problems.ridge,
+        **problems.solver,
+    )
+    report = certificates.kernel_certificate(
         of_samples,
         reference.squared_norm,
         gram,
-        sides.targets,
-        loss=sides.loss,
-        ridge=sides.ridge,
+        problems.targets,
+        loss=problems.loss,
+        ridge=problems.ridge,
         duals=own.duals,
         reference_gap=reference.gap,
-        reference_ridge=sides.real_ridge,
+        reference_ridge=problems.real_ridge,
         test_predictions=of_split,
-        test_diagonal=_diagonal(feature_map, inputs.split, block),
-        test_labels=inputs.signs_or_labels,
+        test_diagonal=_diagonal(judged),
+        test_labels=judged.answers,
         test_gram=cross,
     )
     shared = float(np.sum(own.coefficients * of_samples))
     square = reference.squared_norm - 2.0 * shared + own.squared_norm
     return _Measured(
         report,
-        _product(cross, own.coefficients),
+        exact_product(cross, own.coefficients),
         of_split,
         math.sqrt(max(square, 0.0)),
+        own,
     )
 
 
-def _diagonal(feature_map: FeatureMap, inputs: Any, block: int) -> ndarray:
+def _diagonal(judged: _Judged) -> Float[ndarray, " n"]:
+    feature_map = judged.view.feature_map
     assert feature_map.architecture is not None
     kind: Any = feature_map.kind
     diagonal = infinite_width.diagonal_fn(feature_map.architecture, kind=kind)
-    return map_in_blocks(diagonal, inputs, block=block)
-
-
-def _product(rows: ndarray, weights: ndarray) -> ndarray:
-    """`rows @ weights` in float64, a few rows at a time."""
-    parts = np.array_split(rows, max(1, len(rows) // 256))
-    return np.concatenate([part.astype(np.float64) @ weights for part in parts])
+    inputs = getattr(judged.problem, judged.split).inputs
+    return map_in_blocks(diagonal, inputs, block=judged.block)

@@ -1,18 +1,53 @@
-"""The door of every evaluation: settings, split, shapes and classes must fit."""
+"""What every evaluation checks: settings, splits, shapes, classes, convergence."""
 
 import math
+import warnings
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
 
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import ridge as ridge_regression
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.solvers import erm
+from ddjax.synthetic.distilled import DistilledSet, decoded
 
-__all__ = ["SPLITS", "check_match", "check_ridge", "chosen_split"]
+__all__ = [
+    "SPLITS",
+    "LearnerNotConverged",
+    "check_convergence",
+    "check_fit",
+    "check_ridge",
+    "chosen_split",
+    "known_labels",
+    "known_targets",
+    "recipe_ridge",
+]
 
 SPLITS = ("validation", "test")
 """What a set may be measured on: never the data it was distilled from."""
+
+
+class LearnerNotConverged(erm.NotConverged):
+    """A learner of an evaluation stopped before its tolerance.
+
+    Its attributes are those of `ddjax.solvers.erm.NotConverged`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        gap: float,
+        primal: float,
+        tolerance: float,
+        iterations: int,
+    ):
+        """Keeps what a caller may want to decide by."""
+        RuntimeError.__init__(self, message)
+        self.gap, self.primal = gap, primal
+        self.tolerance, self.iterations = tolerance, iterations
 
 
 def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Convention:
@@ -33,12 +68,25 @@ def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Conven
     return convention
 
 
-def chosen_split(problem: Problem, split: str) -> Split:
-    """The split of that name, known to hold data.
+def recipe_ridge(
+    distilled: DistilledSet,
+) -> tuple[float, ridge_regression.Convention]:
+    """Strength and convention of the ridge that a set was distilled for.
 
     Raises:
-      ValueError: another name (`train` included), or a split without samples or
-        targets.
+      ValueError: a set that does not say it.
+    """
+    ridge = distilled.recipe.get("ridge")
+    if ridge is None:
+        raise ValueError("the set does not say which ridge it was made for; give ridge")
+    return float(ridge["strength"]), check_ridge(None, ridge["convention"])
+
+
+def chosen_split(problem: Problem, split: str) -> Split:
+    """The split of that name, known to hold samples.
+
+    Raises:
+      ValueError: another name (`train` included), or a split without samples.
     """
     if split not in SPLITS:
         raise ValueError(
@@ -50,36 +98,112 @@ def chosen_split(problem: Problem, split: str) -> Split:
             f"the {split} split of problem {problem.name!r} is empty; "
             "load it with samples held out"
         )
-    if data.targets is None:
-        raise ValueError(
-            f"the {split} split of problem {problem.name!r} has no targets to measure "
-            "against"
-        )
     return data
 
 
-def check_match(distilled: DistilledSet, problem: Problem) -> None:
-    """Refuses a set that was not made for inputs and classes like the problem's.
+def known_labels(problem: Problem, split: str) -> Int[ndarray, " n"]:
+    """The labels of a split, on the host.
 
     Raises:
-      ValueError: input shapes, kinds of preprocessing, or numbers of classes differ.
+      ValueError: there are none.
     """
-    made_for = jax.eval_shape(lambda: decoded_inputs(distilled)).shape[1:]
-    shape = tuple(np.shape(problem.train.inputs)[1:])
+    labels = getattr(problem, split).labels
+    if labels is None or not problem.classes:
+        raise ValueError(
+            f"the {split} split of problem {problem.name!r} has no class labels to "
+            "measure against; this evaluation counts right classes"
+        )
+    return np.asarray(labels)
+
+
+def known_targets(problem: Problem, split: str) -> Float[ndarray, "n c"]:
+    """The targets of a split, on the host.
+
+    Raises:
+      ValueError: there are none.
+    """
+    targets = getattr(problem, split).targets
+    if targets is None:
+        raise ValueError(
+            f"the {split} split of problem {problem.name!r} has no targets to measure "
+            "against; the set is one of regression"
+        )
+    return np.asarray(targets)
+
+
+def check_fit(distilled: DistilledSet, problem: Problem) -> None:
+    """Refuses a set that was not made for inputs, classes and outputs like these.
+
+    A set of representations names no classes: it fits a problem with any number.
+
+    Raises:
+      ValueError: shapes of the inputs, numbers of classes, or numbers of regression
+        targets differ.
+    """
+    pairs = jax.eval_shape(lambda: decoded(distilled))
+    made_for, shape = pairs.inputs.shape[1:], tuple(problem.train.inputs.shape[1:])
     if made_for != shape:
         raise ValueError(
             f"the set's inputs have shape {made_for}, those of problem "
             f"{problem.name!r} have shape {shape}"
         )
-    kinds = distilled.preprocessing.kind, problem.preprocessing.kind
-    if kinds[0] != kinds[1]:
-        raise ValueError(
-            f"the set lives behind {kinds[0]!r} preprocessing, problem "
-            f"{problem.name!r} was loaded with {kinds[1]!r}: load it with the former"
-        )
-    classes = len(distilled.class_names or ())
-    if classes != problem.classes:
+    kind, classes = distilled.targets_kind, len(distilled.class_names or ())
+    if kind != "representation" and classes != problem.classes:
         raise ValueError(
             f"the set knows {classes} classes, problem {problem.name!r} has "
             f"{problem.classes}"
         )
+    if kind == "regression" and problem.train.targets is not None:
+        stored = math.prod(pairs.targets.shape[1:])
+        outputs = problem.train.targets.shape[1]
+        if stored != outputs:
+            raise ValueError(
+                f"the set has {stored} target(s) a sample, problem {problem.name!r} "
+                f"has {outputs}"
+            )
+
+
+def check_convergence(
+    what: str,
+    *,
+    converged: bool,
+    gap: float,
+    primal: float,
+    tolerance: float,
+    iterations: int,
+    required: bool,
+    consequence: str = "",
+) -> None:
+    """Says that a solution was left unconverged.
+
+    Args:
+      what: the solution, in words.
+      converged: whether there is nothing to say.
+      gap: duality gap at which it was left.
+      primal: primal objective there.
+      tolerance: what was asked for.
+      iterations: the solver's own.
+      required: raise instead of warning.
+      consequence: what follows from it, in words.
+
+    Raises:
+      LearnerNotConverged: it did not converge and that was required.
+    """
+    if converged:
+        return
+    relative = gap / max(abs(primal), 1e-300)
+    message = (
+        f"{what} did not converge: a relative duality gap of {relative:.3g} is "
+        f"left after {iterations} iterations, the tolerance is {tolerance:g}"
+        f"{'; ' if consequence else ''}{consequence}. Raise max_iterations, tolerance "
+        "or the ridge"
+    )
+    if required:
+        raise LearnerNotConverged(
+            message,
+            gap=gap,
+            primal=primal,
+            tolerance=tolerance,
+            iterations=iterations,
+        )
+    warnings.warn(message, stacklevel=3)

@@ -1,13 +1,14 @@
 """Convex learners on features or kernels: fit a small set, predict real data.
 
-The real data pass in blocks. Their features are kept between evaluations only while
-they are few (`FeatureStore`), because features cost far more than what is done with
-them, and the same validation split is looked at again and again during a run.
+The real data pass in blocks. Features of a split go through the cache that an
+evaluation is given, while they are few: they cost far more than what is done with them,
+and the same validation split is looked at again and again during a run.
 """
 
 import functools
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +16,35 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from ddjax.data.problem import Problem, identity
+from ddjax.kernels import precision
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.blocks import gram_in_blocks, map_in_blocks
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
+from ddjax.storage.cache import Cache
 
 __all__ = [
     "KEPT_BYTES",
-    "FeatureStore",
+    "ConvexLearner",
     "Fitted",
-    "Learner",
+    "View",
     "compiled_kernel",
-    "fit_and_predict",
+    "features_bytes",
+    "features_of",
+    "fit",
+    "predict",
+    "predict_split",
+    "real_data_dependencies",
     "refuse_larger",
     "ridge_learner",
+    "split_features",
+    "view_through",
 ]
 
 KEPT_BYTES = 2**28
-"""Features of real data are kept up to this many bytes."""
+"""Features of a split are offered to the cache up to this many bytes; more are never
+held at once."""
 
 
 class Fitted(NamedTuple):
@@ -40,15 +52,26 @@ class Fitted(NamedTuple):
 
     Attributes:
       weights: `(p, *c)` to be multiplied with features, or `(m, *c)` with the kernel
-        between new and training inputs.
-      solver_gap: relative duality gap at which the solver stopped; 0 when direct.
+        between new and training inputs; float64.
+      gap: duality gap at which the solver stopped; 0 when direct.
+      primal: primal objective there; not known (NaN) when direct.
+      iterations: of the solver; 0 when direct.
+      converged: whether the gap is within the tolerance asked for.
     """
 
-    weights: Float[Array | ndarray, "k *c"]
-    solver_gap: float = 0.0
+    weights: Float[ndarray, "k *c"]
+    gap: float = 0.0
+    primal: float = math.nan
+    iterations: int = 0
+    converged: bool = True
+
+    @property
+    def relative_gap(self) -> float:
+        """The gap over the primal objective."""
+        return self.gap / max(abs(self.primal), 1e-300) if self.gap else 0.0
 
 
-class Learner(NamedTuple):
+class ConvexLearner(NamedTuple):
     """How a convex problem is solved, given either view of the training inputs.
 
     Attributes:
@@ -60,35 +83,49 @@ class Learner(NamedTuple):
     from_gram: Callable[[ndarray], Fitted]
 
 
-class FeatureStore:
-    """The features of one array of real inputs under one feature map, if small."""
+class View(NamedTuple):
+    """What a learner sees inputs through, its random networks drawn.
 
-    def __init__(self, limit: int = KEPT_BYTES):
-        """Keeps up to `limit` bytes."""
-        self._limit = limit
-        self._kept: dict[FeatureMap, tuple[object, ndarray]] = {}
+    Attributes:
+      feature_map: the description.
+      exact: whether it is an exact kernel, without features.
+      params: of the features.
+      apply: `(params, inputs) -> features`.
+    """
 
-    def find(self, feature_map: FeatureMap, inputs: object) -> ndarray | None:
-        """What was kept for these very inputs, or None."""
-        found = self._kept.get(feature_map)
-        return found[1] if found is not None and found[0] is inputs else None
+    feature_map: FeatureMap
+    exact: bool
+    params: Any
+    apply: Any
 
-    def keep(self, feature_map: FeatureMap, inputs: object, features: ndarray) -> None:
-        """Keeps them, dropping what was kept before where both are too many."""
-        held = sum(array.nbytes for _, array in self._kept.values())
-        if held + features.nbytes > self._limit:
-            self._kept.clear()
-        self._kept[feature_map] = inputs, features
 
-    def allows(self, size: int) -> bool:
-        """Whether so many bytes may be kept."""
-        return size <= self._limit
+def view_through(feature_map: FeatureMap, shape: tuple[int, ...]) -> View:
+    """Draws the networks of a feature map for inputs of a shape."""
+    if feature_map.kind in ("nngp", "ntk"):
+        return View(feature_map, True, {}, None)
+    return View(feature_map, False, *feature_maps.build(feature_map, shape))
+
+
+def features_of(
+    view: View, inputs: Float[Array | ndarray, "n *shape"], *, block: int
+) -> Float[ndarray, "n p"]:
+    """Features of inputs, on the host."""
+    return map_in_blocks(view.apply, inputs, block=block, arguments=(view.params,))
+
+
+def features_bytes(view: View, inputs: Any) -> int:
+    """What the features of inputs take."""
+    one = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
+    found = jax.eval_shape(view.apply, view.params, one)
+    return len(inputs) * math.prod(found.shape) * found.dtype.itemsize
 
 
 # The same compiled function for the same features, evaluation after evaluation.
 @functools.lru_cache(maxsize=32)
 def _linear(apply: feature_maps.Features) -> Callable[..., Array]:
-    return jax.jit(lambda params, weights, rows: apply(params, rows) @ weights)
+    return jax.jit(
+        lambda params, weights, rows: precision.product(apply(params, rows), weights)
+    )
 
 
 @functools.lru_cache(maxsize=32)
@@ -100,65 +137,110 @@ def compiled_kernel(feature_map: FeatureMap) -> feature_maps.Kernel:
 @functools.lru_cache(maxsize=32)
 def _kernel_expansion(feature_map: FeatureMap) -> Callable[..., Array]:
     kernel = feature_maps.kernel(feature_map)
-    return jax.jit(lambda training, weights, rows: kernel(rows, training) @ weights)
+    return jax.jit(
+        lambda training, weights, rows: precision.product(
+            kernel(rows, training), weights
+        )
+    )
 
 
-def fit_and_predict(
-    feature_map: FeatureMap,
-    learner: Learner,
+def fit(
+    view: View,
+    learner: ConvexLearner,
     training: Float[Array | ndarray, "m *shape"],
-    inputs: Float[Array | ndarray, "n *shape"],
     *,
     block: int,
-    store: FeatureStore | None = None,
     largest: int | None = None,
-) -> tuple[Float[ndarray, "n *c"], Fitted]:
-    """Fits on the training inputs and predicts others, block by block.
+) -> Fitted:
+    """Fits on the training inputs.
 
     Args:
-      feature_map: what the learner sees inputs through.
+      view: what the learner sees inputs through.
       learner: how it is solved.
       training: inputs of the training set.
-      inputs: what to predict.
       block: inputs a block.
-      store: where features of `inputs` are kept and found again.
       largest: bytes that the training set's features, or its kernel, may take; None
         for any number.
-
-    Returns:
-      Predictions on the host, and the fit.
 
     Raises:
       ValueError: the training set needs more than `largest` bytes.
     """
-    if feature_map.kind in ("nngp", "ntk"):
-        refuse_larger(4 * len(training) ** 2, largest, "kernel")
-        gram = gram_in_blocks(compiled_kernel(feature_map), training, block=block)
-        fitted = learner.from_gram(gram)
-        arguments = jnp.asarray(training), jnp.asarray(fitted.weights, jnp.float32)
-        expansion = _kernel_expansion(feature_map)
-        return (
-            map_in_blocks(expansion, inputs, block=block, arguments=arguments),
-            fitted,
-        )
-    params, apply = feature_maps.build(feature_map, training.shape[1:])
-    one = jax.eval_shape(apply, params, jnp.zeros((1, *training.shape[1:])))
-    refuse_larger(4 * len(training) * one.size, largest, "features")
-    features = map_in_blocks(apply, training, block=block, arguments=(params,))
-    fitted = learner.from_features(features)
-    weights = jnp.asarray(fitted.weights, jnp.float32)
-    store = store or FeatureStore(0)
-    known = store.find(feature_map, inputs)
-    if known is None and store.allows(4 * len(inputs) * one.size):
-        known = map_in_blocks(apply, inputs, block=block, arguments=(params,))
-        store.keep(feature_map, inputs, known)
-    if known is not None:
-        return np.asarray(jnp.asarray(known) @ weights), fitted
-    arguments = params, weights
-    return (
-        map_in_blocks(_linear(apply), inputs, block=block, arguments=arguments),
-        fitted,
+    if view.exact:
+        size = len(training) ** 2 * np.dtype(training.dtype).itemsize
+        refuse_larger(size, largest, "kernel")
+        kernel = compiled_kernel(view.feature_map)
+        return learner.from_gram(gram_in_blocks(kernel, training, block=block))
+    refuse_larger(features_bytes(view, training), largest, "features")
+    return learner.from_features(features_of(view, training, block=block))
+
+
+def predict(
+    view: View,
+    fitted: Fitted,
+    training: Float[Array | ndarray, "m *shape"],
+    inputs: Float[Array | ndarray, "n *shape"],
+    *,
+    block: int,
+) -> Float[ndarray, "n *c"]:
+    """Predictions for inputs, block by block, on the host.
+
+    Args:
+      view: what the learner saw its training inputs through.
+      fitted: from `fit`.
+      training: the inputs that it was fitted on; used by exact kernels.
+      inputs: what to predict.
+      block: inputs a block.
+    """
+    if view.exact:
+        weights = jnp.asarray(fitted.weights).astype(training.dtype)
+        arguments = jnp.asarray(training), weights
+        expansion = _kernel_expansion(view.feature_map)
+        return map_in_blocks(expansion, inputs, block=block, arguments=arguments)
+    arguments = view.params, jnp.asarray(fitted.weights).astype(inputs.dtype)
+    return map_in_blocks(_linear(view.apply), inputs, block=block, arguments=arguments)
+
+
+def predict_split(
+    view: View,
+    fitted: Fitted,
+    training: Float[Array | ndarray, "m *shape"],
+    problem: Problem,
+    split: str,
+    *,
+    block: int,
+    cache: Cache,
+) -> Float[ndarray, "n *c"]:
+    """`predict` for a split of real data, whose features are cached while few."""
+    inputs = getattr(problem, split).inputs
+    if view.exact or features_bytes(view, inputs) > KEPT_BYTES:
+        return predict(view, fitted, training, inputs, block=block)
+    features = jnp.asarray(
+        split_features(view, problem, split, block=block, cache=cache)
     )
+    weights = jnp.asarray(fitted.weights).astype(features.dtype)
+    return np.asarray(precision.product(features, weights))
+
+
+def split_features(
+    view: View, problem: Problem, split: str, *, block: int, cache: Cache
+) -> Float[Array | ndarray, "n p"]:
+    """Features of a split of real data, computed or from the cache (`features`)."""
+
+    def compute() -> dict[str, Any]:
+        inputs = getattr(problem, split).inputs
+        return {"features": features_of(view, inputs, block=block)}
+
+    about = {**real_data_dependencies(view.feature_map, problem), "split": split}
+    return cache("features", about, compute)["features"]
+
+
+def real_data_dependencies(feature_map: FeatureMap, problem: Problem) -> dict[str, Any]:
+    """What everything computed from real data through a feature map depends on."""
+    return {
+        "problem": identity(problem),
+        "dtype": str(problem.train.inputs.dtype),
+        "features": feature_maps.to_recipe(feature_map),
+    }
 
 
 def ridge_learner(
@@ -166,8 +248,8 @@ def ridge_learner(
     *,
     ridge: float,
     convention: ridge_regression.Convention,
-) -> Learner:
-    """Ridge regression without intercept as a `Learner`, solved in float64.
+) -> ConvexLearner:
+    """Ridge regression without intercept as a `ConvexLearner`, solved in float64.
 
     Args:
       targets: what is fitted.
@@ -185,7 +267,7 @@ def ridge_learner(
                 ridge=ridge,
                 convention=convention,
             )
-            return Fitted(np.asarray(found.weights, np.float32))
+            return Fitted(np.asarray(found.weights))
 
     def from_gram(gram: ndarray) -> Fitted:
         with jax.enable_x64(True):
@@ -195,9 +277,9 @@ def ridge_learner(
                 ridge=ridge,
                 convention=convention,
             )
-            return Fitted(np.asarray(found.coefficients, np.float32))
+            return Fitted(np.asarray(found.coefficients))
 
-    return Learner(from_features, from_gram)
+    return ConvexLearner(from_features, from_gram)
 
 
 def refuse_larger(size: int, largest: int | None, what: str) -> None:

@@ -5,16 +5,24 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
+from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import learning_targets
+from ddjax.evaluation import convex, learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, check_ridge, chosen_split
-from ddjax.evaluation.convex import FeatureStore, fit_and_predict, ridge_learner
+from ddjax.evaluation.checks import (
+    check_ridge,
+    chosen_split,
+    known_labels,
+    known_targets,
+)
+from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.representation import representation
 from ddjax.kernels.random_features import Architecture
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.json_text import plain
 
 __all__ = ["kernel_regression"]
 
@@ -47,52 +55,63 @@ def kernel_regression(
         exact kernel.
       architecture: see `ddjax.models.feature_maps.as_architecture`.
       networks: random networks a draw.
-      ridge: strength, >= 0.
+      ridge: strength, >= 0, read by `convention`.
       convention: see `ddjax.kernels.ridge`.
       draws: of the random networks.
       block: real inputs at once.
       label: appended to the name, to tell two such evaluations apart.
 
     Raises:
-      ValueError: an unknown name or a number out of range.
+      ValueError: an unknown name or a number out of range; when it is evaluated, a set
+        of representations, or a split without the labels or targets to measure against.
     """
+    settings = plain(locals(), "settings")
     read_by = check_ridge(ridge, convention)
     maps = representation(
         kernel, architecture=architecture, networks=networks, draws=draws
     )
     name = "kernel_regression" + (f"_{label}" if label else "")
-    store = FeatureStore()
 
     def evaluate(
-        key: PRNGKeyArray, distilled: DistilledSet, problem: Problem, split: str
+        key: PRNGKeyArray,
+        distilled: DistilledSet,
+        problem: Problem,
+        split: str,
+        cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        data = chosen_split(problem, split)
-        check_match(distilled, problem)
-        targets = learning_targets.as_stored(distilled)
-        learner = ridge_learner(targets, ridge=ridge, convention=read_by)
-        wanted = _wanted(data.targets, distilled, problem.classes)
+        chosen_split(problem, split)
+        problem = matched_problem(distilled, problem, split)
+        pairs = learning_pairs(distilled, problem)
+        targets = learning_targets.as_stored(pairs.targets, distilled.targets_kind)
+        learner = convex.ridge_learner(targets, ridge=ridge, convention=read_by)
+        wanted, labels = _wanted(distilled, targets, problem, split)
         accuracies, errors = [], []
         for feature_map in maps(key, distilled):
-            predictions, _ = fit_and_predict(
-                feature_map,
-                learner,
-                decoded_inputs(distilled),
-                data.inputs,
-                block=block,
-                store=store,
+            view = convex.view_through(feature_map, pairs.inputs.shape[1:])
+            fitted = convex.fit(view, learner, pairs.inputs, block=block)
+            predictions = convex.predict_split(
+                view, fitted, pairs.inputs, problem, split, block=block, cache=cache
             )
             errors.append(mean_squared_error(predictions, wanted))
-            if problem.classes:
-                accuracies.append(accuracy(predictions, np.asarray(data.targets)))
+            if labels is not None:
+                accuracies.append(accuracy(predictions, labels))
         scores = {f"{name}/mse": score(errors)}
         if accuracies:
             scores[f"{name}/accuracy"] = score(accuracies)
         return scores
 
-    return Evaluation(name, evaluate)
+    return Evaluation(name, settings, evaluate)
 
 
-def _wanted(targets: Any, distilled: DistilledSet, classes: int) -> np.ndarray:
-    if classes:
-        return np.asarray(learning_targets.natural_targets(targets, distilled, classes))
-    return np.asarray(targets, np.float32).reshape(-1, *np.shape(distilled.targets)[1:])
+def _wanted(
+    distilled: DistilledSet, targets: Any, problem: Problem, split: str
+) -> tuple[ndarray, ndarray | None]:
+    """Real targets in the units of the stored ones, and labels where there are any."""
+    if distilled.targets_kind == "regression":
+        wanted = known_targets(problem, split)
+        return wanted.reshape(-1, *targets.shape[1:]), None
+    labels = known_labels(problem, split)
+    wanted = learning_targets.natural_targets(
+        labels, targets, distilled.targets_kind, problem.classes
+    )
+    return np.asarray(wanted), labels

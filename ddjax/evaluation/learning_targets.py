@@ -27,11 +27,12 @@ from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.kernels import losses
+from ddjax.kernels.losses import Loss
 from ddjax.synthetic import targets as synthetic_targets
-from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = [
     "as_stored",
+    "for_loss",
     "hard_targets",
     "margins",
     "natural_targets",
@@ -42,27 +43,67 @@ __all__ = [
 _CLASS_KINDS = ("scores", "margin", "probabilities")
 
 
-def margins(distilled: DistilledSet, classes: int) -> Float[Array, "m *c"]:
+def for_loss(
+    loss: Loss, targets: Float[Array | ndarray, "m *c"], kind: str, classes: int
+) -> Float[Array, "m *k"]:
+    """A set's stored targets in the units of a loss.
+
+    Args:
+      loss: the learner's.
+      targets: as stored.
+      kind: the set's `targets_kind`.
+      classes: of the problem, 0 where there are none.
+
+    Raises:
+      ValueError: where they cannot be had.
+    """
+    if loss.kind == "regression":
+        return as_stored(targets, kind)
+    if classes == 0:
+        raise ValueError(
+            f"loss {loss.name!r} needs classes, but the problem has none; choose a "
+            "regression loss"
+        )
+    if loss.kind == "margin":
+        return margins(targets, kind, classes)
+    return probabilities(targets, kind, classes)
+
+
+def margins(
+    targets: Float[Array | ndarray, "m *c"], kind: str, classes: int
+) -> Float[Array, "m *k"]:
     """Real-valued labels for a margin loss: `(m,)` for two classes, else `(m, c)`.
+
+    Args:
+      targets: as stored.
+      kind: the set's `targets_kind`.
+      classes: of the problem.
 
     Raises:
       ValueError: targets from which no margins follow.
     """
-    indicators = _indicators(distilled, classes)
+    indicators = _indicators(targets, kind, classes)
     if classes == 2:
         return indicators[:, 1] - indicators[:, 0]
     return 2.0 * indicators - 1.0
 
 
-def probabilities(distilled: DistilledSet, classes: int) -> Float[Array, "m c"]:
+def probabilities(
+    targets: Float[Array | ndarray, "m *c"], kind: str, classes: int
+) -> Float[Array, "m k"]:
     """Class probabilities, for a multiclass loss.
+
+    Args:
+      targets: as stored.
+      kind: the set's `targets_kind`.
+      classes: of the problem.
 
     Raises:
       ValueError: targets from which no probabilities follow, or stored probabilities
         that are none.
     """
-    indicators = _indicators(distilled, classes)
-    if distilled.targets_kind == "probabilities":
+    indicators = _indicators(targets, kind, classes)
+    if kind == "probabilities":
         low = float(indicators.min())
         off = float(jnp.max(jnp.abs(indicators.sum(axis=1) - 1.0)))
         if low < -1e-4 or off > 1e-3:
@@ -74,22 +115,24 @@ def probabilities(distilled: DistilledSet, classes: int) -> Float[Array, "m c"]:
     return losses.softmax().feasible(jnp.zeros_like(indicators), indicators)
 
 
-def as_stored(distilled: DistilledSet) -> Float[Array, "m *c"]:
+def as_stored(
+    targets: Float[Array | ndarray, "m *c"], kind: str
+) -> Float[Array, "m *c"]:
     """The targets themselves, for a squared or other regression loss.
 
     Raises:
       ValueError: representations, which are no outputs of a classifier or regressor.
     """
-    if distilled.targets_kind == "representation":
+    if kind == "representation":
         raise ValueError(
             "targets of kind 'representation' name no class and no regression target; "
             "probe what a network pretrained on them has learned instead"
         )
-    return jnp.asarray(distilled.targets, jnp.float32)
+    return jnp.asarray(targets)
 
 
 def hard_targets(
-    labels: Int[Array | ndarray, " n"], loss: losses.Loss, classes: int
+    labels: Int[Array | ndarray, " n"], loss: Loss, classes: int
 ) -> Float[Array, "n *c"]:
     """Hard labels in the units of a loss: signs, one-vs-rest signs or one-hot.
 
@@ -105,52 +148,63 @@ def hard_targets(
 
 
 def natural_targets(
-    labels: Int[Array | ndarray, " n"], distilled: DistilledSet, classes: int
-) -> Float[Array, "n *c"]:
-    """What the real labels would be in the units of the set's stored targets."""
-    kind, targets = distilled.targets_kind, jnp.asarray(distilled.targets)
+    labels: Int[Array | ndarray, " n"],
+    targets: Float[Array | ndarray, "m *c"],
+    kind: str,
+    classes: int,
+) -> Float[Array, "n *k"]:
+    """What real labels would be in the units of a set's stored targets.
+
+    Args:
+      labels: real ones.
+      targets: as stored.
+      kind: the set's `targets_kind`.
+      classes: of the problem.
+    """
+    stored = jnp.asarray(targets)
     if kind == "probabilities":
         return synthetic_targets.one_hot(labels, classes)
-    if targets.ndim == 1 or targets.shape[1] == 1:
-        return synthetic_targets.signs(labels, classes).reshape(-1, *targets.shape[1:])
-    if kind == "margin" or scores_are_signs(targets):
+    if stored.ndim == 1 or stored.shape[1] == 1:
+        return synthetic_targets.signs(labels, classes).reshape(-1, *stored.shape[1:])
+    if kind == "margin" or scores_are_signs(stored):
         return synthetic_targets.one_vs_rest(labels, classes)
     return synthetic_targets.centred_one_hot(labels, classes)
 
 
-def _indicators(distilled: DistilledSet, classes: int) -> Float[Array, "m c"]:
+def _indicators(
+    targets: Float[Array | ndarray, "m *c"], kind: str, classes: int
+) -> Float[Array, "m k"]:
     """Stored targets in the units in which hard labels are one-hot."""
-    kind = distilled.targets_kind
     if kind not in _CLASS_KINDS:
         raise ValueError(
             f"targets of kind {kind!r} cannot train a classifier; kinds that can: "
             f"{', '.join(_CLASS_KINDS)}"
         )
-    targets = jnp.asarray(distilled.targets, jnp.float32)
-    if kind == "margin" and targets.shape[1:] in ((), (1,)):
+    values = jnp.asarray(targets)
+    if kind == "margin" and values.shape[1:] in ((), (1,)):
         if classes != 2:
             raise ValueError(
                 "the set stores one margin a sample, which tells 2 classes apart, but "
                 f"the problem has {classes}"
             )
-        positive = 0.5 * (1.0 + targets.reshape(-1))
+        positive = 0.5 * (1.0 + values.reshape(-1))
         return jnp.stack([1.0 - positive, positive], axis=1)
-    if targets.ndim != 2 or targets.shape[1] != classes or classes < 2:
+    if values.ndim != 2 or values.shape[1] != classes or classes < 2:
         raise ValueError(
-            f"{kind} targets have shape {targets.shape}; the problem's {classes} "
+            f"{kind} targets have shape {values.shape}; the problem's {classes} "
             f"classes need (m, {classes})"
         )
     if kind == "probabilities":
-        return targets
-    if kind == "margin" or scores_are_signs(targets):
-        return 0.5 * (1.0 + targets)
-    return targets + 1.0 / classes
+        return values
+    if kind == "margin" or scores_are_signs(values):
+        return 0.5 * (1.0 + values)
+    return values + 1.0 / classes
 
 
 def scores_are_signs(scores: Float[Array, "m c"]) -> bool:
     """Whether scores are closer to signs than to centred one-hot rows (see above)."""
     labels, classes = jnp.argmax(scores, axis=1), scores.shape[1]
-    signs = synthetic_targets.one_vs_rest(labels, classes)
-    centred = synthetic_targets.centred_one_hot(labels, classes)
+    signs = synthetic_targets.one_vs_rest(labels, classes).astype(scores.dtype)
+    centred = synthetic_targets.centred_one_hot(labels, classes).astype(scores.dtype)
     from_signs = jnp.sum(jnp.square(scores - signs))
     return bool(from_signs < jnp.sum(jnp.square(scores - centred)))

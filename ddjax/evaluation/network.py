@@ -6,23 +6,23 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy import ndarray
 
+from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
 from ddjax.evaluation import learning_targets, network_training
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, chosen_split
-from ddjax.evaluation.network_training import (
-    AUGMENTATIONS,
-    PROTOCOLS,
-    Augmentation,
-    Protocol,
-)
+from ddjax.evaluation.checks import chosen_split, known_labels, known_targets
+from ddjax.evaluation.matching import learning_pairs, matched_problem
+from ddjax.evaluation.network_training import PROTOCOLS, Protocol
+from ddjax.evaluation.settings import AugmentationSetting
 from ddjax.kernels.blocks import map_in_blocks
 from ddjax.models.networks import NETWORKS
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.json_text import plain
 
 __all__ = ["network"]
 
@@ -32,18 +32,19 @@ _LOSS_OF_KIND = {
     "regression": "squared",
     "probabilities": "soft_cross_entropy",
 }
+_CLASS_LOSSES = ("cross_entropy", "soft_cross_entropy")
 
 
 def network(
     *,
     architecture: str = "convnet",
-    settings: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
     protocol: str = "dc",
     epochs: int | None = None,
     networks: int | None = None,
     learning_rate: float | None = None,
     loss: str = "auto",
-    augment: Augmentation | str | None = None,
+    augment: AugmentationSetting | None = None,
     at_once: int = 1,
     block: int = 256,
     label: str = "",
@@ -56,7 +57,7 @@ def network(
 
     Args:
       architecture: a name in `ddjax.models.networks.NETWORKS`.
-      settings: its sizes, e.g. `{"depth": 3, "width": 128}`.
+      settings: its own, e.g. `{"depth": 3, "width": 128}`.
       protocol: a name in `PROTOCOLS`: `dc` (300 epochs) or `dc_long` (1000).
       epochs: in place of the protocol's.
       networks: how many networks, in place of the protocol's.
@@ -66,15 +67,19 @@ def network(
         their probabilities, `squared` on the targets as stored, or `auto`:
         `soft_cross_entropy` for stored probabilities and else `squared`, so that
         learned targets are used as they were learned.
-      augment: applied to each training batch: `dsa`, any `(key, images) -> images`, or
-        None. The published numbers of DSA and DM are `dc_long` with `dsa`.
+      augment: applied to each training batch, drawn for each image, see
+        `ddjax.data.augment.make`; None for none. The published numbers of DSA and DM
+        are `dc_long` with `dsa`.
       at_once: networks trained side by side (see `network_training.train`).
       block: real inputs predicted at once.
       label: appended to the name, to tell two such evaluations apart.
 
     Raises:
-      ValueError: an unknown name, or a number below its least value.
+      ValueError: an unknown name, or a number below its least value; when it is
+        evaluated, targets that the loss cannot be given, or a split without the labels
+        or targets to measure against.
     """
+    keywords = plain(locals(), "settings")
     if architecture not in NETWORKS:
         raise ValueError(
             f"unknown network {architecture!r}; known: {', '.join(NETWORKS)}"
@@ -82,11 +87,9 @@ def network(
     if loss != "auto" and loss not in network_training.LOSSES:
         known = ", ".join(("auto", *network_training.LOSSES))
         raise ValueError(f"unknown loss {loss!r} for a network; known: {known}")
-    if isinstance(augment, str):
-        if augment not in AUGMENTATIONS:
-            known = ", ".join(AUGMENTATIONS)
-            raise ValueError(f"unknown augmentation {augment!r}; known: {known}")
-        augment = AUGMENTATIONS[augment]
+    augmenter = (
+        None if augment is None else augmentations.augmenter(augment, shared=False)
+    )
     rules = _rules(protocol, epochs, networks, learning_rate)
     for name, value in (("at_once", at_once), ("block", block)):
         if value < 1:
@@ -94,34 +97,38 @@ def network(
     name = f"network_{architecture}" + (f"_{label}" if label else "")
 
     def evaluate(
-        key: PRNGKeyArray, distilled: DistilledSet, problem: Problem, split: str
+        key: PRNGKeyArray,
+        distilled: DistilledSet,
+        problem: Problem,
+        split: str,
+        cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        data = chosen_split(problem, split)
-        check_match(distilled, problem)
-        chosen = _LOSS_OF_KIND.get(distilled.targets_kind, loss)
-        chosen = chosen if loss == "auto" else loss
-        targets = _targets(distilled, chosen, problem.classes)
-        inputs = decoded_inputs(distilled)
-        student = _student(architecture, settings, rules, inputs, targets)
-        variables = network_training.train(
+        del cache  # everything depends on the set
+        chosen_split(problem, split)
+        problem = matched_problem(distilled, problem, split)
+        kind, pairs = distilled.targets_kind, learning_pairs(distilled, problem)
+        chosen = _LOSS_OF_KIND.get(kind, loss) if loss == "auto" else loss
+        targets = _targets(pairs.targets, kind, chosen, problem.classes)
+        student = _student(architecture, settings, rules, pairs.inputs, targets)
+        students = network_training.train(
             jax.random.split(key, rules.networks),
-            inputs,
+            pairs.inputs,
             targets,
             network=student,
             protocol=rules,
             loss=chosen,
-            augment=augment,
+            augment=augmenter,
             at_once=min(at_once, rules.networks),
         )
         outputs = map_in_blocks(
             network_training.predictor(student),
-            data.inputs,
+            getattr(problem, split).inputs,
             block=block,
-            arguments=(variables,),
+            arguments=(students,),
         )
-        return _scores(name, outputs, data.targets, problem.classes)
+        return _scores(name, outputs, problem, split, kind == "regression")
 
-    return Evaluation(name, evaluate)
+    return Evaluation(name, keywords, evaluate)
 
 
 def _rules(
@@ -143,14 +150,16 @@ def _rules(
     return PROTOCOLS[protocol]._replace(**given)
 
 
-def _targets(distilled: DistilledSet, loss: str, classes: int) -> Float[Array, "m k"]:
+def _targets(
+    stored: Float[Array | ndarray, "m *c"], kind: str, loss: str, classes: int
+) -> Float[Array, "m k"]:
     """Stored targets in the units of the loss, one column an output."""
-    if loss == "squared":
-        stored = learning_targets.as_stored(distilled)
-        return stored.reshape(stored.shape[0], -1)
+    if loss not in _CLASS_LOSSES:
+        values = learning_targets.as_stored(stored, kind)
+        return values.reshape(values.shape[0], -1)
     if classes == 0:
         raise ValueError(f"loss {loss!r} needs classes, but the problem has none")
-    soft = learning_targets.probabilities(distilled, classes)
+    soft = learning_targets.probabilities(stored, kind, classes)
     if loss == "soft_cross_entropy":
         return soft
     return jax.nn.one_hot(jnp.argmax(soft, axis=1), classes, dtype=soft.dtype)
@@ -158,9 +167,9 @@ def _targets(distilled: DistilledSet, loss: str, classes: int) -> Float[Array, "
 
 def _student(
     architecture: str,
-    settings: Mapping[str, int] | None,
+    settings: Mapping[str, Any] | None,
     rules: Protocol,
-    inputs: Array,
+    inputs: Array | ndarray,
     targets: Array,
 ) -> nn.Module:
     sizes = dict(settings or {})
@@ -173,10 +182,12 @@ def _student(
 
 
 def _scores(
-    name: str, outputs: np.ndarray, targets: Any, classes: int
+    name: str, outputs: ndarray, problem: Problem, split: str, of_targets: bool
 ) -> dict[str, Score]:
     draws = [outputs[:, draw] for draw in range(outputs.shape[1])]
-    if classes:
-        return {f"{name}/accuracy": score([accuracy(o, targets) for o in draws])}
-    wanted = np.asarray(targets).reshape(len(outputs), -1)
-    return {f"{name}/mse": score([mean_squared_error(o, wanted) for o in draws])}
+    if not of_targets:
+        labels = known_labels(problem, split)
+        return {f"{name}/accuracy": score([accuracy(each, labels) for each in draws])}
+    wanted = known_targets(problem, split).reshape(len(outputs), -1)
+    errors = [mean_squared_error(each, wanted) for each in draws]
+    return {f"{name}/mse": score(errors)}

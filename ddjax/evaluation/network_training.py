@@ -13,21 +13,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from ddjax.data.augment import dsa
+__all__ = ["LOSSES", "PROTOCOLS", "Protocol", "Student", "predictor", "train"]
 
-__all__ = [
-    "AUGMENTATIONS",
-    "LOSSES",
-    "PROTOCOLS",
-    "Augmentation",
-    "Protocol",
-    "predictor",
-    "train",
-]
 
-Augmentation = Callable[[PRNGKeyArray, Array], Array]
+class Student(NamedTuple):
+    """A network's variables, by what happens to them.
+
+    Attributes:
+      params: what gradients and weight decay act on.
+      statistics: every other collection of the network by its name: running statistics
+        of batches. They are updated by training batches, and are what the network
+        normalises with when it predicts.
+    """
+
+    params: Any
+    statistics: dict[str, Any]
 
 
 class Protocol(NamedTuple):
@@ -91,14 +93,6 @@ probabilities, `squared` (half the squared distance) the targets as stored.
 """
 
 
-def _dsa(key: PRNGKeyArray, images: Array) -> Array:
-    return dsa(key, images, siamese=False)
-
-
-AUGMENTATIONS: dict[str, Augmentation] = {"dsa": _dsa}
-"""`(key, images) -> images` by name; `dsa` draws for each image, as published."""
-
-
 def _optimizer(protocol: Protocol, steps_per_epoch: int) -> Any:
     first = round(protocol.drop_after * protocol.epochs) * steps_per_epoch
     dropped = protocol.learning_rate * protocol.drop_factor
@@ -114,13 +108,11 @@ def _optimizer(protocol: Protocol, steps_per_epoch: int) -> Any:
 
 def _epoch_rows(
     key: PRNGKeyArray, samples: int, batch: int
-) -> tuple[Array, Float[Array, "steps batch"]]:
-    """Rows of each batch of one epoch, and 0 weight for what pads the last batch."""
-    steps = math.ceil(samples / batch)
-    padding = steps * batch - samples
-    rows = jnp.pad(jax.random.permutation(key, samples), (0, padding))
-    weights = jnp.pad(jnp.ones((samples,), jnp.float32), (0, padding))
-    return rows.reshape(steps, batch), weights.reshape(steps, batch)
+) -> tuple[Int[Array, "steps batch"], Int[Array, " rest"]]:
+    """Rows of an epoch's whole batches, and what is left for the last one."""
+    rows = jax.random.permutation(key, samples)
+    whole = samples // batch * batch
+    return rows[:whole].reshape(-1, batch), rows[whole:]
 
 
 @functools.partial(
@@ -134,10 +126,14 @@ def train(
     network: nn.Module,
     protocol: Protocol,
     loss: str,
-    augment: Augmentation | None = None,
+    augment: Callable[[PRNGKeyArray, Array], Array] | None = None,
     at_once: int = 1,
-) -> Any:
+) -> Student:
     """Trains one network a key, from its own initialisation.
+
+    A network with running statistics of batches (flax's `batch_stats`) is called with
+    `train=True` while it is trained: it normalises with the batch's own statistics and
+    updates the running ones, which have neither gradient nor decay.
 
     Args:
       keys: `(networks,)` typed keys.
@@ -151,48 +147,74 @@ def train(
         change the result beyond rounding; more is faster on accelerators.
 
     Returns:
-      The networks' variables, every leaf with a leading axis `(networks,)`.
+      The students, every leaf with a leading axis `(networks,)`.
     """
     samples = inputs.shape[0]
     batch = min(protocol.batch, samples)
-    optimizer = _optimizer(protocol, math.ceil(samples / batch))
+    steps = math.ceil(samples / batch)
+    optimizer = _optimizer(protocol, steps)
 
-    def batch_loss(variables, key, rows, weights):
+    def batch_loss(params, statistics, key, rows):
         chosen = inputs[rows]
         if augment is not None:
             chosen = augment(key, chosen)
-        outputs = jnp.asarray(network.apply(variables, chosen))
-        each = LOSSES[loss](targets[rows], outputs)
-        return jnp.sum(weights * each) / jnp.sum(weights)
+        outputs, statistics = _outputs(network, Student(params, statistics), chosen)
+        return jnp.mean(LOSSES[loss](targets[rows], outputs)), statistics
 
     def step(carry, batch_of):
-        variables, moments = carry
-        gradients = jax.grad(batch_loss)(variables, *batch_of)
-        changes, moments = optimizer.update(gradients, moments, variables)
-        return (optax.apply_updates(variables, changes), moments), None
+        (params, statistics), moments = carry
+        gradient = jax.grad(batch_loss, has_aux=True)
+        gradients, statistics = gradient(params, statistics, *batch_of)
+        changes, moments = optimizer.update(gradients, moments, params)
+        params = optax.apply_updates(params, changes)
+        return (Student(params, statistics), moments), None
 
     def epoch(carry, key):
         order_key, augment_key = jax.random.split(key)
-        rows, weights = _epoch_rows(order_key, samples, batch)
-        augment_keys = jax.random.split(augment_key, rows.shape[0])
-        return jax.lax.scan(step, carry, (augment_keys, rows, weights))
+        whole, rest = _epoch_rows(order_key, samples, batch)
+        keys_of_steps = jax.random.split(augment_key, steps)
+        carry, _ = jax.lax.scan(step, carry, (keys_of_steps[: len(whole)], whole))
+        if rest.size:
+            # Not filled up: what pads a batch would enter its statistics.
+            carry, _ = step(carry, (keys_of_steps[-1], rest))
+        return carry, None
 
     def train_one(key):
         init_key, epochs_key = jax.random.split(key)
-        variables = network.init(init_key, inputs[:1])
+        student = _student(network.init(init_key, inputs[:1]))
         keys_of_epochs = jax.random.split(epochs_key, protocol.epochs)
-        carry = variables, optimizer.init(variables)
+        carry = student, optimizer.init(student.params)
         return jax.lax.scan(epoch, carry, keys_of_epochs)[0][0]
 
     return jax.lax.map(train_one, keys, batch_size=at_once if at_once > 1 else None)
 
 
-@functools.lru_cache(maxsize=32)
-def predictor(network: nn.Module) -> Callable[[Any, Array], Array]:
-    """The compiled `(variables, inputs) -> (n, networks, k)` of trained networks."""
+def _student(variables: Any) -> Student:
+    statistics = {name: each for name, each in variables.items() if name != "params"}
+    return Student(variables.get("params", {}), statistics)
 
-    def predict(variables: Any, inputs: Float[Array, "n *shape"]) -> Array:
-        outputs = jax.lax.map(lambda one: network.apply(one, inputs), variables)
-        return jnp.swapaxes(outputs, 0, 1)
+
+def _outputs(
+    network: nn.Module, student: Student, inputs: Array
+) -> tuple[Array, dict[str, Any]]:
+    """Outputs on a training batch, and the statistics that it leaves."""
+    variables = {"params": student.params, **student.statistics}
+    if not student.statistics:
+        return jnp.asarray(network.apply(variables, inputs)), {}
+    names = list(student.statistics)
+    outputs, changed = network.apply(variables, inputs, train=True, mutable=names)
+    return jnp.asarray(outputs), {name: changed[name] for name in names}
+
+
+@functools.lru_cache(maxsize=32)
+def predictor(network: nn.Module) -> Callable[[Student, Array], Array]:
+    """The compiled `(students, inputs) -> (n, networks, k)` of trained networks."""
+
+    def predict(students: Student, inputs: Float[Array, "n *shape"]) -> Array:
+        def one(student: Student) -> Array:
+            variables = {"params": student.params, **student.statistics}
+            return jnp.asarray(network.apply(variables, inputs))
+
+        return jnp.swapaxes(jax.lax.map(one, students), 0, 1)
 
     return jax.jit(predict)

@@ -6,21 +6,31 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import learning_targets
+from ddjax.evaluation import convex, learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, chosen_split
-from ddjax.evaluation.convex import FeatureStore, Fitted, Learner, fit_and_predict
+from ddjax.evaluation.checks import (
+    check_convergence,
+    chosen_split,
+    known_labels,
+    known_targets,
+)
+from ddjax.evaluation.convex import ConvexLearner, Fitted
+from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.regression import natural_scores
 from ddjax.evaluation.representation import representation
-from ddjax.kernels import erm, losses
+from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
 from ddjax.kernels.random_features import Architecture
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.solvers import erm
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.json_text import plain
 
-__all__ = ["convex_learner", "probe", "scores_of", "targets_for"]
+__all__ = ["check_strengths", "convex_learner", "probe", "scores_of"]
 
 
 def probe(
@@ -34,6 +44,7 @@ def probe(
     draws: int = 3,
     tolerance: float = 1e-6,
     max_iterations: int = 500,
+    require_convergence: bool = False,
     block: int = 256,
     label: str = "",
 ) -> Evaluation:
@@ -53,7 +64,7 @@ def probe(
     Scalars: `probe_<loss>/accuracy` for classes; for regression targets
     `probe_<loss>/mse`, in preprocessed units, and `r2`, `rmse` and `mae` as in
     `regression.regression`; and `probe_<loss>/solver_gap`, the relative duality gap
-    reached.
+    reached, with `probe_<loss>/converged`, 1 where it is within the tolerance.
 
     Args:
       loss: a name in `ddjax.kernels.losses.LOSSES`.
@@ -65,71 +76,73 @@ def probe(
       draws: of the random networks.
       tolerance: relative duality gap at which to stop.
       max_iterations: at most so many.
+      require_convergence: raise instead of warning where the tolerance is not reached.
       block: real inputs at once.
       label: appended to the name, to tell two such evaluations apart.
 
     Raises:
-      ValueError: an unknown name or a number out of range.
+      ValueError: an unknown name or a number out of range; when it is evaluated,
+        targets that the loss cannot be given, or a split without the labels or targets
+        to measure against.
+      ddjax.solvers.erm.NotConverged: when it is evaluated, if convergence is required.
     """
-    convex = losses.get(loss, **dict(loss_settings or {}))
-    for name, value in (
-        ("ridge_per_sample", ridge_per_sample),
-        ("tolerance", tolerance),
-    ):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be > 0, got {value}")
+    settings = plain(locals(), "settings")
+    convex_loss = losses.get(loss, **dict(loss_settings or {}))
+    check_strengths(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )
     name = f"probe_{loss}" + (f"_{label}" if label else "")
-    store = FeatureStore()
 
     def evaluate(
-        key: PRNGKeyArray, distilled: DistilledSet, problem: Problem, split: str
+        key: PRNGKeyArray,
+        distilled: DistilledSet,
+        problem: Problem,
+        split: str,
+        cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        data = chosen_split(problem, split)
-        check_match(distilled, problem)
+        chosen_split(problem, split)
+        problem = matched_problem(distilled, problem, split)
+        pairs = learning_pairs(distilled, problem)
         learner = convex_learner(
-            targets_for(convex, distilled, problem.classes),
-            loss=convex,
+            learning_targets.for_loss(
+                convex_loss, pairs.targets, distilled.targets_kind, problem.classes
+            ),
+            loss=convex_loss,
             ridge_per_sample=ridge_per_sample,
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
-        found = [
-            fit_and_predict(
-                feature_map,
-                learner,
-                decoded_inputs(distilled),
-                data.inputs,
-                block=block,
-                store=store,
+        found = []
+        for feature_map in maps(key, distilled):
+            view = convex.view_through(feature_map, pairs.inputs.shape[1:])
+            fitted = convex.fit(view, learner, pairs.inputs, block=block)
+            predictions = convex.predict_split(
+                view, fitted, pairs.inputs, problem, split, block=block, cache=cache
             )
-            for feature_map in maps(key, distilled)
-        ]
-        return scores_of(name, found, data.targets, problem)
+            found.append((predictions, fitted))
+        return scores_of(
+            name,
+            found,
+            problem,
+            split,
+            of_targets=distilled.targets_kind == "regression",
+            tolerance=tolerance,
+            require_convergence=require_convergence,
+        )
 
-    return Evaluation(name, evaluate)
+    return Evaluation(name, settings, evaluate)
 
 
-def targets_for(
-    loss: Loss, distilled: DistilledSet, classes: int
-) -> Float[Array, "m *c"]:
-    """The distilled set's targets in the units of a loss.
+def check_strengths(**values: float) -> None:
+    """Refuses numbers that are not finite and positive.
 
     Raises:
-      ValueError: where they cannot be had.
+      ValueError: one of them, by its name.
     """
-    if loss.kind == "regression":
-        return learning_targets.as_stored(distilled)
-    if classes == 0:
-        raise ValueError(
-            f"loss {loss.name!r} needs classes, but the problem has none; choose a "
-            "regression loss"
-        )
-    if loss.kind == "margin":
-        return learning_targets.margins(distilled, classes)
-    return learning_targets.probabilities(distilled, classes)
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be > 0, got {value}")
 
 
 def convex_learner(
@@ -139,44 +152,80 @@ def convex_learner(
     ridge_per_sample: float,
     tolerance: float,
     max_iterations: int,
-) -> Learner:
-    """Regularised empirical risk on given targets as a `Learner`."""
-    strength = ridge_per_sample * targets.shape[0]
-    settings = {
+) -> ConvexLearner:
+    """Regularised empirical risk on given targets as a `ConvexLearner`."""
+    settings: dict[str, Any] = {
         "loss": loss,
-        "ridge": strength,
+        "ridge": ridge_per_sample * targets.shape[0],
         "tolerance": tolerance,
         "max_iterations": max_iterations,
     }
 
-    def from_features(features: np.ndarray) -> Fitted:
+    def from_features(features: ndarray) -> Fitted:
         solution = erm.solve(features, targets, **settings)
-        return Fitted(np.asarray(solution.weights), _relative_gap(solution))
+        return _fitted(solution.weights, solution)
 
-    def from_gram(gram: np.ndarray) -> Fitted:
+    def from_gram(gram: ndarray) -> Fitted:
         solution = erm.solve_kernel(gram, targets, **settings)
-        return Fitted(np.asarray(solution.coefficients), _relative_gap(solution))
+        return _fitted(solution.coefficients, solution)
 
-    return Learner(from_features, from_gram)
+    return ConvexLearner(from_features, from_gram)
+
+
+def _fitted(weights: ndarray, solution: erm.Solution | erm.KernelSolution) -> Fitted:
+    return Fitted(
+        np.asarray(weights),
+        gap=float(solution.gap),
+        primal=float(solution.primal),
+        iterations=int(solution.iterations),
+        converged=bool(solution.converged),
+    )
 
 
 def scores_of(
     name: str,
-    found: list[tuple[np.ndarray, Fitted]],
-    targets: Any,
+    found: list[tuple[ndarray, Fitted]],
     problem: Problem,
+    split: str,
+    *,
+    of_targets: bool,
+    tolerance: float,
+    require_convergence: bool,
 ) -> dict[str, Score]:
-    """Scalars of predictions and fits, one a draw, against the real targets."""
-    gaps = {f"{name}/solver_gap": score([fitted.solver_gap for _, fitted in found])}
-    if problem.classes:
-        right = [accuracy(predictions, targets) for predictions, _ in found]
-        return {f"{name}/accuracy": score(right), **gaps}
-    errors = [
-        mean_squared_error(p, np.asarray(targets).reshape(p.shape)) for p, _ in found
-    ]
-    natural = natural_scores(name, [p for p, _ in found], targets, problem)
-    return {f"{name}/mse": score(errors), **natural, **gaps}
+    """Scalars of predictions and fits, one a draw.
 
+    Args:
+      name: prefix of the scalars.
+      found: predictions and fit of each draw.
+      problem: matched with the set.
+      split: what was predicted.
+      of_targets: whether it is measured on targets, not on classes.
+      tolerance: that the fits were to reach.
+      require_convergence: raise where one did not.
 
-def _relative_gap(solution: Any) -> float:
-    return float(solution.gap) / max(abs(float(solution.primal)), 1e-300)
+    Raises:
+      ValueError: a split without labels, or without targets.
+      ddjax.solvers.erm.NotConverged: see `require_convergence`.
+    """
+    for _, fitted in found:
+        check_convergence(
+            f"the learner of {name!r}",
+            converged=fitted.converged,
+            gap=fitted.gap,
+            primal=fitted.primal,
+            tolerance=tolerance,
+            iterations=fitted.iterations,
+            required=require_convergence,
+        )
+    solver = {
+        f"{name}/solver_gap": score([fitted.relative_gap for _, fitted in found]),
+        f"{name}/converged": score([float(fitted.converged) for _, fitted in found]),
+    }
+    if not of_targets:
+        labels = known_labels(problem, split)
+        right = [accuracy(predictions, labels) for predictions, _ in found]
+        return {f"{name}/accuracy": score(right), **solver}
+    wanted = known_targets(problem, split)
+    errors = [mean_squared_error(p, wanted.reshape(p.shape)) for p, _ in found]
+    natural = natural_scores(name, [p for p, _ in found], wanted, problem)
+    return {f"{name}/mse": score(errors), **natural, **solver}

@@ -1,17 +1,35 @@
 """A linear probe trained by gradient: Adam, minibatches, augmented images."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from numpy import ndarray
 
+from ddjax.evaluation.accuracy import accuracy
+from ddjax.evaluation.encoded_images import encoded
 from ddjax.kernels import losses
+from ddjax.models.encoders.base import Encoder
 
-__all__ = ["Probe", "Training", "train_probe"]
+__all__ = [
+    "FeaturesFn",
+    "Probe",
+    "Training",
+    "accuracies",
+    "augmented_features",
+    "check_training",
+    "given_features",
+    "train_probe",
+]
+
+FeaturesFn = Callable[[Any, PRNGKeyArray, Int[Array, " b"]], Float[Array, "b p"]]
+"""`(samples, key, indices) -> features` of the samples at these positions."""
 
 _HEAD_STD = 0.01
 
@@ -43,10 +61,28 @@ class Probe(NamedTuple):
     bias: Float[Array, " c"]
 
 
+def check_training(training: Training, seeds: int) -> None:
+    """Refuses numbers out of range.
+
+    Raises:
+      ValueError: one of them, by its name.
+    """
+    for name, value in (
+        ("epochs", training.epochs),
+        ("batch_size", training.batch_size),
+        ("seeds", seeds),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    rate = training.learning_rate
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"learning_rate must be > 0, got {rate}")
+
+
 def train_probe(
     keys: Key[Array, " s"],
-    look: Callable[[Any, PRNGKeyArray, Array], Array],
-    seen: Any,
+    features_fn: FeaturesFn,
+    samples: Any,
     targets: Float[Array, "n c"],
     *,
     width: int,
@@ -62,9 +98,9 @@ def train_probe(
 
     Args:
       keys: `(s,)`, one for each start.
-      look: `(seen, key, indices (b,)) -> (b, p)`: features of samples, or of what an
-        augmentation makes of them with this key.
-      seen: what it looks at, a pytree of arrays.
+      features_fn: see `FeaturesFn`: features of samples, or of what an augmentation
+        makes of them with this key.
+      samples: what it takes them from, a pytree of arrays.
       targets: class probabilities.
       width: number p of features.
       training: the protocol.
@@ -72,11 +108,13 @@ def train_probe(
     Returns:
       The probes, with a leading axis `s`.
     """
-    return _train_probes(keys, seen, targets, look=look, width=width, training=training)
+    return _train_probes(
+        keys, samples, targets, features_fn=features_fn, width=width, training=training
+    )
 
 
-@functools.partial(jax.jit, static_argnames=("look", "width", "training"))
-def _train_probes(keys, seen, targets, *, look, width, training) -> Probe:
+@functools.partial(jax.jit, static_argnames=("features_fn", "width", "training"))
+def _train_probes(keys, samples, targets, *, features_fn, width, training) -> Probe:
     count, classes = targets.shape
     batch = min(training.batch_size, count)
     steps = -(-count // batch)
@@ -91,7 +129,7 @@ def _train_probes(keys, seen, targets, *, look, width, training) -> Probe:
     def one_step(carry, inputs):
         probe, moments = carry
         indices, mass, key = inputs
-        features = look(seen, key, indices)
+        features = features_fn(samples, key, indices)
         gradient = jax.grad(loss)(probe, features, targets[indices], mass)
         # optax raises floats to the power of its integer step count.
         with jax.numpy_dtype_promotion("standard"):
@@ -100,21 +138,92 @@ def _train_probes(keys, seen, targets, *, look, width, training) -> Probe:
         return (probe, moments), None
 
     def one_epoch(carry, key):
-        order_key, look_key = jax.random.split(key)
+        order_key, features_key = jax.random.split(key)
         order = jax.random.permutation(order_key, count)
         # What fills the last batch up counts for nothing.
         padded = jnp.pad(order, (0, steps * batch - count)).reshape(steps, batch)
-        mass = (jnp.arange(steps * batch) < count).astype(jnp.float32)
-        inputs = padded, mass.reshape(steps, batch), jax.random.split(look_key, steps)
+        mass = (jnp.arange(steps * batch) < count).astype(targets.dtype)
+        keys_of_steps = jax.random.split(features_key, steps)
+        inputs = padded, mass.reshape(steps, batch), keys_of_steps
         return jax.lax.scan(one_step, carry, inputs)
 
     def one_probe(key) -> Probe:
         start_key, epochs_key = jax.random.split(key)
-        weights = _HEAD_STD * jax.random.normal(start_key, (width, classes))
-        probe = Probe(weights, jnp.zeros(classes))
+        start = jax.random.normal(start_key, (width, classes), targets.dtype)
+        probe = Probe(_HEAD_STD * start, jnp.zeros(classes, targets.dtype))
         carry = probe, optimizer.init(probe)
         epochs = jax.random.split(epochs_key, training.epochs)
         (trained, _), _ = jax.lax.scan(one_epoch, carry, epochs)
         return trained
 
     return jax.lax.map(one_probe, keys)
+
+
+def accuracies(
+    probes: Probe,
+    features: Float[Array | ndarray, "n p"],
+    labels: Int[ndarray, " n"],
+) -> list[float]:
+    """Accuracy of each of several probes."""
+    rows = np.asarray(features)
+    return [
+        accuracy(rows @ np.asarray(weights) + np.asarray(bias), labels)
+        for weights, bias in zip(probes.weights, probes.bias, strict=True)
+    ]
+
+
+def given_features(features: Array, key: PRNGKeyArray, indices: Array) -> Array:
+    """A `FeaturesFn` of features that were computed beforehand."""
+    del key
+    return features[indices]
+
+
+def augmented_features(
+    key: PRNGKeyArray,
+    encoder: Encoder,
+    images: Float[Array, "m h w 3"],
+    augment: Callable[[PRNGKeyArray, Array], Array],
+    *,
+    views: int | None,
+    block: int,
+) -> tuple[FeaturesFn, Any]:
+    """A `FeaturesFn` of augmented images, and what it takes samples from.
+
+    Args:
+      key: of the views that are drawn beforehand.
+      encoder: the frozen encoder.
+      images: in [0, 1].
+      augment: `(key, images) -> images`.
+      views: of each image, encoded here, among which the training draws; None augments
+        and encodes anew in every step; 0 takes the images as they are.
+      block: images through the encoder at once.
+    """
+    if views == 0:
+        return given_features, jnp.asarray(encoded(encoder, images, block=block))
+    if views is None:
+        return _fresh_views(encoder.apply, augment), (encoder.params, images)
+    bank = [
+        encoded(encoder, _augmented(each, images, augment), block=block)
+        for each in jax.random.split(key, views)
+    ]
+    return _views_of_bank, jnp.stack(bank)
+
+
+@functools.partial(jax.jit, static_argnames="augment")
+def _augmented(key: PRNGKeyArray, images: Array, augment: Any) -> Array:
+    return augment(key, images)
+
+
+@functools.lru_cache(maxsize=8)
+def _fresh_views(apply: Any, augment: Any) -> FeaturesFn:
+    def features_fn(samples: Any, key: PRNGKeyArray, indices: Array) -> Array:
+        params, images = samples
+        return apply(params, augment(key, images[indices]))
+
+    return features_fn
+
+
+def _views_of_bank(bank: Array, key: PRNGKeyArray, indices: Array) -> Array:
+    """Of `(views, m, p)`, for each sample one at random."""
+    which = jax.random.randint(key, indices.shape, 0, bank.shape[0])
+    return bank[which, indices]

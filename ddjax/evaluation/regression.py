@@ -10,23 +10,26 @@ from numpy import ndarray
 
 from ddjax.data import preprocess
 from ddjax.data.problem import Problem
+from ddjax.evaluation import convex
 from ddjax.evaluation.accuracy import (
     mean_absolute_errors,
     r_squared,
     root_mean_squared_errors,
 )
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_match, check_ridge, chosen_split
-from ddjax.evaluation.convex import (
-    FeatureStore,
-    Learner,
-    fit_and_predict,
-    ridge_learner,
+from ddjax.evaluation.checks import (
+    check_ridge,
+    chosen_split,
+    known_targets,
+    recipe_ridge,
 )
+from ddjax.evaluation.convex import ConvexLearner
+from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.representation import representation
-from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.random_features import Architecture
-from ddjax.synthetic.distilled import DistilledSet, decoded_inputs
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.synthetic.distilled import DistilledSet, decoded
+from ddjax.synthetic.json_text import plain
 
 __all__ = ["natural_scores", "predict_targets", "regression"]
 
@@ -34,7 +37,7 @@ __all__ = ["natural_scores", "predict_targets", "regression"]
 def regression(
     *,
     ridge: float | None = None,
-    convention: ridge_regression.Convention = "per_sample",
+    convention: str = "per_sample",
     features: str = "distillation",
     architecture: Architecture | Mapping[str, Any] | str | None = None,
     networks: int | None = None,
@@ -55,9 +58,9 @@ def regression(
     units, one each where there are several outputs (`regression/rmse_<output>`).
 
     Args:
-      ridge: strength, >= 0; None takes the one that the set was distilled for
-        (`ridge` in its provenance).
-      convention: see `ddjax.kernels.ridge`.
+      ridge: strength, >= 0, read by `convention`; None takes strength and convention
+        that the set was distilled for (`ridge` in its recipe).
+      convention: of a `ridge` that is given, see `ddjax.kernels.ridge`.
       features: one of `representation.FEATURES`; `inputs` is a linear model.
       architecture: see `ddjax.models.feature_maps.as_architecture`.
       networks: random networks a draw.
@@ -70,34 +73,38 @@ def regression(
         problem with classes, a set that is not of regression, or one that does not say
         its ridge where none is given.
     """
+    settings = plain(locals(), "settings")
     check_ridge(ridge, convention)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )
     name = "regression" + (f"_{label}" if label else "")
-    store = FeatureStore()
 
     def evaluate(
-        key: PRNGKeyArray, distilled: DistilledSet, problem: Problem, split: str
+        key: PRNGKeyArray,
+        distilled: DistilledSet,
+        problem: Problem,
+        split: str,
+        cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        data = chosen_split(problem, split)
+        chosen_split(problem, split)
         _check_regression(distilled, problem)
-        check_match(distilled, problem)
-        learner = _learner(distilled, ridge, convention)
-        found = [
-            fit_and_predict(
-                feature_map,
-                learner,
-                decoded_inputs(distilled),
-                data.inputs,
-                block=block,
-                store=store,
-            )[0]
-            for feature_map in maps(key, distilled)
-        ]
-        return natural_scores(name, found, np.asarray(data.targets), problem)
+        problem = matched_problem(distilled, problem, split)
+        wanted = known_targets(problem, split)
+        pairs = learning_pairs(distilled, problem)
+        learner = _learner(distilled, pairs.targets, ridge, convention)
+        found = []
+        for feature_map in maps(key, distilled):
+            view = convex.view_through(feature_map, pairs.inputs.shape[1:])
+            fitted = convex.fit(view, learner, pairs.inputs, block=block)
+            found.append(
+                convex.predict_split(
+                    view, fitted, pairs.inputs, problem, split, block=block, cache=cache
+                )
+            )
+        return natural_scores(name, found, wanted, problem)
 
-    return Evaluation(name, evaluate)
+    return Evaluation(name, settings, evaluate)
 
 
 def predict_targets(
@@ -105,7 +112,7 @@ def predict_targets(
     rows: Float[Array | ndarray, "n *shape"],
     *,
     ridge: float | None = None,
-    convention: ridge_regression.Convention = "per_sample",
+    convention: str = "per_sample",
     block: int = 4096,
 ) -> Float[ndarray, "n c"]:
     """Predictions of what ridge regression learns from a set, in natural units.
@@ -125,7 +132,7 @@ def predict_targets(
         does not say its ridge or its features.
     """
     _check_kind(distilled)
-    samples = decoded_inputs(distilled)
+    samples, targets = decoded(distilled)
     values = np.asarray(rows, np.float64)
     if values.shape[1:] != samples.shape[1:]:
         raise ValueError(
@@ -134,11 +141,13 @@ def predict_targets(
         )
     inputs = preprocess.apply(distilled.preprocessing, values)
     maps = representation("distillation", architecture=None, networks=None, draws=1)
-    predictions, _ = fit_and_predict(
-        maps(jax.random.key(0), distilled)[0],
-        _learner(distilled, ridge, convention),
+    view = convex.view_through(maps(jax.random.key(0), distilled)[0], samples.shape[1:])
+    learner = _learner(distilled, targets, ridge, convention)
+    predictions = convex.predict(
+        view,
+        convex.fit(view, learner, samples, block=block),
         samples,
-        np.asarray(inputs, np.float32),
+        np.asarray(inputs, samples.dtype),
         block=block,
     )
     if distilled.targets_preprocessing is None:
@@ -184,29 +193,13 @@ def natural_scores(
 
 
 def _check_regression(distilled: DistilledSet, problem: Problem) -> None:
-    if problem.classes:
+    if problem.classes and problem.train.targets is None:
         raise ValueError(
             f"evaluation 'regression' needs real-valued targets, but problem "
             f"{problem.name!r} has {problem.classes} classes; use 'probe' or "
             "'kernel_regression'"
         )
     _check_kind(distilled)
-    stored = int(np.prod(np.shape(distilled.targets)[1:], dtype=int))
-    outputs = np.asarray(problem.train.targets).shape[1]
-    if stored != outputs:
-        raise ValueError(
-            f"the set has {stored} target(s) a sample, problem {problem.name!r} has "
-            f"{outputs}"
-        )
-    kinds = [
-        "none" if each is None else each.kind
-        for each in (distilled.targets_preprocessing, problem.targets_preprocessing)
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError(
-            f"the set's targets live behind {kinds[0]!r} preprocessing, problem "
-            f"{problem.name!r} was loaded with {kinds[1]!r}: see standardize_targets"
-        )
 
 
 def _check_kind(distilled: DistilledSet) -> None:
@@ -219,21 +212,15 @@ def _check_kind(distilled: DistilledSet) -> None:
 
 def _learner(
     distilled: DistilledSet,
+    targets: Float[Array | ndarray, "m *c"],
     ridge: float | None,
-    convention: ridge_regression.Convention,
-) -> Learner:
-    targets = np.asarray(distilled.targets, np.float32)
-    return ridge_learner(
-        targets.reshape(len(targets), -1),
-        ridge=_strength(ridge, distilled),
-        convention=convention,
+    convention: str,
+) -> ConvexLearner:
+    if ridge is None:
+        strength, read_by = recipe_ridge(distilled)
+    else:
+        strength, read_by = ridge, check_ridge(ridge, convention)
+    values = np.asarray(targets)
+    return convex.ridge_learner(
+        values.reshape(len(values), -1), ridge=strength, convention=read_by
     )
-
-
-def _strength(ridge: float | None, distilled: DistilledSet) -> float:
-    if ridge is not None:
-        return ridge
-    known = distilled.provenance.get("ridge")
-    if known is None:
-        raise ValueError("the set does not say which ridge it was made for; give ridge")
-    return float(known)

@@ -64,7 +64,7 @@ def representation(
 
 
 def _of_distillation(distilled: DistilledSet) -> FeatureMap:
-    recipe = distilled.provenance.get("features")
+    recipe = distilled.recipe.get("features")
     if recipe is None:
         raise ValueError(
             "the set does not say which features it was distilled through; choose "

@@ -8,9 +8,10 @@ import numpy as np
 from ddjax.data import load
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split
+from ddjax.storage.checksum import checksum
 from ddjax.synthetic import targets as class_targets
+from ddjax.synthetic.decoders import pixels
 from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.parameterization import pixels
 
 
 @functools.cache
@@ -22,6 +23,17 @@ def digits(classes: tuple[int, ...] | None = None) -> Problem:
 def identity() -> Preprocessing:
     """Preprocessing that changes nothing."""
     return Preprocessing("none", np.zeros((), np.float32), np.ones((), np.float32))
+
+
+def problem_of(name, splits, names=None, **others) -> Problem:
+    """A problem of given splits, known by their contents."""
+    arrays = {
+        f"{place}/{field}": np.asarray(value)
+        for place, split in enumerate(splits)
+        for field, value in split._asdict().items()
+        if value is not None
+    }
+    return Problem(name, *splits, identity(), names, checksum(arrays), {}, **others)
 
 
 def blobs(*, classes: int = 3, each: int = 20, size: int = 4, gap: float = 3.0):
@@ -36,7 +48,7 @@ def blobs(*, classes: int = 3, each: int = 20, size: int = 4, gap: float = 3.0):
             noise + gap * np.eye(classes, size, dtype=np.float32)[labels], labels
         )
 
-    return Problem("blobs", split(), split(), split(), identity(), names, "0" * 64, {})
+    return problem_of("blobs", (split(), split(), split()), names)
 
 
 def regression(*, samples: int = 30, size: int = 3, outputs: int = 2) -> Problem:
@@ -46,12 +58,14 @@ def regression(*, samples: int = 30, size: int = 3, outputs: int = 2) -> Problem
 
     def split() -> Split:
         inputs = rng.normal(size=(samples, size)).astype(np.float32)
-        return Split(inputs, inputs @ weights)
+        return Split(inputs, targets=inputs @ weights)
 
-    return Problem("linear", split(), split(), split(), identity(), None, "0" * 64, {})
+    return problem_of("linear", (split(), split(), split()))
 
 
-def chosen(problem: Problem, inputs, labels, *, kind="scores", **replacements):
+def chosen(
+    problem: Problem, inputs, labels, *, kind="scores", recipe=None, **replacements
+):
     """A distilled set of the given inputs, with hard targets of a kind."""
     classes = problem.classes
     coded = {
@@ -61,10 +75,12 @@ def chosen(problem: Problem, inputs, labels, *, kind="scores", **replacements):
         "margin": class_targets.signs,
     }[kind](jnp.asarray(labels, jnp.int32), classes)
     return DistilledSet(
-        stored={"inputs": jnp.asarray(inputs, jnp.float32)},
-        parameterization=pixels(),
-        targets=coded,
-        targets_kind="scores" if kind == "signs" else kind,
+        stored={"inputs": jnp.asarray(inputs, jnp.float32), "targets": coded},
+        decoder=pixels(),
+        recipe={
+            "targets_kind": "scores" if kind == "signs" else kind,
+            **(recipe or {}),
+        },
         labels=np.asarray(labels, np.int32),
         preprocessing=problem.preprocessing,
         class_names=problem.class_names,
@@ -74,10 +90,37 @@ def chosen(problem: Problem, inputs, labels, *, kind="scores", **replacements):
 
 def class_means(problem: Problem, *, kind: str = "scores", **replacements):
     """The mean training input of each class."""
-    inputs, labels = np.asarray(problem.train.inputs), np.asarray(problem.train.targets)
+    inputs, labels = np.asarray(problem.train.inputs), np.asarray(problem.train.labels)
     means = [inputs[labels == label].mean(axis=0) for label in range(problem.classes)]
     order = np.arange(problem.classes)
     return chosen(problem, np.stack(means), order, kind=kind, **replacements)
+
+
+def with_targets(distilled: DistilledSet, targets, kind: str | None = None):
+    """The same inputs with other targets, perhaps of another kind."""
+    return distilled._replace(
+        stored={**distilled.stored, "targets": jnp.asarray(targets)},
+        recipe={**distilled.recipe, "targets_kind": kind or distilled.targets_kind},
+    )
+
+
+def of_regression(problem: Problem, count: int | None = None, **recipe):
+    """The first training rows of a problem with targets, as a distilled set."""
+    rows = slice(count)
+    return DistilledSet(
+        stored={
+            "inputs": jnp.asarray(problem.train.inputs)[rows],
+            "targets": jnp.asarray(problem.train.targets)[rows],
+        },
+        decoder=pixels(),
+        recipe={"targets_kind": "regression", **recipe},
+        labels=None,
+        preprocessing=problem.preprocessing,
+        class_names=None,
+        provenance={},
+        targets_preprocessing=problem.targets_preprocessing,
+        columns=problem.columns,
+    )
 
 
 def some_real(problem: Problem, count: int, *, kind: str = "scores", **replacements):
@@ -85,7 +128,7 @@ def some_real(problem: Problem, count: int, *, kind: str = "scores", **replaceme
     return chosen(
         problem,
         np.asarray(problem.train.inputs)[:count],
-        np.asarray(problem.train.targets)[:count],
+        np.asarray(problem.train.labels)[:count],
         kind=kind,
         **replacements,
     )

@@ -8,7 +8,15 @@ from sklearn.kernel_ridge import KernelRidge
 
 from ddjax.evaluation import convex, kernel_regression
 from ddjax.models import feature_maps
-from tests.evaluation.problems import blobs, class_means, digits, regression, some_real
+from ddjax.storage.cache import in_memory
+from tests.evaluation.problems import (
+    blobs,
+    class_means,
+    digits,
+    of_regression,
+    regression,
+    some_real,
+)
 
 KEY = jax.random.key(0)
 SMALL = {"kind": "fully_connected", "depth": 2, "width": 32}
@@ -34,9 +42,9 @@ def test_agrees_with_scikit_learn():
         test = features_of(problem, seen, problem.test.inputs)
         gram = train @ train.T
         oracle = KernelRidge(alpha=1e-3 * np.trace(gram) / 40, kernel="precomputed")
-        oracle.fit(gram, np.asarray(distilled.targets))
+        oracle.fit(gram, np.asarray(distilled.stored["targets"]))
         predictions = oracle.predict(test @ train.T)
-        labels = np.asarray(problem.test.targets)
+        labels = np.asarray(problem.test.labels)
         accuracies.append(np.mean(predictions.argmax(axis=1) == labels))
         errors.append(np.mean((predictions - np.eye(10)[labels] + 0.1) ** 2))
     name = "kernel_regression_small"
@@ -67,7 +75,7 @@ def test_the_features_of_the_distillation_are_rebuilt():
     key = jax.random.key(5)
     seen = feature_maps.from_settings(key, {"architecture": SMALL, "networks": 2})
     recipe = {"features": feature_maps.to_recipe(seen)}
-    distilled = class_means(problem, kind="margin", provenance=recipe)
+    distilled = class_means(problem, kind="margin", recipe=recipe)
     evaluation = kernel_regression(kernel="distillation", ridge=1e-3)
     scores = evaluation.evaluate(KEY, distilled, problem, "test")
     train = features_of(problem, seen, distilled.stored["inputs"])
@@ -75,7 +83,7 @@ def test_the_features_of_the_distillation_are_rebuilt():
     gram = train @ train.T
     oracle = KernelRidge(alpha=1e-3 * np.trace(gram) / 2, kernel="precomputed")
     predictions = oracle.fit(gram, [-1.0, 1.0]).predict(test @ train.T)
-    signs = np.where(np.asarray(problem.test.targets) == 1, 1.0, -1.0)
+    signs = np.where(np.asarray(problem.test.labels) == 1, 1.0, -1.0)
     expected = np.mean((predictions - signs) ** 2)
     assert scores["kernel_regression/mse"].mean == pytest.approx(expected, rel=1e-3)
     # Other features may be tried on it, and the key then decides.
@@ -85,13 +93,7 @@ def test_the_features_of_the_distillation_are_rebuilt():
 
 def test_regression_targets_give_an_error_and_no_accuracy():
     problem = regression()
-    distilled = some_real(digits((0, 1)), 30)._replace(
-        stored={"inputs": jnp.asarray(problem.train.inputs)},
-        targets=problem.train.targets,
-        targets_kind="regression",
-        preprocessing=problem.preprocessing,
-        class_names=None,
-    )
+    distilled = of_regression(problem)
     evaluation = kernel_regression(kernel="inputs", ridge=1e-9)
     scores = evaluation.evaluate(KEY, distilled, problem, "validation")
     assert set(scores) == {"kernel_regression/mse"}
@@ -99,34 +101,38 @@ def test_regression_targets_give_an_error_and_no_accuracy():
 
 
 def test_kept_and_streamed_features_predict_alike(monkeypatch):
-    problem = blobs()
-    settings = {"kernel": "inputs", "block": 16}
-    kept = kernel_regression(**settings)
-    first = kept.evaluate(KEY, class_means(problem), problem, "test")
-    again = kept.evaluate(KEY, some_real(problem, 6), problem, "test")
-    monkeypatch.setattr(convex.FeatureStore, "allows", lambda self, size: False)
-    streamed = kernel_regression(**settings)
-    for distilled, scores in (
-        (class_means(problem), first),
-        (some_real(problem, 6), again),
-    ):
-        other = streamed.evaluate(KEY, distilled, problem, "test")
+    problem, evaluation = blobs(), kernel_regression(kernel="inputs", block=16)
+    sets = class_means(problem), some_real(problem, 6)
+    kept = [evaluation.evaluate(KEY, each, problem, "test") for each in sets]
+    monkeypatch.setattr(convex, "KEPT_BYTES", 0)
+    for distilled, scores in zip(sets, kept, strict=True):
+        other = evaluation.evaluate(KEY, distilled, problem, "test")
         for name, score in scores.items():
             assert other[name].mean == pytest.approx(score.mean, rel=1e-4)
 
 
-def test_features_of_other_inputs_are_not_mistaken_for_these():
-    store = convex.FeatureStore(limit=100)
-    inputs, others = np.zeros(3), np.zeros(3)
-    seen = feature_maps.inputs()
-    assert store.find(seen, inputs) is None
-    store.keep(seen, inputs, np.zeros(10))
-    assert store.find(seen, inputs) is not None
-    assert store.find(seen, others) is None
-    assert store.allows(100) and not store.allows(101)
-    other_map = feature_maps.from_settings(KEY, {"architecture": SMALL})
-    store.keep(other_map, inputs, np.zeros(10))
-    assert store.find(seen, inputs) is None
+def test_features_of_real_data_are_computed_once_with_a_cache(monkeypatch):
+    counted, features_of = [], convex.features_of
+    monkeypatch.setattr(
+        convex,
+        "features_of",
+        lambda view, rows, **k: (
+            counted.append(len(rows)) or features_of(view, rows, **k)
+        ),
+    )
+    problem, other = blobs(), blobs(each=25)
+    evaluation, cache = kernel_regression(kernel="inputs"), in_memory()
+    for count in (4, 6):
+        distilled = some_real(problem, count)
+        evaluation.evaluate(KEY, distilled, problem, "test", cache)
+    assert counted == [4, 60, 6]
+    # Another split, another problem: nothing is mistaken for what was kept.
+    evaluation.evaluate(KEY, distilled, problem, "validation", cache)
+    evaluation.evaluate(KEY, distilled, other, "test", cache)
+    assert counted[3:] == [6, 60, 6, 75]
+    # And without a cache nothing is remembered.
+    evaluation.evaluate(KEY, distilled, problem, "test")
+    assert counted[7:] == [6, 60]
 
 
 @pytest.mark.parametrize(

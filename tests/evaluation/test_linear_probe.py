@@ -1,14 +1,23 @@
 """Linear probes on a frozen encoder against NumPy and scikit-learn."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax.data.problem import Problem, Split
-from ddjax.evaluation.linear_probe import full_data_linear_probe, linear_probe
+from ddjax.data.preprocess import Preprocessing
+from ddjax.data.problem import Split
+from ddjax.evaluation import (
+    closed_form,
+    encoded_images,
+    full_data_linear_probe,
+    linear_probe,
+)
 from ddjax.evaluation.probe_training import Training, train_probe
-from tests.evaluation.problems import chosen, identity
+from ddjax.storage.cache import in_memory
+from tests.evaluation.problems import chosen, problem_of
 from tests.models.encoders.tiny import linear_encoder
 
 NOTHING = {"name": "flip_crop_noise", "flip": 0.0, "scale": (1.0, 1.0)} | {
@@ -29,11 +38,11 @@ def coloured(*, classes=3, each=30, noise=0.25):
         images = tints[labels] + noise * rng.normal(size=(len(labels), 2, 3, 3))
         return Split(np.clip(images, 0, 1).astype(np.float32), labels)
 
-    return Problem("tints", split(), split(), split(), identity(), names, "f" * 64, {})
+    return problem_of("tints", (split(), split(), split()), names)
 
 
 def some(problem, per_class=2, **replacements):
-    labels = np.asarray(problem.train.targets)
+    labels = np.asarray(problem.train.labels)
     rows = np.concatenate(
         [np.flatnonzero(labels == c)[:per_class] for c in range(problem.classes)]
     )
@@ -77,7 +86,7 @@ def test_closed_form_is_ridge_regression(ridge, normalize, centring):
         features(distilled.stored["inputs"]),
         np.asarray(distilled.labels),
         features(problem.test.inputs),
-        problem.test.targets,
+        problem.test.labels,
         ridge=ridge,
         normalize=normalize,
         centre=centre,
@@ -90,9 +99,8 @@ def test_closed_form_is_ridge_regression(ridge, normalize, centring):
 def test_settings_are_those_of_the_set_unless_given():
     problem = coloured()
     plain = some(problem)
-    made = plain._replace(
-        provenance={"probe": {"ridge": 10.0, "centring": "real", "temperature": 0.1}}
-    )
+    probe = {"ridge": 10.0, "centring": "real", "temperature": 0.1}
+    made = some(problem, recipe={"probe": probe})
 
     def worth(distilled, **settings):
         evaluation = linear_probe(
@@ -217,9 +225,9 @@ def test_full_data_chooses_its_ridge_and_samples_can_reach_it(tmp_path):
         data = getattr(problem, split)
         return ridge_accuracy(
             features(problem.train.inputs),
-            problem.train.targets,
+            problem.train.labels,
             features(data.inputs),
-            data.targets,
+            data.labels,
             ridge=ridge,
             normalize=True,
             centre=0,
@@ -236,12 +244,66 @@ def test_full_data_chooses_its_ridge_and_samples_can_reach_it(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_real_images_are_encoded_once_with_a_cache(monkeypatch):
+    counted, encoded = [], encoded_images.encoded
+
+    def counting(encoder, images, *, block):
+        counted.append(len(images))
+        return encoded(encoder, images, block=block)
+
+    for module in (encoded_images, sys.modules["ddjax.evaluation.linear_probe"]):
+        monkeypatch.setattr(module, "encoded", counting)
+    problem, cache = coloured(), in_memory()
+    evaluation = linear_probe(
+        encoder=linear_encoder(), kinds=("closed_form",), centring="real"
+    )
+    sets = some(problem, per_class=1), some(problem, per_class=2)
+    cached = [evaluation.evaluate(KEY, s, problem, "test", cache) for s in sets]
+    # The judged split, the training split for its mean, and the sets.
+    assert counted == [90, 90, 3, 6]
+    assert cached == [evaluation.evaluate(KEY, s, problem, "test") for s in sets]
+    assert counted[4:] == [90, 90, 3, 90, 90, 6]
+    # Another encoder's features are not mistaken for these.
+    other = linear_probe(encoder=linear_encoder(seed=1), kinds=("closed_form",))
+    other.evaluate(KEY, sets[0], problem, "test", cache)
+    assert counted[10:] == [90, 3]
+
+
+def test_full_data_probes_are_solved_once_with_a_cache(monkeypatch):
+    solved, solution = [], closed_form.solution
+    monkeypatch.setattr(
+        closed_form, "solution", lambda *a: solved.append(1) or solution(*a)
+    )
+    problem, cache = coloured(), in_memory()
+    evaluation = full_data_linear_probe(
+        encoder=linear_encoder(), ridges=(0.1, 1.0), epochs=2, seeds=1
+    )
+    distilled = some(problem)
+    first = evaluation.evaluate(KEY, distilled, problem, "test", cache)
+    assert len(solved) == 2
+    assert evaluation.evaluate(KEY, distilled, problem, "test", cache) == first
+    assert len(solved) == 2
+    assert evaluation.evaluate(KEY, distilled, problem, "test") == first
+    assert len(solved) == 4
+
+
+def test_sets_behind_a_preprocessing_meet_the_images_in_natural_units():
+    problem = coloured()
+    plain = some(problem)
+    shifted = Preprocessing("standardize", np.full(3, 0.4), np.full(3, 0.2))
+    inputs = (plain.stored["inputs"] - 0.4) / 0.2
+    stored = {**plain.stored, "inputs": inputs}
+    behind = plain._replace(stored=stored, preprocessing=shifted)
+    evaluation = linear_probe(encoder=linear_encoder(), kinds=("closed_form",))
+    wanted = evaluation.evaluate(KEY, plain, problem, "test")
+    assert evaluation.evaluate(KEY, behind, problem, "test") == wanted
+
+
 def test_fewer_samples_than_classes_reach_less():
     problem = coloured(classes=5, noise=0.2)
     one = some(problem, per_class=1)
     few = one._replace(
-        stored={"inputs": one.stored["inputs"][:2]},
-        targets=one.targets[:2],
+        stored={name: each[:2] for name, each in one.stored.items()},
         labels=one.labels[:2],
     )
     evaluation = full_data_linear_probe(

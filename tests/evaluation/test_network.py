@@ -1,5 +1,6 @@
 """Finite networks: the protocol's steps, one compilation, and learning digits."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 from ddjax.evaluation import network, network_training
 from ddjax.evaluation.network_training import PROTOCOLS, Protocol
 from ddjax.models.networks import fully_connected
-from tests.evaluation.problems import class_means, digits, regression, some_real
+from tests.evaluation.problems import (
+    class_means,
+    digits,
+    of_regression,
+    regression,
+    some_real,
+)
 
 KEY = jax.random.key(0)
 
@@ -50,17 +57,87 @@ def test_training_follows_the_protocol_step_by_step():
     )
     start = jax.jit(student.init)(jax.random.split(keys[1])[0], inputs[:1])
     expected = jax.jit(lambda v: by_hand(v, inputs, targets, student, rules))(start)
+    assert trained.statistics == {}
     for mine, other in zip(
-        jax.tree.leaves(trained), jax.tree.leaves(expected), strict=True
+        jax.tree.leaves(trained.params), jax.tree.leaves(expected), strict=True
     ):
         np.testing.assert_allclose(mine[1], other, rtol=1e-4, atol=1e-6)
 
 
 def test_every_sample_is_seen_once_an_epoch():
-    rows, weights = network_training._epoch_rows(KEY, 10, 4)
-    assert rows.shape == weights.shape == (3, 4)
-    seen = np.asarray(rows)[np.asarray(weights) > 0]
-    assert sorted(seen.tolist()) == list(range(10))
+    whole, rest = network_training._epoch_rows(KEY, 10, 4)
+    assert whole.shape == (2, 4) and rest.shape == (2,)
+    rows = np.concatenate([np.ravel(whole), rest])
+    assert sorted(rows.tolist()) == list(range(10))
+
+
+class Normalised(nn.Module):
+    """A linear layer behind batch normalisation."""
+
+    @nn.compact
+    def __call__(self, inputs, train: bool = False):
+        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
+        return nn.Dense(2)(norm(inputs))
+
+
+def test_batch_statistics_are_neither_differentiated_nor_decayed():
+    inputs, targets = data(samples=7)
+    # So large a decay that a decayed statistic would be another number altogether.
+    rules = Protocol(epochs=3, batch=4, learning_rate=0.1, weight_decay=0.5)
+    student = Normalised()
+    trained = network_training.train(
+        jax.random.split(KEY, 1),
+        inputs,
+        targets,
+        network=student,
+        protocol=rules,
+        loss="squared",
+    )
+    init_key, epochs_key = jax.random.split(jax.random.split(KEY, 1)[0])
+    variables = student.init(init_key, inputs[:1])
+    for key in jax.random.split(epochs_key, rules.epochs):
+        order_key, _ = jax.random.split(key)
+        # Batches of 4 and of 3 samples: what is left is not filled up.
+        for rows in network_training._epoch_rows(order_key, 7, 4):
+            for batch in rows.reshape(-1, rows.shape[-1]):
+                # The statistics of the inputs do not depend on the parameters.
+                _, changed = student.apply(
+                    variables, inputs[batch], train=True, mutable=["batch_stats"]
+                )
+                variables = {**variables, **changed}
+    for mine, other in zip(
+        jax.tree.leaves(trained.statistics),
+        jax.tree.leaves({"batch_stats": variables["batch_stats"]}),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine[0], other, rtol=1e-5)
+    start = student.init(init_key, inputs[:1])["params"]
+    assert not np.allclose(
+        trained.params["Dense_0"]["kernel"][0], start["Dense_0"]["kernel"], atol=0.01
+    )
+
+
+def test_predictions_use_the_running_statistics():
+    inputs, targets = data(samples=8)
+    student = Normalised()
+    trained = network_training.train(
+        jax.random.split(KEY, 2),
+        inputs,
+        targets,
+        network=student,
+        protocol=Protocol(epochs=2),
+        loss="squared",
+    )
+    predict = network_training.predictor(student)
+    together = predict(trained, inputs)
+    alone = predict(trained, inputs[:1])
+    assert together.shape == (8, 2, 2)
+    np.testing.assert_allclose(alone[0], together[0], rtol=1e-5, atol=1e-6)
+    second = jax.tree.map(lambda leaf: leaf[1], trained)
+    variables = {"params": second.params, **second.statistics}
+    np.testing.assert_allclose(
+        together[:, 1], student.apply(variables, inputs), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_one_compilation_and_the_same_result_side_by_side():
@@ -123,13 +200,7 @@ def test_targets_of_every_kind_train_a_network(kind, loss):
 
 def test_regression_targets_give_an_error_and_no_accuracy():
     problem = regression()
-    distilled = class_means(digits((0, 1)))._replace(
-        stored={"inputs": problem.train.inputs},
-        targets=problem.train.targets,
-        targets_kind="regression",
-        preprocessing=problem.preprocessing,
-        class_names=None,
-    )
+    distilled = of_regression(problem)
     evaluation = network(
         architecture="fully_connected",
         settings={"depth": 1},
@@ -158,11 +229,15 @@ def test_augmentation_is_applied_to_the_training_batches():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_siamese_augmentation_by_name():
-    images = jax.ShapeDtypeStruct((3, 8, 8, 1), np.float32)
-    found = jax.eval_shape(network_training.AUGMENTATIONS["dsa"], KEY, images)
-    assert found.shape == images.shape
-    network(augment="dsa")
+@pytest.mark.parametrize("setting", ["dsa", ["flip", {"name": "noise", "std": 0.1}]])
+def test_augmentations_by_name(setting):
+    problem = digits((0, 1))
+    evaluation = network(
+        settings={"depth": 1, "width": 2}, epochs=2, networks=1, augment=setting
+    )
+    scores = evaluation.evaluate(KEY, class_means(problem), problem, "test")
+    assert 0.0 <= scores["network_convnet/accuracy"].mean <= 1.0
+    assert evaluation.settings["augment"] == setting
 
 
 def test_published_protocols():
@@ -184,7 +259,7 @@ def test_published_protocols():
         ({"architecture": "resnet"}, "unknown network 'resnet'; known: convnet"),
         ({"protocol": "mtt"}, "unknown protocol 'mtt'; known: dc"),
         ({"loss": "hinge"}, "unknown loss 'hinge' for a network; known: auto"),
-        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: dsa"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: .*dsa"),
         ({"epochs": 0}, "epochs must be positive, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),
         ({"block": 0}, "block must be at least 1, got 0"),

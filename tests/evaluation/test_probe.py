@@ -9,7 +9,14 @@ from sklearn.svm import LinearSVC
 
 from ddjax.evaluation import EVALUATIONS, full_data, probe
 from ddjax.models import feature_maps
-from tests.evaluation.problems import blobs, class_means, digits, regression, some_real
+from tests.evaluation.problems import (
+    blobs,
+    class_means,
+    digits,
+    of_regression,
+    regression,
+    some_real,
+)
 from tests.models.encoders.tiny import linear_encoder
 
 KEY = jax.random.key(0)
@@ -27,7 +34,7 @@ def features_of(inputs):
 
 def binary_set(samples: int = 40):
     problem = digits((3, 8))
-    return problem, some_real(problem, samples, kind="margin", provenance=RECIPE)
+    return problem, some_real(problem, samples, kind="margin", recipe=RECIPE)
 
 
 @pytest.mark.parametrize("loss", ["logistic", "hinge"])
@@ -38,7 +45,7 @@ def test_binary_probes_agree_with_scikit_learn(loss):
     )
     train = features_of(distilled.stored["inputs"])
     test = features_of(problem.test.inputs)
-    labels = np.asarray(distilled.targets)
+    labels = np.asarray(distilled.stored["targets"])
     strength = 1e-3 * len(labels)
     if loss == "logistic":
         oracle = LogisticRegression(
@@ -54,7 +61,7 @@ def test_binary_probes_agree_with_scikit_learn(loss):
             random_state=0,
         )
     predictions = test @ oracle.fit(train, labels).coef_[0]
-    signs = np.where(np.asarray(problem.test.targets) == 1, 1.0, -1.0)
+    signs = np.where(np.asarray(problem.test.labels) == 1, 1.0, -1.0)
     expected = np.mean(predictions * signs > 0)
     score = found[f"probe_{loss}/accuracy"]
     assert score.mean == pytest.approx(expected)
@@ -71,7 +78,7 @@ def test_ten_classes_jointly_and_one_against_the_rest(loss):
 
 def test_softmax_agrees_with_scikit_learn():
     problem = digits()
-    distilled = some_real(problem, 60, kind="probabilities", provenance=RECIPE)
+    distilled = some_real(problem, 60, kind="probabilities", recipe=RECIPE)
     found = probe(loss="softmax", ridge_per_sample=1e-3).evaluate(
         KEY, distilled, problem, "test"
     )
@@ -79,7 +86,7 @@ def test_softmax_agrees_with_scikit_learn():
         C=1 / (1e-3 * 60), fit_intercept=False, tol=1e-8, max_iter=2000
     ).fit(features_of(distilled.stored["inputs"]), np.asarray(distilled.labels))
     expected = oracle.score(
-        features_of(problem.test.inputs), np.asarray(problem.test.targets)
+        features_of(problem.test.inputs), np.asarray(problem.test.labels)
     )
     assert found["probe_softmax/accuracy"].mean == pytest.approx(expected, abs=0.003)
 
@@ -114,16 +121,19 @@ def test_other_random_features_are_drawn_and_repeat_themselves():
 
 def test_regression_sets_are_probed_with_regression_losses_only():
     problem = regression()
-    distilled = some_real(digits((0, 1)), 30)._replace(
-        stored={"inputs": jnp.asarray(problem.train.inputs)},
-        targets=problem.train.targets,
-        targets_kind="regression",
-        preprocessing=problem.preprocessing,
-        class_names=None,
-    )
+    distilled = of_regression(problem)
     evaluation = probe(loss="squared", features="inputs")
     scores = evaluation.evaluate(KEY, distilled, problem, "test")
-    kinds = ("mse", "r2", "rmse_0", "rmse_1", "mae_0", "mae_1", "solver_gap")
+    kinds = (
+        "mse",
+        "r2",
+        "rmse_0",
+        "rmse_1",
+        "mae_0",
+        "mae_1",
+        "solver_gap",
+        "converged",
+    )
     assert set(scores) == {f"probe_squared/{kind}" for kind in kinds}
     assert scores["probe_squared/mse"].mean < 1e-6
     bound = full_data(loss="squared", features="inputs")

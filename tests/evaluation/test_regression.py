@@ -10,7 +10,7 @@ from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from ddjax import data, synthetic
+from ddjax import data
 from ddjax.data import preprocess
 from ddjax.evaluation import (
     accuracy,
@@ -20,7 +20,8 @@ from ddjax.evaluation import (
     regression,
 )
 from ddjax.models import feature_maps
-from tests.evaluation.problems import blobs, class_means
+from ddjax.synthetic.distilled import DistilledSet
+from tests.evaluation.problems import blobs, class_means, of_regression, with_targets
 
 KEY = jax.random.key(0)
 
@@ -34,19 +35,9 @@ def _table(outputs: int = 1, **options) -> data.Problem:
     return data.from_arrays((inputs, targets), columns=columns, **options)
 
 
-def _rows(problem: data.Problem, count: int, **changes) -> synthetic.DistilledSet:
-    return synthetic.DistilledSet(
-        stored={"inputs": np.asarray(problem.train.inputs)[:count]},
-        parameterization=synthetic.pixels(),
-        targets=np.asarray(problem.train.targets)[:count],
-        targets_kind="regression",
-        labels=None,
-        preprocessing=problem.preprocessing,
-        class_names=None,
-        provenance={"ridge": 0.1},
-        targets_preprocessing=problem.targets_preprocessing,
-        columns=problem.columns,
-    )._replace(**changes)
+def _rows(problem: data.Problem, count: int, **recipe) -> DistilledSet:
+    ridge = {"strength": 0.1, "convention": "per_sample"}
+    return of_regression(problem, count, **{"ridge": ridge, **recipe})
 
 
 def _natural(problem, values):
@@ -67,7 +58,7 @@ def test_agrees_with_scikit_learn_in_natural_units(ridge):
     problem = _table()
     distilled = _rows(problem, 20)
     model = Ridge(20 * (0.1 if ridge is None else ridge), fit_intercept=False)
-    model.fit(distilled.stored["inputs"], distilled.targets)
+    model.fit(distilled.stored["inputs"], distilled.stored["targets"])
     wanted = _expected(problem, model.predict(problem.test.inputs).reshape(-1, 1))
     evaluation = regression(ridge=ridge, features="inputs")
     found = evaluation.evaluate(KEY, distilled, problem, "test")
@@ -82,7 +73,7 @@ def test_new_rows_are_predicted_in_natural_units():
     problem = _table(outputs=2)
     settings = {"kind": "fourier", "frequencies": 32}
     recipe = feature_maps.to_recipe(feature_maps.from_settings(KEY, settings))
-    distilled = _rows(problem, 40, provenance={"ridge": 0.1, "features": recipe})
+    distilled = _rows(problem, 40, features=recipe)
     test = np.asarray(problem.test.inputs, np.float64)
     rows = np.asarray(preprocess.invert(problem.preprocessing, test))
     predicted = predict_targets(distilled, rows)
@@ -111,12 +102,13 @@ def test_fourier_features_come_near_the_gaussian_kernel():
     problem = _table()
     settings = {"kind": "fourier", "frequencies": 4096, "length_scale": 1.0}
     recipe = feature_maps.to_recipe(feature_maps.from_settings(KEY, settings))
-    distilled = _rows(problem, 60, provenance={"ridge": 0.01, "features": recipe})
+    ridge = {"strength": 0.01, "convention": "per_sample"}
+    distilled = _rows(problem, 60, ridge=ridge, features=recipe)
     # The length scale is relative to the square root of the number of inputs.
     kernel = RBF(2.0)
     model = KernelRidge(alpha=0.6, kernel="precomputed")
     stored = np.asarray(distilled.stored["inputs"], np.float64)
-    model.fit(kernel(stored), distilled.targets)
+    model.fit(kernel(stored), distilled.stored["targets"])
     test = np.asarray(problem.test.inputs, np.float64)
     wanted = _expected(problem, model.predict(kernel(test, stored)))
     found = regression().evaluate(KEY, distilled, problem, "test")
@@ -135,6 +127,27 @@ def test_the_upper_bound_is_ridge_on_all_rows(features):
         assert found[f"full_data_squared/{what}"].mean == pytest.approx(
             everything[f"regression/{what}"].mean, rel=1e-5
         )
+
+
+def test_sets_in_other_units_are_measured_in_the_same():
+    # A set whose targets stayed in natural units, on a standardised problem, and back.
+    problem, plain = _table(), _table(standardize_targets=False)
+    evaluation = regression(features="inputs")
+    for made_on, judged_on in ((problem, plain), (plain, problem)):
+        distilled = _rows(made_on, 30)
+        wanted = evaluation.evaluate(KEY, distilled, made_on, "test")
+        found = evaluation.evaluate(KEY, distilled, judged_on, "test")
+        for name, each in wanted.items():
+            assert found[name].mean == pytest.approx(each.mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("convention", ["absolute", "relative"])
+def test_the_ridge_of_the_set_is_read_by_its_convention(convention):
+    problem = _table()
+    distilled = _rows(problem, 20, ridge={"strength": 0.3, "convention": convention})
+    found = regression(features="inputs").evaluate(KEY, distilled, problem, "test")
+    given = regression(features="inputs", ridge=0.3, convention=convention)
+    assert found == given.evaluate(KEY, _rows(problem, 20), problem, "test")
 
 
 def test_without_standardised_targets_units_are_natural():
@@ -178,14 +191,14 @@ def test_refusals():
     with pytest.raises(ValueError, match="of kind 'regression', not 'scores'"):
         evaluation.evaluate(KEY, class_means(classes), problem, "test")
     with pytest.raises(ValueError, match="has 2 target.s. a sample, .* has 1"):
-        two = distilled._replace(targets=np.zeros((5, 2), np.float32))
+        two = with_targets(distilled, np.zeros((5, 2), np.float32))
         evaluation.evaluate(KEY, two, problem, "test")
-    with pytest.raises(ValueError, match="behind 'none' preprocessing.*standardize_t"):
-        natural = distilled._replace(targets_preprocessing=None)
-        evaluation.evaluate(KEY, natural, problem, "test")
     with pytest.raises(ValueError, match="does not say which ridge"):
-        nameless = distilled._replace(provenance={})
+        nameless = of_regression(problem, 5)
         evaluation.evaluate(KEY, nameless, problem, "test")
+    unknown = problem._replace(test=problem.test._replace(targets=None))
+    with pytest.raises(ValueError, match="test split .* has no targets to measure"):
+        evaluation.evaluate(KEY, distilled, unknown, "test")
     with pytest.raises(ValueError, match="split is 'train'"):
         evaluation.evaluate(KEY, distilled, problem, "train")
     with pytest.raises(ValueError, match="loss 'logistic' needs classes"):
