@@ -9,23 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ddjax.methods.base import Method
-from ddjax.runtime.feed import Feed, host_rows, with_rows
+from ddjax.methods.base import Method, Progress, keys_of_step
+from ddjax.runtime.feed import Feed, no_rows, with_rows
 
-__all__ = ["Chunk", "compile_chunk", "own_buffers"]
+__all__ = ["Chunk", "compile_chunk", "copied"]
 
 
 class Chunk(NamedTuple):
     """A compiled chunk of steps.
 
     Attributes:
-      run: `(state, device, rows, key, start, length) -> (state, metrics, sound)`: steps
-        `start ... start + length - 1`; `device` and `rows` as in `ddjax.runtime.feed`,
-        only `state` is donated. `metrics` maps a name to
-        `(capacity,)` values, the first `length` of which mean something; `sound` maps
-        the path of a state's leaf to `(capacity,)` flags: it was finite after that
-        step (a leaf that starts out infinite, a best value so far say, has to be no
-        NaN).
+      run: `(state, device, rows, key, start, length, steps) -> (state, metrics,
+        finite)`: steps `start ... start + length - 1` of a run of `steps`; `device` and
+        `rows` as in `ddjax.runtime.feed`, only `state` is donated. `metrics` maps a
+        name to `(capacity,)` values, the first `length` of which mean something;
+        `finite` maps the path of a state's leaf to `(capacity,)` flags: it was finite
+        after that step (a leaf that starts out infinite, a best value so far say, has
+        to be no NaN).
       capacity: the most steps a call can do.
     """
 
@@ -44,13 +44,14 @@ def compile_chunk(
     """Compiles the steps of `method`, ahead of time and for good.
 
     Step `t` draws from `fold_in(key, t)` alone, so that where a run is cut into chunks
-    changes nothing. The number of steps is an argument of the compiled loop, hence the
-    last, shorter chunk, and a resumed or lengthened run, are the same program.
+    changes nothing. The number of steps, of the chunk and of the run, is an argument of
+    the compiled loop, hence the last, shorter chunk, and a resumed or lengthened run,
+    are the same program.
 
     Args:
       method: whose `sample` and `step` to compile.
       state: the state a run starts from (not one it resumes from: what may be infinite
-        is read off it), with buffers of its own (see `own_buffers`).
+        is read off it), with buffers of its own (see `copied`).
       feed: what `method.prepare` gave.
       key: root key of the steps.
       capacity: the most steps a call can do.
@@ -61,23 +62,25 @@ def compile_chunk(
 
     # Compiled as a part of the chunk only; `jit` lets one trace serve twice.
     @functools.partial(jax.jit, inline=True)
-    def one(state, device, rows, key, step, index):
-        sample_key, step_key = jax.random.split(jax.random.fold_in(key, step))
+    def one(state, device, rows, key, step, steps, index):
+        sample_key, step_key = keys_of_step(key, step)
         data = with_rows(feed, device, jax.tree.map(lambda each: each[index], rows))
         batch = method.sample(sample_key, data)
-        state, metrics = method.step(state, batch, step_key)
-        return state, (metrics, _sound(state, endless))
+        state, metrics = method.step(state, batch, step_key, Progress(step, steps))
+        return state, (metrics, _finite(state, infinite_at_start))
 
-    endless = _infinite_leaves(state)
+    infinite_at_start = _infinite_leaves(state)
     first = np.int32(0)
-    rows = host_rows(feed, seed=0, start=0, length=0, capacity=capacity)
-    _, measured = jax.eval_shape(one, state, feed.device, rows, key, first, first)
+    rows = no_rows(feed, capacity)
+    _, measured = jax.eval_shape(
+        one, state, feed.device, rows, key, first, first, first
+    )
     _check_metrics(measured[0])
 
-    def chunk_of_steps(state, device, rows, key, start, length):
+    def chunk_of_steps(state, device, rows, key, start, length, steps):
         def body(index, carry):
             state, buffers = carry
-            state, values = one(state, device, rows, key, start + index, index)
+            state, values = one(state, device, rows, key, start + index, steps, index)
             # Buffers are filled, not stacked, for the number of steps is not static.
             return state, jax.tree.map(
                 lambda buffer, value: buffer.at[index].set(value), buffers, values
@@ -86,29 +89,29 @@ def compile_chunk(
         buffers = jax.tree.map(
             lambda value: jnp.zeros((capacity,), value.dtype), measured
         )
-        state, (metrics, sound) = jax.lax.fori_loop(
+        state, (metrics, finite) = jax.lax.fori_loop(
             first, length, body, (state, buffers)
         )
-        return state, metrics, sound
+        return state, metrics, finite
 
     compiled = (
         jax.jit(chunk_of_steps, donate_argnums=0)
-        .lower(state, feed.device, rows, key, first, first)
+        .lower(state, feed.device, rows, key, first, first, first)
         .compile()
     )
     return Chunk(compiled, capacity)
 
 
-def own_buffers(state: PyTree) -> PyTree[Array]:
+def copied(state: PyTree) -> PyTree[Array]:
     """A copy of a state whose every leaf is an array of its own.
 
     What a chunk is given is donated to it: two leaves must not share a buffer, nor one
     leaf be an array that somebody else (the real data, say) still needs.
     """
-    return jax.tree.map(_own_buffer, state)
+    return jax.tree.map(_copied, state)
 
 
-def _own_buffer(leaf: Any) -> Array:
+def _copied(leaf: Any) -> Array:
     leaf = jnp.asarray(leaf)
     # Naming the dtype makes it a strong one, as it will be after a step.
     return jnp.array(leaf, dtype=leaf.dtype, copy=True)
@@ -129,9 +132,13 @@ def _infinite_leaves(state: PyTree[Array]) -> frozenset[str]:
     )
 
 
-def _sound(state: PyTree[Array], endless: frozenset[str]) -> dict[str, Array]:
+def _finite(
+    state: PyTree[Array], infinite_at_start: frozenset[str]
+) -> dict[str, Array]:
     return {
-        name: jnp.all(~jnp.isnan(leaf) if name in endless else jnp.isfinite(leaf))
+        name: jnp.all(
+            ~jnp.isnan(leaf) if name in infinite_at_start else jnp.isfinite(leaf)
+        )
         for name, leaf in _floats(state).items()
     }
 

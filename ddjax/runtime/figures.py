@@ -8,7 +8,7 @@ import numpy as np
 
 from ddjax.synthetic.distilled import (
     DistilledSet,
-    decoded_inputs,
+    decoded,
     natural_inputs,
     natural_regression_targets,
 )
@@ -72,7 +72,7 @@ def columns_png(distilled: DistilledSet) -> bytes:
     """
     inputs = np.asarray(natural_inputs(distilled))
     targets = np.asarray(natural_regression_targets(distilled))[:, 0]
-    spread = np.asarray(decoded_inputs(distilled)).std(axis=0)
+    spread = np.asarray(decoded(distilled).inputs).std(axis=0)
     shown = np.sort(np.argsort(-spread, kind="stable")[:_MOST_COLUMNS]).tolist()
     figure, axes = _axes(len(shown), across=4, size=(2.9, 2.4))
     for axis, column in zip(axes, shown, strict=True):

@@ -1,39 +1,52 @@
 """The loop: from a method and a problem to a distilled set, through interruptions."""
 
+import collections
 import contextlib
 import math
+import operator
 import os
 import signal
+import statistics
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
-from ddjax.data.problem import Problem
+from ddjax.data.problem import Problem, identity
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.methods.base import Method
-from ddjax.runtime import prepared
+from ddjax.runtime import workdir as folders
+from ddjax.runtime.best import BestSets
 from ddjax.runtime.checkpoints import CheckpointStore
-from ddjax.runtime.chunk import Chunk, compile_chunk, own_buffers
-from ddjax.runtime.feed import Feed, feed_data, host_rows, rows_bytes
-from ddjax.runtime.metrics import MetricsLog
+from ddjax.runtime.chunk import Chunk, compile_chunk, copied
+from ddjax.runtime.feed import Feed, RowReader, feed_data, rows_bytes
+from ddjax.runtime.metrics import MemoryLog, MetricsLog
 from ddjax.runtime.progress import Progress, duration
 from ddjax.runtime.signals import Interrupted, StopRequest
+from ddjax.storage import cache as caches
+from ddjax.storage.cache import Cache
+from ddjax.storage.lock import exclusive
 from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.origin import provenance
 
 __all__ = ["CHOICES", "Diverged", "Keys", "TrainResult", "run_keys", "train"]
 
 CHOICES = ("best", "last")
 
+_GROWING = ("steps", "config.train.steps")
+_LARGEST_SEED = 2**32 - 1
 # Chunks are kept short of this, so that progress is seen and a signal is heard.
 _CHUNK_SECONDS = 1.0
 # Rows of real data that the host may hold ready for one chunk.
 _ROWS_BYTES = 256 * 2**20
+# What evaluations may keep in memory between two of them.
+_EVALUATION_BYTES = 2**30
 
 
 class Diverged(Exception):
@@ -54,7 +67,7 @@ class TrainResult(NamedTuple):
     """What `train` leaves.
 
     Attributes:
-      distilled: the chosen distilled set.
+      distilled: the chosen distilled set, its provenance complete.
       step: the step it is from.
       steps: how many steps the run has done.
       validation: its scores on the validation split, scalar -> `Score` (empty without
@@ -64,6 +77,10 @@ class TrainResult(NamedTuple):
       preparation_seconds: time before the first step (the method's preparation and the
         compilation), over all resumptions.
       resumed_from: the step this process went on from, None if from the start.
+      seconds_per_step: median over this process's chunks, the first left out where
+        there are more; None without steps.
+      history: rows of the log, in order: `step`, `seconds`, the metrics of steps and,
+        of evaluated ones, `validation/...`.
     """
 
     distilled: DistilledSet
@@ -74,6 +91,8 @@ class TrainResult(NamedTuple):
     seconds: float
     preparation_seconds: float
     resumed_from: int | None
+    seconds_per_step: float | None
+    history: list[dict[str, Any]]
 
 
 def run_keys(seed: int) -> Keys:
@@ -86,49 +105,57 @@ def train(
     method: Method,
     problem: Problem,
     *,
-    seed: int,
-    steps: int,
-    workdir: str | os.PathLike[str],
-    chunk: int = 100,
-    log_every: int = 10,
+    steps: SupportsIndex,
+    seed: SupportsIndex = 0,
+    workdir: str | os.PathLike[str] | None = None,
+    cache: Cache | None = None,
+    chunk: SupportsIndex = 100,
+    log_every: SupportsIndex = 10,
     evaluations: Sequence[Evaluation] = (),
-    evaluate_every: int = 100,
-    checkpoint_every: int = 100,
-    keep: int = 2,
+    evaluate_every: SupportsIndex = 100,
+    checkpoint_every: SupportsIndex = 100,
+    keep: SupportsIndex = 2,
     monitor: str | None = None,
-    monitor_mode: str = "max",
     choose: str = "best",
+    config: Mapping[str, Any] | None = None,
     verbose: bool = True,
 ) -> TrainResult:
     """Distils `problem` with `method`, or goes on where `workdir` was left.
 
     Everything random follows from `seed` and the step, and the compiled program is the
     same however the run is cut up: a run that was killed and started again ends with
-    the same distilled set, bit by bit, on the same machine and software. A run may be
-    lengthened by calling again with more steps; an evaluation at its earlier end stays
-    in its log and among the candidates for the best.
+    the same distilled set, bit by bit, on the same machine and software.
 
-    One process and one device. Hold `ddjax.runtime.exclusive(workdir)` around the call
-    where a second process might work in the same folder.
+    A folder belongs to one run: before the first step it is written there (`run.json`)
+    which method with which settings, which data and which seed; another one is refused,
+    and so is a second process. A run may be lengthened by calling again with more
+    steps; an evaluation at its earlier end stays in its log and among the candidates
+    for the best. Where steps depend on the run's length, a lengthened run is not what
+    the longer run would have been: a warning says so, and the provenance too.
+
+    One process and one device.
 
     Args:
-      method: what to distil with. Real data that it leaves on the host (`HostRows`) are
-        fed to its steps chunk by chunk.
+      method: what to distil with.
       problem: what to distil.
-      seed: of everything random, >= 0.
       steps: how many steps to have done in the end.
-      workdir: folder of the run; made if absent. Holds `checkpoints/`, `best/`,
-        `prepared/`, `metrics.jsonl` and `tensorboard/`.
+      seed: of everything random, in [0, 2^32).
+      workdir: folder of the run; made if absent. Holds `run.json`, `checkpoints/`,
+        `best/`, `prepared/`, `metrics.jsonl` and `tensorboard/`. None keeps nothing on
+        disk.
+      cache: where results of the preparation and of evaluations are kept; None keeps
+        the former in the folder, if there is one, and the latter in memory.
       chunk: the most steps in one compiled call; fewer are done where steps take long.
       log_every: metrics of every so many steps are logged (and of the first and last).
       evaluations: done on the validation split, before the first step and after.
       evaluate_every: steps between evaluations; 0 for one at the end only.
       checkpoint_every: steps between checkpoints; 0 for one at the end only.
-      keep: how many of the newest checkpoints to keep; the best is kept besides.
-      monitor: the validation scalar that tells the best step; by default the first one
-        whose name ends in `accuracy` or is an `r2`.
-      monitor_mode: `max` or `min`: which way it gets better. Of equals the later wins.
+      keep: how many of the newest checkpoints to keep; the best sets are kept besides.
+      monitor: the validation scalar that tells the best step, the larger the better; by
+        default the first one whose name ends in `accuracy` or is an `r2`. Of equals the
+        later wins.
       choose: which distilled set to return: `best` by the monitor, or `last`.
+      config: what the caller was configured with, for the provenance (JSON-able).
       verbose: show the progress on stdout.
 
     Returns:
@@ -136,46 +163,67 @@ def train(
 
     Raises:
       ValueError: an argument out of range, or a `workdir` that holds another run.
+      ddjax.storage.WorkdirInUse: another process works in the folder.
       Diverged: a metric or the state became NaN or infinite.
       Interrupted: SIGTERM or Ctrl-C came; everything is saved.
     """
     settings = _Settings(
-        seed=seed,
-        steps=steps,
-        log_every=log_every,
+        seed=_integer("seed", seed, 0),
+        steps=_integer("steps", steps, 0),
+        log_every=_integer("log_every", log_every, 1),
         evaluations=tuple(evaluations),
-        evaluate_every=evaluate_every,
-        checkpoint_every=checkpoint_every,
+        evaluate_every=_integer("evaluate_every", evaluate_every, 0),
+        checkpoint_every=_integer("checkpoint_every", checkpoint_every, 0),
+        keep=_integer("keep", keep, 1),
         monitor=monitor,
-        monitor_mode=monitor_mode,
         choose=choose,
         verbose=verbose,
     )
-    _check(settings, chunk, keep)
-    folder = Path(workdir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    chunk = _integer("chunk", chunk, 1)
+    _check(settings)
     began = time.perf_counter()
-    keys = run_keys(seed)
-    data = method.prepare(keys.prepare, problem, prepared.on_disk(folder / "prepared"))
-    state = own_buffers(method.init(keys.init, problem, data))
-    feed = feed_data(data)
-    capacity = max(1, min(chunk, _ROWS_BYTES // max(1, rows_bytes(feed))))
-    compiled = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
     with contextlib.ExitStack() as closing:
-        last = CheckpointStore(folder / "checkpoints", keep=keep)
-        closing.callback(last.close)
-        best = CheckpointStore(folder / "best", keep=1)
-        closing.callback(best.close)
+        folder = None
+        if workdir is not None:
+            folder = folders.open_workdir(workdir)
+            closing.enter_context(exclusive(folder))
+        record = _record_of(method, problem, settings, config)
+        lengths = _earlier_lengths(folder, record)
+        keys = run_keys(settings.seed)
+        prepared = cache
+        if prepared is None:
+            in_folder = folder and caches.on_disk(folder / "prepared")
+            prepared = in_folder or caches.no_cache
+        data = method.prepare(keys.prepare, problem, prepared)
+        state = copied(method.init(keys.init, problem, data))
+        feed = feed_data(data)
+        capacity = max(1, min(chunk, _ROWS_BYTES // max(1, rows_bytes(feed))))
+        compiled = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
+        last = None
+        if folder is not None:
+            # Not before all has been prepared: a mistake leaves the folder free.
+            folders.agree(folder / folders.RUN_FILE, record, growing=_GROWING)
+            last = CheckpointStore(folder / "checkpoints", keep=settings.keep)
+            closing.callback(last.close)
+        reader = RowReader(
+            feed,
+            seed=settings.seed,
+            capacity=capacity,
+            steps=settings.steps,
+        )
+        closing.callback(reader.close)
         loop = _Loop(
-            subject=_Subject(method, problem, data),
+            subject=_Subject(method, problem, data, config),
             settings=settings,
             keys=keys,
             feed=feed,
+            reader=reader,
             chunk=compiled,
+            folder=folder,
             last=last,
-            best=best,
+            cache=cache or caches.in_memory(limit=_EVALUATION_BYTES),
         )
-        loop.start(state, folder, preparation=time.perf_counter() - began)
+        loop.start(state, lengths, preparation=time.perf_counter() - began)
         closing.callback(loop.close)
         loop.go()
         return loop.result()
@@ -188,8 +236,8 @@ class _Settings(NamedTuple):
     evaluations: tuple[Evaluation, ...]
     evaluate_every: int
     checkpoint_every: int
+    keep: int
     monitor: str | None
-    monitor_mode: str
     choose: str
     verbose: bool
 
@@ -198,6 +246,7 @@ class _Subject(NamedTuple):
     method: Method
     problem: Problem
     data: Any
+    config: Mapping[str, Any] | None
 
 
 class _Position(NamedTuple):
@@ -206,7 +255,6 @@ class _Position(NamedTuple):
     The order of the data needs no more than the seed and the step.
     """
 
-    seed: int
     step: int = 0
     seconds: float = 0.0
     preparation_seconds: float = 0.0
@@ -216,6 +264,42 @@ class _Position(NamedTuple):
     monitor: str | None = None
     best: float | None = None
     best_step: int | None = None
+    best_scores: dict[str, list[float]] | None = None
+    # Lengths that the run had before it was lengthened, where steps depend on it.
+    lengthened_from: Sequence[int] = ()
+
+
+def _record_of(
+    method: Method,
+    problem: Problem,
+    settings: _Settings,
+    config: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What a run is, for its file."""
+    return {
+        "method": {"name": method.name, "settings": method.settings},
+        "data": {
+            "name": problem.name,
+            "fingerprint": problem.fingerprint,
+            "identity": identity(problem),
+        },
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "config": None if config is None else dict(config),
+    }
+
+
+def _earlier_lengths(folder: Path | None, record: dict[str, Any]) -> int | None:
+    """How long the run in the folder was to be, None for a new one."""
+    if folder is None:
+        return None
+    held = folders.refuse_another(folder / folders.RUN_FILE, record, growing=_GROWING)
+    if held is None and (folder / "checkpoints").is_dir():
+        raise ValueError(
+            f"{folder} holds checkpoints but no {folders.RUN_FILE}, which says what "
+            "they are of; give a new or empty folder"
+        )
+    return held["steps"] if held else None
 
 
 class _Loop:
@@ -228,46 +312,55 @@ class _Loop:
         settings: _Settings,
         keys: Keys,
         feed: Feed,
+        reader: RowReader,
         chunk: Chunk,
-        last: CheckpointStore,
-        best: CheckpointStore,
+        folder: Path | None,
+        last: CheckpointStore | None,
+        cache: Cache,
     ):
         self.subject, self.settings, self.keys = subject, settings, keys
-        self.feed, self.chunk = feed, chunk
-        self.last, self.best = last, best
+        self.feed, self.reader, self.chunk = feed, reader, chunk
+        self.folder, self.last, self.cache = folder, last, cache
+        self.best = BestSets(folder and folder / "best")
+        # What the checkpoints that are kept call the best.
+        self.best_steps: collections.deque[int | None] = collections.deque(
+            maxlen=settings.keep + 1
+        )
         self.resumed_from: int | None = None
         self.saved: int | None = None
         self.step_seconds = math.inf
+        self.chunk_seconds: list[float] = []
 
-    def start(self, state: Any, folder: Path, preparation: float) -> None:
+    def start(self, state: Any, length: int | None, preparation: float) -> None:
         """Takes up the newest checkpoint, or the initial state where there is none."""
         settings = self.settings
-        found = self.last.restore({"state": state, "key": self.keys.steps})
+        found = None
+        if self.last is not None:
+            found = self.last.restore({"state": state, "key": self.keys.steps})
         if found is None:
             first = settings.evaluations and settings.evaluate_every
-            self.position = _Position(settings.seed, row={} if first else None)
+            self.position = _Position(row={} if first else None)
             self.state, self.key = state, self.keys.steps
         else:
             self.position = _Position(**found.facts["position"])
-            if self.position.seed != settings.seed:
-                raise ValueError(
-                    f"{folder} holds a run with seed {self.position.seed}, "
-                    f"not {settings.seed}"
-                )
             if found.step > settings.steps:
                 raise ValueError(
-                    f"{folder} holds a run of {found.step} steps, more than "
+                    f"{self.folder} holds a run of {found.step} steps, more than "
                     f"{settings.steps}"
                 )
             self.state, self.key = found.tree["state"], found.tree["key"]
             self.resumed_from = self.saved = found.step
+            self.best_steps.append(self.position.best_step)
         self.position = self.position._replace(
             preparation_seconds=self.position.preparation_seconds + preparation
         )
+        self._tell_of_lengthening(length)
         step = self.position.step
         # A row still to be written replaces one that a killed process wrote.
         written = step if self.position.row is None else step - 1
-        self.log = MetricsLog(folder, step=written)
+        self.log = MemoryLog()
+        if self.folder is not None:
+            self.log = MetricsLog(self.folder, step=written)
         self.progress = Progress(
             steps=settings.steps, start=step, enabled=settings.verbose
         )
@@ -275,6 +368,25 @@ class _Loop:
         if found is not None:
             self.progress.say(f"going on from step {step} ({found.path})")
         self.clock = time.perf_counter() - self.position.seconds
+
+    def _tell_of_lengthening(self, length: int | None) -> None:
+        steps, position = self.settings.steps, self.position
+        if length is None or length >= steps or not position.step:
+            return
+        if not self.subject.method.follows_length:
+            return
+        self.position = position._replace(
+            lengthened_from=[*position.lengthened_from, length]
+        )
+        warnings.warn(
+            f"this run was begun as one of {length} steps and is now one of {steps}, "
+            "but its steps depend on its length (a learning rate that decays, say): "
+            f"the {position.step} that are done went as in a run of {length}, and the "
+            f"rate now goes on at {position.step / steps:.0%} of the schedule. What "
+            f"comes out is not what {steps} steps from the start give; for that, give "
+            "a new folder",
+            stacklevel=3,
+        )
 
     def close(self) -> None:
         self.progress.close()
@@ -285,7 +397,7 @@ class _Loop:
         with StopRequest() as stop:
             while True:
                 if self.position.row is not None:
-                    scores = stop.unless_asked(self._scores)
+                    scores = stop.run_unless_stopped(self._scores)
                     if scores is not None:
                         self._record(scores)
                 if stop.signum is not None:
@@ -299,34 +411,61 @@ class _Loop:
     def result(self) -> TrainResult:
         """The chosen distilled set; the last one if the best cannot be read."""
         position = self.position
-        state, step, scores = self.state, position.step, position.scores or {}
-        monitor = None
+        step, scores, monitor = position.step, position.scores, None
+        distilled = None
         if self.settings.choose == "best" and position.best_step is not None:
-            found = self.best.restore({"state": self.state})
-            if found is not None and found.step == position.best_step:
-                state, step, scores = (
-                    found.tree["state"], found.step, found.facts["scores"],
-                )  # fmt: skip
-                monitor = position.monitor
-            else:
+            distilled = self.best.find(position.best_step)
+            if distilled is None:
                 self.progress.say(
-                    f"warning: the best state, of step {position.best_step}, cannot "
-                    "be read; taking the last one"
+                    f"warning: the best set, of step {position.best_step}, cannot be "
+                    "read; taking the last one"
                 )
-        subject = self.subject
+            else:
+                step, scores = position.best_step, position.best_scores
+                monitor = position.monitor
+        if distilled is None:
+            distilled = self._distilled()
         return TrainResult(
-            distilled=subject.method.distilled(state, subject.problem, subject.data),
+            distilled=distilled._replace(
+                provenance={**distilled.provenance, **self._provenance()}
+            ),
             step=step,
             steps=position.step,
             validation={
                 name: Score(mean, std, int(draws))
-                for name, (mean, std, draws) in scores.items()
+                for name, (mean, std, draws) in (scores or {}).items()
             },
             monitor=monitor,
             seconds=position.seconds,
             preparation_seconds=position.preparation_seconds,
             resumed_from=self.resumed_from,
+            seconds_per_step=(
+                statistics.median(self.chunk_seconds[1:] or self.chunk_seconds)
+                if self.chunk_seconds
+                else None
+            ),
+            history=self.log.rows(),
         )
+
+    def _distilled(self) -> DistilledSet:
+        subject = self.subject
+        return subject.method.distilled(
+            self.keys.prepare, self.state, subject.problem, subject.data
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        subject = self.subject
+        found = provenance(
+            subject.problem,
+            method=subject.method.name,
+            settings=subject.method.settings,
+            seeds={"run": self.settings.seed},
+            config=dict(subject.config) if subject.config is not None else None,
+        )
+        found["steps"] = self.position.step
+        if self.position.lengthened_from:
+            found["lengthened_from"] = list(self.position.lengthened_from)
+        return found
 
     def _due(self, every: int) -> bool:
         step = self.position.step
@@ -336,29 +475,25 @@ class _Loop:
         """One chunk, up to the next step at which something else is to be done."""
         start, length = self.position.step, self._length()
         began = time.perf_counter()
-        rows = host_rows(
-            self.feed,
-            seed=self.settings.seed,
-            start=start,
-            length=length,
-            capacity=self.chunk.capacity,
-        )
+        rows = self.reader.take(start, length)
+        counts = np.int32(start), np.int32(length), np.int32(self.settings.steps)
         with jax.transfer_guard("disallow"):
-            arguments = jax.device_put((rows, np.int32(start), np.int32(length)))
-            self.state, metrics, sound = self.chunk.run(
-                self.state, self.feed.device, arguments[0], self.key, *arguments[1:]
+            rows, *counts = jax.device_put((rows, *counts))
+            self.state, metrics, finite = self.chunk.run(
+                self.state, self.feed.device, rows, self.key, *counts
             )
-            metrics, sound = jax.device_get((metrics, sound))
+            metrics, finite = jax.device_get((metrics, finite))
         self.step_seconds = (time.perf_counter() - began) / length
+        self.chunk_seconds.append(self.step_seconds)
         step = start + length
-        bad = _first_unsound(metrics, sound, length)
+        bad = _first_not_finite(metrics, finite, length)
         rows = self._rows(metrics, start, length if bad is None else bad[0])
         held = rows.pop() if bad is None and self._evaluates(step) else None
         for row in rows:
             if self._logs(row["step"]):
                 self.log.write(row)
         if bad is not None:
-            raise Diverged(self._obituary(start + bad[0] + 1, bad[1]))
+            raise Diverged(self._divergence_message(start + bad[0] + 1, bad[1]))
         self.position = self.position._replace(
             step=step, seconds=time.perf_counter() - self.clock, row=held
         )
@@ -396,16 +531,18 @@ class _Loop:
 
     def _scores(self) -> dict[str, Score]:
         """The state's scores on the validation split."""
-        subject, scores = self.subject, {}
-        distilled = subject.method.distilled(self.state, subject.problem, subject.data)
+        problem, scores = self.subject.problem, {}
+        distilled = self._distilled()
         for i, evaluation in enumerate(self.settings.evaluations):
             # The same draws at every step, for the steps to be comparable.
             key = jax.random.fold_in(self.keys.validation, i)
-            scores |= evaluation.evaluate(key, distilled, subject.problem, "validation")
+            scores |= evaluation.evaluate(
+                key, distilled, problem, "validation", self.cache
+            )
         return scores
 
     def _record(self, scores: dict[str, Score]) -> None:
-        """Writes the step's row, and the state aside if it is the best so far."""
+        """Writes the step's row, and keeps the set if it is the best so far."""
         position = self.position
         plain = {name: [float(x) for x in score] for name, score in scores.items()}
         position = position._replace(
@@ -414,10 +551,13 @@ class _Loop:
         if self.settings.choose == "best":
             monitor = _monitored(self.settings.monitor, scores)
             value = scores[monitor].mean
-            if _as_good(value, position.best, self.settings.monitor_mode):
-                self.best.save(position.step, {"state": self.state}, {"scores": plain})
+            if _as_good(value, position.best):
+                self.best.keep(position.step, self._distilled())
                 position = position._replace(
-                    monitor=monitor, best=value, best_step=position.step
+                    monitor=monitor,
+                    best=value,
+                    best_step=position.step,
+                    best_scores=plain,
                 )
         row = {"step": position.step, "seconds": round(position.seconds, 4)}
         self.log.write(row | (self.position.row or {}) | _score_columns(scores))
@@ -426,32 +566,40 @@ class _Loop:
         self.progress.say(f"step {position.step}: validation {shown}")
 
     def _save(self) -> None:
-        if self.saved == self.position.step:
+        if self.last is None or self.saved == self.position.step:
             return
-        # What this checkpoint calls the best must be on the disk before it is.
-        self.best.wait()
         self.last.save(
             self.position.step,
             {"state": self.state, "key": self.key},
             {"position": self.position._asdict()},
         )
         self.saved = self.position.step
+        # The sets that an older checkpoint, should the newest be damaged, speaks of
+        # stay too.
+        self.best_steps.append(self.position.best_step)
+        self.best.drop_all_but({step for step in self.best_steps if step is not None})
 
     def _leave(self, signum: int) -> None:
+        name, step = signal.Signals(signum).name, self.position.step
+        stopped = f"stopped by {name} at step {step} of {self.settings.steps}"
+        if self.last is None:
+            raise Interrupted(f"{stopped}; without a folder nothing is saved", signum)
         self._save()
         self.last.wait()
-        name, step = signal.Signals(signum).name, self.position.step
         raise Interrupted(
-            f"stopped by {name} at step {step} of {self.settings.steps}, saved in "
-            f"{self.last.latest()}; run the same command again to go on",
+            f"{stopped}, saved in {self.last.latest()}; run the same command again to "
+            "go on",
             signum,
         )
 
-    def _obituary(self, step: int, what: str) -> str:
+    def _divergence_message(self, step: int, what: str) -> str:
+        found = f"{what} at step {step} of {self.settings.steps}"
+        if self.last is None:
+            return found
         self.last.wait()
         path = self.last.latest()
         good = f"the last good checkpoint is {path}" if path else "no checkpoint yet"
-        return f"{what} at step {step} of {self.settings.steps}; {good}"
+        return f"{found}; {good}"
 
 
 def _score_columns(scores: dict[str, Score]) -> dict[str, float]:
@@ -476,23 +624,21 @@ def _monitored(monitor: str | None, scores: dict[str, Score]) -> str:
     )
 
 
-def _as_good(value: float, best: float | None, mode: str) -> bool:
-    if not math.isfinite(value):
-        return False
-    return best is None or (value >= best if mode == "max" else value <= best)
+def _as_good(value: float, best: float | None) -> bool:
+    return math.isfinite(value) and (best is None or value >= best)
 
 
-def _first_unsound(
-    metrics: dict[str, ndarray], sound: dict[str, ndarray], length: int
+def _first_not_finite(
+    metrics: dict[str, ndarray], finite: dict[str, ndarray], length: int
 ) -> tuple[int, str] | None:
     """Index of the first step with a bad number and what it was, or None."""
     flags = {name: np.isfinite(values[:length]) for name, values in metrics.items()} | {
-        f"state.{name}": values[:length] for name, values in sound.items()
+        f"state.{name}": values[:length] for name, values in finite.items()
     }
-    fine = np.logical_and.reduce(list(flags.values()))
-    if fine.all():
+    all_finite = np.logical_and.reduce(list(flags.values()))
+    if all_finite.all():
         return None
-    index = int(np.argmin(fine))
+    index = int(np.argmin(all_finite))
     bad = [name for name, values in flags.items() if not values[index]]
     # The loss before other metrics, those before the state.
     name = "loss" if "loss" in bad else bad[0]
@@ -500,25 +646,25 @@ def _first_unsound(
     return index, f"{name} is {what}"
 
 
-def _check(settings: _Settings, chunk: int, keep: int) -> None:
-    least = {"chunk": (chunk, 1), "keep": (keep, 1)} | {
-        name: (getattr(settings, name), low)
-        for name, low in (
-            ("seed", 0),
-            ("steps", 0),
-            ("log_every", 1),
-            ("evaluate_every", 0),
-            ("checkpoint_every", 0),
+def _integer(name: str, value: Any, least: int) -> int:
+    """A whole number of whatever kind (NumPy's too) as Python's."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return number
+
+
+def _check(settings: _Settings) -> None:
+    if settings.seed > _LARGEST_SEED:
+        raise ValueError(
+            f"seed must be in [0, 2^32), got {settings.seed}: larger ones would count "
+            "modulo 2^32"
         )
-    }
-    for name, (value, low) in least.items():
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, got {value}")
-    for name, known in (("choose", CHOICES), ("monitor_mode", ("max", "min"))):
-        if getattr(settings, name) not in known:
-            raise ValueError(
-                f"{name} must be one of {known}, got {getattr(settings, name)!r}"
-            )
+    if settings.choose not in CHOICES:
+        raise ValueError(f"choose must be one of {CHOICES}, got {settings.choose!r}")
     if jax.process_count() > 1:
         raise ValueError(
             f"train works in one process, this is one of {jax.process_count()}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ddjax.storage import atomic
 
-__all__ = ["METRICS_FILE", "MetricsLog", "read"]
+__all__ = ["METRICS_FILE", "MemoryLog", "MetricsLog", "read"]
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -30,9 +30,9 @@ class MetricsLog:
         """Opens the log of a run that goes on from `step` (-1: from the very start)."""
         from tensorboardX import SummaryWriter
 
-        path = Path(workdir) / METRICS_FILE
-        _drop_later(path, step)
-        self._file = open(path, "a", encoding="utf-8")
+        self._path = Path(workdir) / METRICS_FILE
+        _drop_later(self._path, step)
+        self._file = open(self._path, "a", encoding="utf-8")
         self._board = SummaryWriter(
             str(Path(workdir) / "tensorboard"),
             purge_step=step + 1 if step >= 0 else None,
@@ -47,10 +47,33 @@ class MetricsLog:
             if name != "step" and isinstance(value, (int, float)):
                 self._board.add_scalar(name, value, plain["step"])
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row of the run so far, in order."""
+        return read(self._path)
+
     def close(self) -> None:
         """Writes out what TensorBoard still holds back."""
         self._file.close()
         self._board.close()
+
+
+class MemoryLog:
+    """The rows of a run that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        """Without rows."""
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one row; a number that is not finite becomes None."""
+        self._rows.append({name: _plain(value) for name, value in row.items()})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row, in order."""
+        return list(self._rows)
+
+    def close(self) -> None:
+        """Nothing is held back."""
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ class Interrupted(Exception):
 
 
 class _StopNow(BaseException):
-    """Leaves the work that `StopRequest.unless_asked` does."""
+    """Leaves the work that `StopRequest.run_unless_stopped` does."""
 
 
 class StopRequest:
@@ -54,7 +54,7 @@ class StopRequest:
             signal.signal(signum, handler)  # pyright: ignore[reportArgumentType]
         self._before.clear()
 
-    def unless_asked(self, work: Callable[[], Result]) -> Result | None:
+    def run_unless_stopped(self, work: Callable[[], Result]) -> Result | None:
         """Does `work`, or gives it up where it is when a signal comes: None then."""
         if self.signum is not None:
             return None

@@ -8,11 +8,14 @@ from typing import Any
 
 from ddjax.storage import atomic
 
-__all__ = ["agree", "open_workdir", "write_json"]
+__all__ = ["RUN_FILE", "agree", "open_workdir", "refuse_another", "write_json"]
+
+RUN_FILE = "run.json"
+"""What a run is: its folder holds this file from the first step on."""
 
 
-def open_workdir(workdir: str | os.PathLike[str], *, marker: str) -> Path:
-    """Makes the folder, or takes one that is empty or holds the file `marker`.
+def open_workdir(workdir: str | os.PathLike[str]) -> Path:
+    """Makes the folder, or takes one that is empty or a run's.
 
     Raises:
       ValueError: the path is no folder, or a folder of something else.
@@ -22,10 +25,12 @@ def open_workdir(workdir: str | os.PathLike[str], *, marker: str) -> Path:
         raise ValueError(f"{path} is a file; a run needs a folder")
     path.mkdir(parents=True, exist_ok=True)
     names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
-    if names and marker not in names:
+    # Prepared results are found by what they are of, whoever left them.
+    names = [name for name in names if name != "prepared"]
+    if names and RUN_FILE not in names:
         raise ValueError(
             f"{path} is not empty and holds no run (there is {names[0]} but no "
-            f"{marker}); give a new or empty folder"
+            f"{RUN_FILE}); give a new or empty folder"
         )
     return path
 
@@ -34,7 +39,6 @@ def agree(
     path: Path,
     record: Mapping[str, Any],
     *,
-    free: Sequence[str] = (),
     growing: Sequence[str] = (),
 ) -> None:
     """Writes a JSON record, or compares it with the one that is there.
@@ -42,28 +46,58 @@ def agree(
     Args:
       path: the file.
       record: JSON-able; tuples count as lists.
-      free: dotted keys that may differ; the new value is written.
       growing: dotted keys whose number may be larger than what is there.
 
     Raises:
-      ValueError: the record there differs, with the differing keys; or it cannot be
-        read; or `record` is not JSON-able.
+      ValueError: as `refuse_another`; or `record` is not JSON-able.
     """
+    held, wanted = refuse_another(path, record, growing=growing), _plain(path, record)
+    if held != wanted:
+        write_json(path, wanted)
+
+
+def refuse_another(
+    path: Path,
+    record: Mapping[str, Any],
+    *,
+    growing: Sequence[str] = (),
+    part: str | None = None,
+) -> dict[str, Any] | None:
+    """Compares a JSON record with the one that is there, and writes nothing.
+
+    Where things lie on this machine, keys that end in `directory`, may differ.
+
+    Args:
+      path: the file.
+      record: JSON-able; tuples count as lists.
+      growing: dotted keys whose number may be larger than what is there.
+      part: the key of the record there that is compared; None for all of it.
+
+    Returns:
+      The record that is there, None where there is none.
+
+    Raises:
+      ValueError: the record there differs, with the differing keys; or it cannot be
+        read.
+    """
+    if not path.exists():
+        return None
+    held = _read(path)
+    compared = held if part is None else held.get(part) or {}
+    differences = _differences(compared, _plain(path, record), growing)
+    if differences:
+        raise ValueError(
+            f"{path} is of another run: {'; '.join(differences)}. Give another "
+            "folder, or what is there"
+        )
+    return held
+
+
+def _plain(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        wanted = json.loads(json.dumps(record))
+        return json.loads(json.dumps(record))
     except TypeError as error:
         raise ValueError(f"{path.name} cannot be written: {error}") from error
-    if path.exists():
-        held = _read(path)
-        differences = _differences(held, wanted, free, growing)
-        if differences:
-            raise ValueError(
-                f"{path} is of another run: {'; '.join(differences)}. Give another "
-                "folder, or what is there"
-            )
-        if held == wanted:
-            return
-    write_json(path, wanted)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -84,14 +118,13 @@ def _read(path: Path) -> dict[str, Any]:
 def _differences(
     held: dict[str, Any],
     wanted: dict[str, Any],
-    free: Sequence[str],
     growing: Sequence[str],
 ) -> list[str]:
     before, now = _flat(held), _flat(wanted)
     found = []
     for key in sorted(before.keys() | now.keys()):
         there, here = before.get(key, "nothing"), now.get(key, "nothing")
-        if there == here or key in free:
+        if there == here or key.endswith("directory"):
             continue
         numbers = all(isinstance(value, (int, float)) for value in (there, here))
         if key in growing and numbers and here > there:

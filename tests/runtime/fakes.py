@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ddjax.data.feed import batches
 from ddjax.data.preprocess import Preprocessing
-from ddjax.data.problem import Problem, Split
+from ddjax.data.problem import Problem, Split, identity
 from ddjax.evaluation.base import Evaluation, Score
-from ddjax.methods.base import HostRows, Method
-from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.parameterization import pixels
+from ddjax.methods.base import Method
+from ddjax.storage.cache import no_cache
+from ddjax.synthetic.decoders import pixels
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 
 
 class State(NamedTuple):
@@ -50,6 +52,7 @@ def quadratic(
     batch_size: int = 5,
     blow_up_at: int | None = None,
     poison: str = "loss",
+    follows_length: bool = False,
     calls: dict[str, int] | None = None,
 ) -> Method:
     """Moves `samples` images towards the mean of random real ones.
@@ -62,17 +65,16 @@ def quadratic(
     def count(name):
         calls[name] = calls.get(name, 0) + 1
 
-    def prepare(key, problem, remember):
+    def prepare(key, problem, cache=no_cache):
         count("prepare")
 
         def compute():
             count("computed")
             return {"noise": jax.random.normal(key, (3, 3, 1))}
 
-        rows = problem.train
-        if isinstance(rows.inputs, np.ndarray):
-            rows = HostRows(rows, batch_size)
-        return {"rows": rows, **remember("noise", compute)}
+        about = {"problem": identity(problem)}
+        noise = jnp.asarray(cache("noise", about, compute)["noise"])
+        return {"rows": batches(problem.train, batch_size), "noise": noise}
 
     def init(key, problem, data):
         inputs = jax.random.normal(key, (samples, 3, 3, 1))
@@ -80,13 +82,10 @@ def quadratic(
         return State(learned, optimizer.init(learned), None, jnp.float32(jnp.inf))
 
     def sample(key, data):
-        inputs, targets = data["rows"].inputs, data["rows"].targets
-        if inputs.shape[0] > batch_size:
-            rows = jax.random.randint(key, (batch_size,), 0, inputs.shape[0])
-            inputs, targets = inputs[rows], targets[rows]
-        return {"inputs": inputs + data["noise"][None] * 1e-3, "targets": targets}
+        noise = data["noise"] + 1e-3 * jax.random.normal(key, (3, 3, 1))
+        return {"inputs": data["rows"].inputs + noise[None] * 1e-3}
 
-    def step(state, batch, key):
+    def step(state, batch, key, progress):
         count("step")
 
         def loss(learned):
@@ -107,28 +106,38 @@ def quadratic(
                 scale = jnp.where(now, jnp.inf, learned["scale"])
                 learned = {**learned, "scale": scale}
         best = jnp.minimum(state.best, value)
-        metrics = {"loss": value, "count": opt[0].count}
+        metrics = {"loss": value, "count": opt[0].count, "steps": progress.steps}
         return State(learned, opt, None, best), metrics
 
-    def distilled(state, problem, data):
-        return DistilledSet(
-            stored={"inputs": state.learned["inputs"]},
-            parameterization=pixels(),
-            targets=jnp.zeros((samples, 2), jnp.float32),
-            targets_kind="scores",
+    def distilled(key, state, problem, data):
+        return distilled_set(
+            {
+                "inputs": state.learned["inputs"],
+                "targets": jnp.zeros((samples, 2), jnp.float32),
+            },
+            pixels(),
+            problem,
+            recipe={"targets_kind": "scores"},
             labels=jnp.zeros((samples,), jnp.int32),
-            preprocessing=problem.preprocessing,
-            class_names=problem.class_names,
-            provenance={},
         )
 
-    return Method(prepare, init, sample, step, distilled)
+    settings = {"learning_rate": learning_rate, "batch_size": batch_size}
+    return Method(
+        "quadratic",
+        settings,
+        prepare,
+        init,
+        sample,
+        step,
+        distilled,
+        follows_length=follows_length,
+    )
 
 
 def spread(calls: list[int] | None = None, name: str = "spread") -> Evaluation:
     """Mean square of the images, and a number drawn from the key."""
 
-    def evaluate(key, distilled, problem, split):
+    def evaluate(key, distilled, problem, split, cache=no_cache):
         if calls is not None:
             calls.append(len(calls))
         size = float(np.mean(np.square(np.asarray(distilled.stored["inputs"]))))
@@ -138,7 +147,7 @@ def spread(calls: list[int] | None = None, name: str = "spread") -> Evaluation:
             f"{name}/draw": Score(float(jax.random.uniform(key)), 0.0, 1),
         }
 
-    return Evaluation(name, evaluate)
+    return Evaluation(name, {}, evaluate)
 
 
 def inputs(distilled: DistilledSet) -> np.ndarray:

@@ -4,11 +4,17 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ddjax import synthetic
+from ddjax.data.feed import rows_of_step
+from ddjax.data.problem import Split
 from ddjax.evaluation.base import Evaluation, Score
-from ddjax.runtime import Diverged, Interrupted, metrics, train
+from ddjax.methods.base import Progress, keys_of_step
+from ddjax.runtime import Diverged, Interrupted, metrics, run_keys, train
+from ddjax.storage.cache import in_memory, no_cache
 from tests.runtime import fakes
 
 
@@ -57,17 +63,18 @@ def test_log_holds_each_step_once(whole):
 
 
 def test_matches_plain_python(whole):
-    """Step t draws from fold_in(steps key, t), whatever the chunks."""
-    from ddjax.methods.base import remember_nothing
-    from ddjax.runtime import run_keys
-
+    """Step t draws keys and rows by itself, whatever the chunks."""
     keys, method, problem = run_keys(3), fakes.quadratic(), fakes.problem()
-    data = method.prepare(keys.prepare, problem, remember_nothing)
+    data = method.prepare(keys.prepare, problem)
     state = method.init(keys.init, problem, data)
     for t in range(23):
-        sample_key, step_key = jax.random.split(jax.random.fold_in(keys.steps, t))
-        state, _ = method.step(state, method.sample(sample_key, data), step_key)
-    expected = fakes.inputs(method.distilled(state, problem, data))
+        chosen = rows_of_step(data["rows"], seed=3, step=t)
+        rows = Split(problem.train.inputs[chosen], problem.train.labels[chosen])
+        sample_key, step_key = keys_of_step(keys.steps, jnp.int32(t))
+        batch = method.sample(sample_key, {**data, "rows": rows})
+        progress = Progress(jnp.int32(t), jnp.int32(23))
+        state, _ = method.step(state, batch, step_key, progress)
+    expected = fakes.inputs(method.distilled(keys.prepare, state, problem, data))
     np.testing.assert_allclose(
         fakes.inputs(whole[1].distilled), expected, rtol=1e-4, atol=1e-6
     )
@@ -121,29 +128,125 @@ def test_goes_on_from_the_checkpoint(whole, tmp_path):
     np.testing.assert_array_equal(
         fakes.inputs(again.distilled), fakes.inputs(result.distilled)
     )
-    with pytest.raises(ValueError, match="holds a run of 23 steps, more than 10"):
+    with pytest.raises(ValueError, match="steps is 23 there, 10 here"):
         _train(tmp_path, steps=10)
-    with pytest.raises(ValueError, match="holds a run with seed 3, not 4"):
+    with pytest.raises(ValueError, match="of another run: seed is 3 there, 4 here"):
         _train(tmp_path, seed=4)
 
 
+def test_a_folder_belongs_to_one_method_and_problem(tmp_path):
+    """It gave the old set under the new provenance, or stale prepared results."""
+    _train(tmp_path, choose="last")
+    with pytest.raises(ValueError, match="learning_rate is 0.05 there, 0.5 here"):
+        _train(tmp_path, method=fakes.quadratic(learning_rate=0.5))
+    other = fakes.problem()._replace(fingerprint="1" * 64)
+    with pytest.raises(ValueError, match="of another run: data.fingerprint"):
+        _train(tmp_path, problem=other)
+    scaled = fakes.problem()
+    scaled = scaled._replace(
+        preprocessing=scaled.preprocessing._replace(kind="standardize", std=2.0)
+    )
+    with pytest.raises(ValueError, match="of another run: data.identity"):
+        _train(tmp_path, problem=scaled)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        _train(tmp_path)
+
+
+def test_a_mistake_leaves_the_folder_free(tmp_path):
+    with pytest.raises(ValueError, match="monitor"):
+        _train(tmp_path / "monitor", monitor="spread/acc")
+
+    def refuse(key, problem, cache):
+        raise ValueError("no such problem")
+
+    with pytest.raises(ValueError, match="no such problem"):
+        _train(tmp_path / "run", method=fakes.quadratic()._replace(prepare=refuse))
+    assert not (tmp_path / "run" / "run.json").exists()
+    _train(tmp_path / "run", method=fakes.quadratic(learning_rate=0.5))
+
+
+def test_without_a_folder_it_is_the_same_and_nothing_is_kept(
+    whole, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = _train(None, choose="last")
+    np.testing.assert_array_equal(
+        fakes.inputs(result.distilled), fakes.inputs(whole[1].distilled)
+    )
+    assert not list(tmp_path.iterdir())
+    rows = [list(map(dict, each.history)) for each in (result, whole[1])]
+    for row in rows[0] + rows[1]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    assert result.distilled.provenance == whole[1].distilled.provenance
+    assert result.seconds_per_step > 0
+
+
+def test_provenance_says_what_the_launcher_says(whole):
+    provenance = whole[1].distilled.provenance
+    assert provenance["method"] == "quadratic"
+    assert provenance["settings"] == {"learning_rate": 0.05, "batch_size": 5}
+    assert provenance["seeds"] == {"run": 3}
+    assert provenance["data"]["fingerprint"] == "0" * 64
+    assert "config" not in provenance
+    configured = _train(None, config={"data": {"name": "toy"}})
+    assert configured.distilled.provenance["config"] == {"data": {"name": "toy"}}
+
+
+def test_the_run_gives_its_length_to_the_method(tmp_path):
+    result = _train(None, steps=7)
+    assert {row["steps"] for row in result.history if "steps" in row} == {7}
+
+
+@pytest.mark.parametrize("follows_length", [False, True])
+def test_lengthening_is_told_where_it_matters(tmp_path, recwarn, follows_length):
+    method = fakes.quadratic(follows_length=follows_length)
+    _train(tmp_path, method=method, steps=13)
+    result = _train(tmp_path, method=method)
+    told = [w for w in recwarn if "begun as one of 13 steps" in str(w.message)]
+    assert len(told) == follows_length
+    lengths = result.distilled.provenance.get("lengthened_from")
+    assert lengths == ([13] if follows_length else None)
+
+
+def test_results_are_shared_through_a_cache(tmp_path):
+    calls, cache = {}, in_memory()
+    for _ in range(2):
+        _train(None, method=fakes.quadratic(calls=calls), cache=cache)
+    assert calls["prepare"] == 2 and calls["computed"] == 1
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.uint8(3)])
+def test_whole_numbers_of_numpy_are_whole_numbers(whole, tmp_path, value):
+    result = _train(tmp_path, seed=value, steps=np.int32(23), choose="last")
+    np.testing.assert_array_equal(
+        fakes.inputs(result.distilled), fakes.inputs(whole[1].distilled)
+    )
+
+
 def test_best_is_kept_beside_the_last(tmp_path):
-    """Accuracy 1 at step 8 only: its state comes back although the run went on."""
+    """Accuracy 1 at step 8 only: its set comes back although the run went on."""
     states = []
 
-    def evaluate(key, distilled, problem, split):
+    def evaluate(key, distilled, problem, split, cache=no_cache):
         states.append(fakes.inputs(distilled))
         return {"x/accuracy": Score(float(len(states) == 2), 0.0, 1)}
 
-    evaluations = [Evaluation("x", evaluate)]
+    evaluations = [Evaluation("x", {}, evaluate)]
     result = _train(tmp_path, evaluations=evaluations)
     assert (result.step, result.steps, result.monitor) == (8, 23, "x/accuracy")
     np.testing.assert_array_equal(fakes.inputs(result.distilled), states[1])
     assert not np.array_equal(states[1], states[-1])
-    # The later of equals, and the smaller where that is better.
+    kept = synthetic.load(tmp_path / "best" / "step-8")
+    np.testing.assert_array_equal(fakes.inputs(kept), states[1])
+    # What the state held besides is not kept.
+    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == ["step-8"]
     states.clear()
-    result = _train(tmp_path / "min", evaluations=evaluations, monitor_mode="min")
-    assert result.step == 23
+    without = _train(None, evaluations=evaluations)
+    assert without.step == 8
+    np.testing.assert_array_equal(fakes.inputs(without.distilled), states[1])
+    states.clear()
     last = _train(tmp_path / "last", evaluations=evaluations, choose="last")
     assert (last.step, last.monitor) == (23, None)
 
@@ -165,31 +268,44 @@ def test_not_finite_stops_with_step_and_checkpoint(tmp_path, poison, what):
         _train(tmp_path / "first", method=fakes.quadratic(blow_up_at=1, poison=poison))
 
 
-def test_host_rows_are_fed_and_resume_exactly(tmp_path):
+def test_rows_are_the_same_wherever_the_data_lie(whole, tmp_path):
+    """Data on the host are fed ahead of time, and resume exactly."""
     problem = fakes.problem(host=True)
-    whole = _train(tmp_path / "whole", problem=problem, choose="last")
-    _train(tmp_path / "cut", problem=problem, steps=9, choose="last")
-    cut = _train(tmp_path / "cut", problem=problem, chunk=3, choose="last")
+    _train(tmp_path, problem=problem, steps=9, choose="last")
+    cut = _train(tmp_path, problem=problem, chunk=3, choose="last")
     np.testing.assert_array_equal(
-        fakes.inputs(whole.distilled), fakes.inputs(cut.distilled)
+        fakes.inputs(cut.distilled), fakes.inputs(whole[1].distilled)
     )
-    # Seen rows are those that the data's own order names.
-    from ddjax.data.batches import host_batch_indices
 
-    seen = np.concatenate([host_batch_indices(3, t, 5, 24) for t in range(5)])
-    assert len(set(seen[:24].tolist())) == 24
+
+def test_a_broken_file_stops_the_run(tmp_path):
+    class Broken:
+        shape, dtype, nbytes = (24, 3, 3, 1), np.dtype(np.float32), 864
+
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, rows):
+            if np.ndim(rows) and 7 in np.asarray(rows):
+                raise OSError("image 7 cannot be read")
+            return np.zeros((len(rows), 3, 3, 1), np.float32)
+
+    problem = fakes.problem(host=True)
+    broken = problem.train._replace(inputs=Broken())
+    with pytest.raises(OSError, match="image 7 cannot be read"):
+        _train(tmp_path, problem=problem._replace(train=broken), evaluations=())
 
 
 def test_signal_in_an_evaluation_does_it_over_again(whole, tmp_path):
     done = []
 
-    def evaluate(key, distilled, problem, split):
+    def evaluate(key, distilled, problem, split, cache=no_cache):
         done.append(1)
         if len(done) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return fakes.spread().evaluate(key, distilled, problem, split)
 
-    settings = dict(evaluations=[Evaluation("x", evaluate)], choose="last")
+    settings = dict(evaluations=[Evaluation("x", {}, evaluate)], choose="last")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="SIGTERM at step 8 of 23") as caught:
         _train(tmp_path, **settings)
@@ -235,7 +351,9 @@ def test_no_steps_at_all(tmp_path):
         {"keep": 0},
         {"evaluate_every": -1},
         {"choose": "first"},
-        {"monitor_mode": "most"},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"steps": True},
     ],
 )
 def test_arguments_out_of_range(tmp_path, wrong):
@@ -248,15 +366,15 @@ def test_arguments_out_of_range(tmp_path, wrong):
 def test_metrics_must_be_scalars_with_a_loss(tmp_path):
     method = fakes.quadratic()
 
-    def without_loss(state, batch, key):
-        state, metrics = method.step(state, batch, key)
+    def without_loss(state, batch, key, progress):
+        state, metrics = method.step(state, batch, key, progress)
         return state, {"count": metrics["count"]}
 
     with pytest.raises(ValueError, match="must hold 'loss'"):
         _train(tmp_path, method=method._replace(step=without_loss))
 
-    def vector(state, batch, key):
-        state, metrics = method.step(state, batch, key)
+    def vector(state, batch, key, progress):
+        state, metrics = method.step(state, batch, key, progress)
         return state, metrics | {"each": state.learned["inputs"].reshape(-1)}
 
     with pytest.raises(ValueError, match=r"'each' has shape \(18,\)"):

@@ -25,13 +25,13 @@ from ddjax.runtime.render import (
 from ddjax.storage import atomic
 from ddjax.synthetic.distilled import (
     DistilledSet,
-    decoded_inputs,
+    decoded,
     natural_inputs,
     natural_regression_targets,
 )
 from ddjax.synthetic.grid import to_png
 
-__all__ = ["Report", "score_rows", "write_report"]
+__all__ = ["Report", "score_rows", "without_certificates", "write_report"]
 
 # Endings of the scalars that come first: the larger, the better.
 _QUALITIES = ("accuracy", "/r2")
@@ -130,7 +130,7 @@ def _shown(name: str, score: Score | None) -> str:
 def _write_pictures(folder: Path, report: Report) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
     pictures = {}
-    shape = decoded_inputs(report.distilled).shape
+    shape = decoded(report.distilled).inputs.shape
     if len(shape) == 4 and shape[-1] in (1, 3):
         pictures["samples"] = to_png(
             folder / "samples.png", report.distilled, annotate=True
@@ -150,7 +150,10 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
         Cards(_cards(report)),
         Table(
             ("measured", "validation", "test"),
-            score_rows(_measured(report.validation), _measured(report.test)),
+            score_rows(
+                without_certificates(report.validation),
+                without_certificates(report.test),
+            ),
         ),
         Text(
             f"The distilled set is from step {report.step} of {report.steps}, "
@@ -165,13 +168,16 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
         if name == "columns" and name in pictures:
             blocks += _rows(report.distilled)
     if report.distilled.certificate:
-        flat = [(k, _value(v)) for k, v in report.distilled.certificate.items()]
+        numbers = dict(report.distilled.certificate)
+        says = numbers.pop("says", None)
+        flat = [(k, _value(v)) for k, v in numbers.items()]
         blocks += [
             Heading("Certificate"),
             Text(
                 "What the duality gap proves of the convex model trained on the "
                 "distilled set: how far it can be from the real data's model (radius), "
                 "and between which bounds its test error must lie."
+                + (f" Here {says}." if says else "")
             ),
             Table(("quantity", "value"), flat),
         ]
@@ -187,7 +193,7 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
 
 
 def _is_table(distilled: DistilledSet) -> bool:
-    shape = decoded_inputs(distilled).shape
+    shape = decoded(distilled).inputs.shape
     return distilled.targets_kind == "regression" and len(shape) == 2
 
 
@@ -198,7 +204,7 @@ def _rows(distilled: DistilledSet) -> list[Block]:
         [natural_inputs(distilled), natural_regression_targets(distilled)], axis=1
     )
     if columns is None:
-        inputs = decoded_inputs(distilled).shape[1]
+        inputs = decoded(distilled).inputs.shape[1]
         names = [f"x{i}" for i in range(inputs)]
         names += [f"y{i}" for i in range(values.shape[1] - inputs)]
     else:
@@ -212,7 +218,7 @@ def _rows(distilled: DistilledSet) -> list[Block]:
     return table + [Text(more)] if len(values) > _MOST_ROWS else table
 
 
-def _measured(scores: Mapping[str, Score]) -> dict[str, Score]:
+def without_certificates(scores: Mapping[str, Score]) -> dict[str, Score]:
     """Scores without those of certificates, which have a section of their own."""
     return {k: s for k, s in scores.items() if not k.startswith("certificate")}
 
@@ -222,7 +228,7 @@ def _cards(report: Report) -> list[tuple[str, str]]:
     best = [name for name in report.test if name.endswith(_QUALITIES)]
     if best:
         cards.append((_shown(best[0], report.test[best[0]]), f"test {best[0]}"))
-    samples = int(np.shape(report.distilled.targets)[0])
+    samples = len(decoded(report.distilled).targets)
     cards.append((f"{samples}", "distilled samples"))
     share = 100 * samples / report.real_samples
     cards.append((f"{share:.2g} %", f"of {report.real_samples} real samples"))
@@ -241,5 +247,4 @@ _USE = """\
 from ddjax import synthetic
 
 distilled = synthetic.load("distilled")  # a folder beside this report
-inputs = synthetic.decoded_inputs(distilled)  # preprocessed, ready for a learner
-targets = distilled.targets"""
+inputs, targets = synthetic.decoded(distilled)  # preprocessed, ready for a learner"""

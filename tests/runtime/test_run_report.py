@@ -10,7 +10,7 @@ from ddjax.runtime import figures, render
 from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
 from ddjax.runtime.figures import columns_png, curves_png
 from ddjax.runtime.progress import Progress, duration, table
-from ddjax.runtime.report import Report, score_rows, write_report
+from ddjax.runtime.run_report import Report, score_rows, write_report
 from ddjax.synthetic import natural_inputs, natural_regression_targets
 from tests.runtime import fakes
 from tests.synthetic.problems import table_set
@@ -20,7 +20,8 @@ def _report(**changes) -> Report:
     method, problem = fakes.quadratic(), fakes.problem()
     keys = fakes.jax.random.key(0)
     data = {"rows": problem.train}
-    distilled = method.distilled(method.init(keys, problem, data), problem, data)
+    state = method.init(keys, problem, data)
+    distilled = method.distilled(keys, state, problem, data)
     fields = dict(
         title="toy <on> toys",
         distilled=distilled._replace(certificate={"radius": 0.25}),
@@ -57,7 +58,8 @@ def test_report_escapes_and_says_everything(tmp_path):
 
 def test_report_without_pictures(tmp_path):
     report = _report(metrics=[{"step": 0}])
-    stored = {"inputs": report.distilled.stored["inputs"].reshape(2, 9)}
+    stored = report.distilled.stored
+    stored = {**stored, "inputs": stored["inputs"].reshape(2, 9)}
     flat = report.distilled._replace(stored=stored, certificate=None)
     write_report(tmp_path, report._replace(distilled=flat))
     assert "<img" not in (tmp_path / "report.html").read_text()
@@ -76,8 +78,7 @@ def test_the_report_of_a_table_shows_its_rows_in_natural_units(tmp_path, named):
     many = np.tile(np.arange(5), 5)
     distilled = table_set()
     distilled = distilled._replace(
-        stored={"inputs": distilled.stored["inputs"][many]},
-        targets=distilled.targets[many],
+        stored={name: array[many] for name, array in distilled.stored.items()},
         columns=distilled.columns if named else None,
     )
     scores = {"regression/r2": Score(0.75, 0.0, 1)}
@@ -98,7 +99,7 @@ def test_of_many_columns_those_are_drawn_that_spread_most(monkeypatch):
     inputs = rng.normal(size=(5, 30)).astype(np.float32) * (1 + np.arange(30))
     mean, std = np.zeros(30), np.ones(30)
     wide = distilled._replace(
-        stored={"inputs": inputs.astype(np.float32)},
+        stored={**distilled.stored, "inputs": inputs.astype(np.float32)},
         preprocessing=distilled.preprocessing._replace(mean=mean, std=std),
         columns=None,
     )
