@@ -10,7 +10,8 @@ A configuration may take an argument after a colon, and any of its values can be
 Run the same command again to go on after an interruption; the result is the same, bit
 by bit, as without it. A larger --config.train.steps lengthens a run. The folder holds
 the distilled set (distilled/), exports for NumPy and PyTorch (exports/), report.html,
-report.md, results.json, metrics.jsonl, tensorboard/, config.json and the checkpoints.
+report.md, results.json, metrics.jsonl, tensorboard/, run.json (the configuration, every
+keyword that was not given included) and the checkpoints.
 
 Exit status: 0 finished; 1 the loss became NaN or infinite; 2 a mistake in the command,
 the configuration or the data; 130 and 143 stopped by Ctrl-C or SIGTERM with everything
@@ -33,6 +34,7 @@ from ml_collections import config_flags
 from ddjax import runtime
 from ddjax.data.problem import Problem
 from ddjax.runtime import devices, workdir
+from experiments.completion import CompletedConfigParser
 from experiments.outcome import Outcome, finish, finished, sizes, summary
 from experiments.settings import ConfigError, Run, one_line, resolve, users_mistakes
 
@@ -43,13 +45,11 @@ _CONFIG = config_flags.DEFINE_config_file(
     None,
     "Configuration file, with an argument after a colon if it takes one.",
 )
+flags.FLAGS[_CONFIG.name].parser = CompletedConfigParser(_CONFIG.name)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: new, empty, or the one to go on in."
 )
 
-_SETTINGS = "config.json"
-# Where the data lie is no part of a run: their fingerprint is.
-_FREE = ("data.directory",)
 _GROWING = ("train.steps",)
 
 
@@ -69,7 +69,11 @@ def train_and_evaluate(
         `train`: keywords of `ddjax.runtime.train`, and `validate`: which evaluations to
         do on the validation split along the way (all, if absent or empty);
         `evaluate`: label -> keywords of an evaluation; its `name` in
-        `ddjax.evaluation.EVALUATIONS` is the label unless given.
+        `ddjax.evaluation.EVALUATIONS` is the label unless given, and `data` names other
+        data to judge on (keywords of `ddjax.data.load`);
+        `encoder`, where there is one: keywords of
+        `ddjax.models.encoders.settings.as_encoder` and `features_directory`, for the
+        method and every evaluation that takes an encoder and names none.
       folder: the run's folder: new, empty, or of the same configuration.
       command: how to run it again, for the report.
 
@@ -84,18 +88,19 @@ def train_and_evaluate(
     """
     with users_mistakes():
         run = resolve(config)
-        path = workdir.open_workdir(folder, marker=_SETTINGS)
+        plain = _without_places(run.config)
+        path = workdir.open_workdir(folder)
     with runtime.exclusive(path):
         with users_mistakes():
-            workdir.agree(path / _SETTINGS, run.config, free=_FREE, growing=_GROWING)
+            workdir.refuse_another(
+                path / workdir.RUN_FILE, plain, growing=_GROWING, part="config"
+            )
         before = finished(path, run.train["steps"])
         if before is not None:
             print(f"{path} has been finished:\n\n{summary(before)}")
             return before
         with users_mistakes():
             problem = run.load()
-            record = {"name": problem.name, "fingerprint": problem.fingerprint}
-            workdir.agree(path / "data.json", record)
         print(_description(run, problem), flush=True)
         with users_mistakes(only_ours=True):
             trained = runtime.train(
@@ -104,6 +109,7 @@ def train_and_evaluate(
                 seed=run.seed,
                 workdir=path,
                 evaluations=[run.evaluations[label] for label in run.validate],
+                config=plain,
                 **run.train,
             )
             outcome = finish(run, problem, trained, path, command)
@@ -122,10 +128,23 @@ def _description(run: Run, problem: Problem) -> str:
 
 def _task(problem: Problem) -> str:
     targets = problem.train.targets
-    if problem.classes or targets is None:
+    if problem.classes:
         return f"{problem.classes} classes"
+    if targets is None:
+        return "without labels"
     names = problem.columns.targets if problem.columns else ()
     return f"regression of {', '.join(names) or f'{np.shape(targets)[1]} target(s)'}"
+
+
+def _without_places(config: Any) -> Any:
+    """A configuration without where things lie on this machine."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_places(value)
+        for key, value in config.items()
+        if not key.endswith("directory")
+    }
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -10,14 +10,18 @@ import jax
 from ddjax import runtime, synthetic
 from ddjax.data.problem import Problem
 from ddjax.evaluation.base import Score
-from ddjax.runtime import devices, metrics, report, workdir
+from ddjax.evaluation.certificate import in_words
+from ddjax.runtime import devices, run_report, workdir
 from ddjax.runtime.progress import duration, table
+from ddjax.storage.cache import in_memory
 from ddjax.synthetic.distilled import DistilledSet
 from experiments.settings import Run, one_line
 
 __all__ = ["Outcome", "finish", "finished", "sizes", "summary"]
 
 _RESULTS = "results.json"
+# What the evaluations of a finished run may share in memory.
+_CACHE_BYTES = 2**30
 
 
 class Outcome(NamedTuple):
@@ -46,19 +50,19 @@ def finish(
     command: str | None,
 ) -> Outcome:
     """Completes and saves the distilled set, reads the test split, reports."""
-    distilled = _with_provenance(trained.distilled, run, problem)
-    test: dict[str, Score] = {}
-    keys = runtime.run_keys(run.seed)
+    distilled, test = trained.distilled, {}
+    keys, cache = runtime.run_keys(run.seed), in_memory(limit=_CACHE_BYTES)
     for i, (label, each) in enumerate(run.evaluations.items()):
         print(f"test split: {label}", flush=True)
         key = jax.random.fold_in(keys.test, i)
-        test |= each.evaluate(key, distilled, problem, "test")
+        judged_on = run.load_other.get(label, lambda: problem)()
+        test |= each.evaluate(key, distilled, judged_on, "test", cache)
     distilled = distilled._replace(certificate=_certificate(distilled, test))
     synthetic.save(path / "distilled", distilled)
     exports = path / "exports"
     synthetic.to_npz(exports / "distilled.npz", distilled)
     synthetic.to_torch_safetensors(exports / "distilled.safetensors", distilled)
-    inputs = synthetic.decoded_inputs(distilled)
+    inputs = synthetic.decoded(distilled).inputs
     if distilled.targets_kind == "regression" and inputs.ndim == 2:
         synthetic.to_csv(exports / "distilled.csv", distilled)
     if trained.monitor is None:
@@ -77,9 +81,9 @@ def finish(
         "digest": synthetic.digest(distilled),
         "run": facts,
     }
-    report.write_report(
+    run_report.write_report(
         path,
-        report.Report(
+        run_report.Report(
             title=f"{run.config['method']['name']} on {problem.name}",
             distilled=distilled,
             step=trained.step,
@@ -91,7 +95,7 @@ def finish(
             preparation_seconds=trained.preparation_seconds,
             real_samples=len(problem.train.inputs),
             config=run.config,
-            metrics=metrics.read(path / metrics.METRICS_FILE),
+            metrics=trained.history,
             run=facts,
             command=command or "train_and_evaluate(config, workdir)",
         ),
@@ -99,18 +103,6 @@ def finish(
     # Written last: it is what makes the run a finished one.
     workdir.write_json(path / _RESULTS, results)
     return Outcome(path, distilled, trained.validation, test, results)
-
-
-def _with_provenance(
-    distilled: DistilledSet, run: Run, problem: Problem
-) -> DistilledSet:
-    """What the method recorded, and what the run was; equal runs give equal sets."""
-    config = json.loads(json.dumps(run.config))
-    config["data"].pop("directory", None)
-    seeds = {"run": run.seed, "data": problem.source.get("seed", 0)}
-    name = config["method"]["name"]
-    of_run = synthetic.provenance(problem, method=name, config=config, seeds=seeds)
-    return distilled._replace(provenance={**distilled.provenance, **of_run})
 
 
 def _certificate(
@@ -124,9 +116,16 @@ def _certificate(
     }
     if not found:
         return distilled.certificate
-    about = ("loss", "real_ridge", "distilled_ridge")
-    known = {k: distilled.provenance[k] for k in about if k in distilled.provenance}
-    return {**(distilled.certificate or {}), "split": "test", **known, **found}
+    about = ("loss", "real_ridge", "ridge")
+    known = {k: distilled.recipe[k] for k in about if k in distilled.recipe}
+    says = {"says": in_words(found)} if "proves_something" in found else {}
+    return {
+        **(distilled.certificate or {}),
+        **says,
+        "split": "test",
+        **known,
+        **found,
+    }
 
 
 def _facts(problem: Problem) -> dict[str, str]:
@@ -181,11 +180,15 @@ def sizes(problem: Problem) -> str:
 
 def summary(outcome: Outcome) -> str:
     """The table at the end, and where things are."""
-    rows = report.score_rows(outcome.validation, outcome.test)
-    results = outcome.results
+    measured = (
+        run_report.without_certificates(each)
+        for each in (outcome.validation, outcome.test)
+    )
+    results, says = outcome.results, (outcome.distilled.certificate or {}).get("says")
     return "\n".join(
         [
-            table(("measured", "validation", "test"), rows),
+            table(("measured", "validation", "test"), run_report.score_rows(*measured)),
+            *(["", says] if says else []),
             "",
             f"step {results['step']} of {results['steps']}, {results['chosen_by']}; "
             f"{duration(results['preparation_seconds'])} of preparation, "

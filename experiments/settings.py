@@ -2,7 +2,7 @@
 
 import contextlib
 import difflib
-import inspect
+import functools
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,8 @@ from ddjax import data, evaluation, methods, runtime
 from ddjax.data.problem import Problem
 from ddjax.evaluation.base import Evaluation
 from ddjax.methods.base import Method
+from ddjax.solvers import erm
+from experiments import completion
 
 __all__ = ["ConfigError", "Run", "one_line", "resolve", "users_mistakes"]
 
@@ -34,6 +36,8 @@ class Run(NamedTuple):
       method: the method.
       load: loads the data.
       evaluations: label -> evaluation, for the test split.
+      load_other: label -> loads what that evaluation judges on, where it is not the
+        data that are distilled.
       validate: labels of those that are done on the validation split along the way.
       train: further keywords of `ddjax.runtime.train`.
     """
@@ -43,6 +47,7 @@ class Run(NamedTuple):
     method: Method
     load: Callable[[], Problem]
     evaluations: dict[str, Evaluation]
+    load_other: dict[str, Callable[[], Problem]]
     validate: list[str]
     train: dict[str, Any]
 
@@ -56,33 +61,54 @@ def resolve(config: ml_collections.ConfigDict) -> Run:
     Raises:
       ValueError: an unknown or missing key, name or keyword, or a value out of range.
     """
-    plain = config.to_dict()
-    _check_names("config", plain, _SECTIONS, required=_SECTIONS)
+    known = (*_SECTIONS, "encoder")
+    _check_names("config", config.to_dict(), known, required=_SECTIONS)
+    whole = config.copy_and_resolve_references()
+    completion.complete(whole)
+    plain = whole.to_dict()
+    shared = dict(plain.get("encoder") or {})
+    if shared:
+        directory = shared.pop("features_directory", None)
+        shared = {"encoder": shared, "features_directory": directory}
     train, named = dict(plain["train"]), dict(plain["method"])
     validate = list(train.pop("validate", ())) or list(plain["evaluate"])
     _check_names("train.validate", validate, plain["evaluate"])
-    allowed = set(_keywords(runtime.train)) - {"seed", "workdir", "evaluations"}
+    allowed = set(completion.keywords(runtime.train)) - set(completion.NOT_IN_TRAIN)
     _check_names("train", train, allowed, required=["steps"])
-    _check_names("data", plain["data"], _keywords(data.load), required=["name"])
+    given = _data("data", plain["data"])
     if "name" not in named:
         raise ValueError(f"method.name is missing; known: {', '.join(methods.METHODS)}")
-    given = {key: value for key, value in plain["data"].items() if value is not None}
+    name = named.pop("name")
     return Run(
         config=plain,
         seed=plain["seed"],
-        method=methods.make(named.pop("name"), **named),
+        method=methods.make(name, **_with_shared(named, shared, methods.METHODS, name)),
         load=lambda: data.load(**given),
         evaluations={
-            label: _evaluation(label, settings)
+            label: _evaluation(label, settings, shared)
             for label, settings in plain["evaluate"].items()
+        },
+        load_other={
+            label: functools.partial(
+                data.load, **_data(f"evaluate.{label}.data", settings["data"])
+            )
+            for label, settings in plain["evaluate"].items()
+            if settings.get("data")
         },
         validate=validate,
         train=train,
     )
 
 
-def _evaluation(label: str, settings: Mapping[str, Any]) -> Evaluation:
-    settings = dict(settings)
+def _data(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    _check_names(where, settings, completion.keywords(data.load), required=["name"])
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _evaluation(
+    label: str, settings: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Evaluation:
+    settings = {key: value for key, value in settings.items() if key != "data"}
     name = settings.pop("name", label)
     known = evaluation.EVALUATIONS
     if name not in known:
@@ -90,12 +116,25 @@ def _evaluation(label: str, settings: Mapping[str, Any]) -> Evaluation:
             f"unknown evaluation {name!r} in evaluate.{label}; "
             f"known: {', '.join(sorted(known))}"
         )
-    _check_names(f"evaluate.{label}", settings, _keywords(known[name]))
-    return known[name](**settings)
+    _check_names(f"evaluate.{label}", settings, completion.keywords(known[name]))
+    return known[name](**_with_shared(settings, shared, known, name))
 
 
-def _keywords(function: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(function).parameters)
+def _with_shared(
+    settings: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    factories: Mapping[str, Callable[..., Any]],
+    name: str,
+) -> dict[str, Any]:
+    """The keywords of a factory, with those of the section `encoder` that it takes."""
+    if name not in factories:
+        return dict(settings)
+    taken = {
+        key: value
+        for key, value in shared.items()
+        if key in completion.keywords(factories[name]) and settings.get(key) is None
+    }
+    return {**settings, **taken}
 
 
 def _check_names(
@@ -127,10 +166,12 @@ def users_mistakes(*, only_ours: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, erm.NotConverged) as error:
         frames = traceback.extract_tb(error.__traceback__)
         ours = Path(frames[-1].filename).is_relative_to(Path(ddjax.__file__).parent)
-        if only_ours and not (ours and isinstance(error, ValueError)):
+        if only_ours and not (
+            ours and isinstance(error, ValueError | erm.NotConverged)
+        ):
             raise
         raise ConfigError(one_line(error)) from error
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference, placeholder
+from ml_collections.config_dict import placeholder
 
 from configs.common import parse_arg, training
 
@@ -23,9 +23,9 @@ def probe_config(
 ) -> ConfigDict:
     """CLP-DD on images.
 
-    Values that several sections share are set once and hold everywhere:
-    `--config.data.directory` (encoders are looked for in its `encoders/` too),
-    `--config.method.encoder.weights` and `--config.method.features_directory`.
+    The section `encoder` is of the method and the evaluations alike:
+    `--config.encoder.weights`, `--config.encoder.features_directory`. Encoders are
+    looked for in `encoders/` below `--config.data.directory` too.
 
     Args:
       arg: what follows the colon in `--config=file.py:arg`. Known names: `ipc`,
@@ -53,17 +53,15 @@ def probe_config(
         },
     )
     directory = placeholder(str)
-    features = FieldReference("local_data/features")
     encoder: dict[str, Any] = {
         "name": given.encoder,
         "directory": directory,
         "weights": placeholder(str),
         "random": placeholder(int),
+        "features_directory": "local_data/features",
     }
     closed_form: dict[str, Any] = {
         "name": "linear_probe",
-        "encoder": encoder,
-        "features_directory": features,
         "kinds": ("closed_form",),
     }
     gradient = {
@@ -86,9 +84,9 @@ def probe_config(
                 "preprocessing": "none",
                 "on_device": on_device,
             },
+            "encoder": encoder,
             "method": {
                 "name": "clp",
-                "encoder": encoder,
                 "per_class": given.ipc,
                 "outer": given.outer,
                 "temperature": temperature,
@@ -96,11 +94,9 @@ def probe_config(
                 "copies": 3 if given.augment else 1,
                 # One image a class may be fitted closely, several or copies not.
                 "ridge": 1.0 if given.augment or given.ipc > 1 else 1e-2,
-                "initialization": "real",
-                "parameterization": {"name": "pyramid", "extend_every": 0},
-                "features_directory": features,
-                "learning_rate": 1e-2,
-                "decay_steps": given.steps,
+                "initialization": "balanced",
+                "decoder": {"name": "pyramid", "extend_every": 0.0},
+                "descent": {"learning_rate": 1e-2, "schedule": "cosine"},
             },
             "train": training(given.steps, validate="closed_form", evaluations=5),
             "evaluate": {
@@ -108,8 +104,6 @@ def probe_config(
                 "gradient": gradient,
                 "full_data": {
                     "name": "full_data_linear_probe",
-                    "encoder": encoder,
-                    "features_directory": features,
                     "kinds": ("closed_form",),
                 },
             },
@@ -117,11 +111,10 @@ def probe_config(
         convert_dict=True,
     )
     if given.runlocal:
-        config.method.encoder.random = 0
+        config.encoder.random = 0
         config.update(
             {
                 "data": {"limit": 60, "image_size": 32},
-                "method": {"decay_steps": 2},
                 "train": {"steps": 2, "evaluate_every": 1, "checkpoint_every": 1},
                 "evaluate": {"gradient": {"views": 2, "epochs": 5, "seeds": 1}},
             }

@@ -1,7 +1,7 @@
 """Your folder of images, distilled for a frozen encoder: one image a class.
 
   python -m experiments.launch --config=configs/clp_dd/folder.py --workdir=runs/mine \
-      --config.data.directory=IMAGES --config.method.encoder.weights=WEIGHTS.safetensors
+      --config.data.directory=IMAGES --config.encoder.weights=WEIGHTS.safetensors
 
 IMAGES holds a subfolder of images for each class, or `train/` and `test/` with those;
 they are cropped and resized to 128 x 128 (`--config.data.image_size=224` for larger).
@@ -12,7 +12,7 @@ probes beside that of all your images, and a picture in `report.html`.
 
 Images stay in their files, so that there may be any number of them. A few minutes on
 two CPU cores for ten classes, most of it for encoding your images once; their features
-are kept under `local_data/features` (`--config.method.features_directory`).
+are kept under `local_data/features` (`--config.encoder.features_directory`).
 What accuracy to expect is what the report's `full_data_linear_probe` says, within a few
 percent: for Imagenette see `configs/clp_dd/imagenette.py`.
 

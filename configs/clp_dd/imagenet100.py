@@ -2,7 +2,7 @@
 
   python -m experiments.launch --config=configs/clp_dd/imagenet100.py:encoder=NAME \
       --workdir=runs/imagenet100 --config.data.directory=TFDS_DIR \
-      --config.method.encoder.weights=WEIGHTS.safetensors
+      --config.encoder.weights=WEIGHTS.safetensors
 
 See `configs/clp_dd/imagenet1k.py` for TFDS_DIR, the encoders, and what has not been
 run. The classes are the first hundred labels; the literature has several lists, which

@@ -2,7 +2,7 @@
 
   python -m experiments.launch --config=configs/clp_dd/imagenet1k.py:encoder=NAME \
       --workdir=runs/imagenet1k --config.data.directory=TFDS_DIR \
-      --config.method.encoder.weights=WEIGHTS.safetensors
+      --config.encoder.weights=WEIGHTS.safetensors
 
 TFDS_DIR is the data directory of TensorFlow Datasets with `imagenet2012` prepared with
 `file_format="array_record"`; images stay in its files and are decoded once for their

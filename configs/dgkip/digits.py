@@ -38,8 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 },
                 "real_ridge": 1e-2,
                 "distilled_ridge": 1e-3,
-                "learning_rate": 1e-2,
-                "decay_steps": 500,
+                "descent": {"learning_rate": 1e-2, "schedule": "cosine"},
             },
             "train": training(500, validate="probe", evaluations=5, chunk=100),
             "evaluate": {"probe": {"loss": given.loss, "draws": 1}, "certificate": {}},
@@ -51,7 +50,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 "data": {"limit": 300},
                 "method": {
                     "features": {"networks": 1, "architecture": {"width": 64}},
-                    "decay_steps": 20,
                 },
                 "train": {"steps": 20, "evaluate_every": 10, "checkpoint_every": 10},
             }

@@ -68,10 +68,12 @@ def image_config(
                 },
                 "real_ridge": real_ridge,
                 "distilled_ridge": distilled_ridge,
-                "learning_rate": 0.1,
-                "targets_learning_rate": 0.1 if given.ten else 0.01,
-                "decay_steps": given.steps,
-                "warmup_steps": given.steps // 10,
+                "descent": {
+                    "learning_rate": 0.1,
+                    "schedule": "cosine",
+                    "warmup": 0.1,
+                    "rates": {"targets": 0.1 if given.ten else 0.01},
+                },
                 # See `ddjax.methods.dgkip`: the way around the trap of few samples.
                 "duals": "learned",
             },
@@ -87,8 +89,6 @@ def image_config(
                 "data": {"limit": 400},
                 "method": {
                     "features": {"networks": 1, "architecture": {"width": 32}},
-                    "decay_steps": 10,
-                    "warmup_steps": 1,
                 },
                 "train": {"steps": 10, "evaluate_every": 5, "checkpoint_every": 5},
             }

@@ -62,8 +62,7 @@ def tabular_config(
                 "inner": "ridge",
                 "inner_ridge": given.ridge,
                 "features": features,
-                "learning_rate": 0.03,
-                "decay_steps": given.steps,
+                "descent": {"learning_rate": 0.03, "schedule": "cosine"},
             },
             "train": training(given.steps, validate="regression"),
             "evaluate": {
@@ -85,7 +84,6 @@ def tabular_config(
         config.update(
             {
                 "data": {"limit": 400},
-                "method": {"decay_steps": 20},
                 "train": {"steps": 20, "evaluate_every": 10, "checkpoint_every": 10},
             }
         )

@@ -71,12 +71,7 @@ def main(argv: Sequence[str]) -> None:
             logging.info("%s is on record", name)
             continue
         settings = {
-            **common.settings_of(
-                "clp",
-                steps=_STEPS.value,
-                per_class=1,
-                learning_rate=_RATE.value,
-            ),
+            **common.settings_of("clp", per_class=1, learning_rate=_RATE.value),
             **VARIANTS[variant],
         }
         began = time.perf_counter()

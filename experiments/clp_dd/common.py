@@ -1,7 +1,6 @@
 """What the experiments on frozen encoders share: data, contenders, several seeds."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,22 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
-from ddjax import data, methods
+from ddjax import data, methods, runtime
 from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.base import Evaluation
-from ddjax.methods.base import Method, remember_nothing
+from ddjax.methods import frozen_features
 from ddjax.models.encoders.base import Encoder
-from ddjax.models.encoders.cache import cached_features
 from ddjax.models.encoders.settings import as_encoder
-from ddjax.runtime.chunk import compile_chunk, own_buffers
-from ddjax.runtime.feed import feed_data
-from ddjax.runtime.loop import run_keys
-from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.initialization import select
-from ddjax.synthetic.parameterization import pixels
+from ddjax.runtime import run_keys
+from ddjax.storage.cache import in_memory, no_cache
+from ddjax.synthetic.decoders import Pairs, pixels
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
+from ddjax.synthetic.initialization import chosen_by_class
+from ddjax.synthetic.origin import provenance
 from ddjax.synthetic.targets import centred_one_hot
 from experiments import records
 
@@ -39,25 +37,23 @@ __all__ = [
     "distil",
     "encoder",
     "load",
+    "real_features",
     "real_set",
     "seeds_to_run",
     "settings_of",
     "worth",
 ]
 
+_ALL_LEVELS = {"name": "pyramid", "extend_every": 0}
+
 STARTS: dict[str, dict[str, Any]] = {
-    "own": {"initialization": "own", "parameterization": "pyramid"},
-    "random": {
-        "initialization": "own",
-        "parameterization": {"name": "pyramid", "extend_every": 0},
-    },
-    "real": {
-        "initialization": "real",
-        "parameterization": {"name": "pyramid", "extend_every": 0},
-    },
+    "growing_noise": {"initialization": "decoder_noise", "decoder": "pyramid"},
+    "noise": {"initialization": "decoder_noise", "decoder": _ALL_LEVELS},
+    "balanced": {"initialization": "balanced", "decoder": _ALL_LEVELS},
 }
 """How images start: as LGM's authors have it, at one random pixel a channel, levels
-coming in as the run goes on; with all levels at once, at random or at real images."""
+coming in as the run goes on; with all levels at once, at random or at real images, the
+same number from each class."""
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "lgm": {"name": "lgm", "augmentation": None},
@@ -126,13 +122,20 @@ def encoder(name: str) -> Encoder:
     return as_encoder({"name": name, "directory": str(_data_directory())})
 
 
+def real_features(network: Encoder, problem: Problem) -> Float[ndarray, "n p"]:
+    """Features of the training images, from the cache that methods read as well."""
+    found = frozen_features.real_features(
+        network, problem, directory=cache_directory(), block=64, cache=no_cache
+    )
+    return np.asarray(found)
+
+
 def settings_of(
     contender: str,
     *,
-    steps: int,
     per_class: int,
     learning_rate: float,
-    start: str = "real",
+    start: str = "balanced",
     copies: int = 10,
     augment_real: bool = True,
     temperature: float | None = None,
@@ -142,9 +145,8 @@ def settings_of(
 
     Args:
       contender: one of `CONTENDERS`.
-      steps: over which the rate falls to zero.
       per_class: images a class.
-      learning_rate: of the images.
+      learning_rate: of the images at the start; it falls to zero along a cosine.
       start: one of `STARTS`.
       copies: augmented copies of each image a step, where it is augmented.
       augment_real: whether LGM with augmentation sees real images augmented too.
@@ -156,8 +158,7 @@ def settings_of(
         **CONTENDERS[contender],
         **STARTS[start],
         "per_class": per_class,
-        "learning_rate": learning_rate,
-        "decay_steps": steps,
+        "descent": {"learning_rate": learning_rate, "schedule": "cosine"},
     }
     if settings.get("augmentation") is not None:
         settings["copies"] = copies
@@ -177,7 +178,7 @@ class Distilled(NamedTuple):
       seed: of the run.
       distilled: the set after the last step.
       losses: one a step.
-      seconds_per_step: of all but the first chunk.
+      seconds_per_step: see `ddjax.runtime.TrainResult`.
     """
 
     seed: int
@@ -193,42 +194,32 @@ def distil(
     *,
     seeds: Sequence[int],
     steps: int,
-    chunk: int = 20,
 ) -> Iterator[Distilled]:
-    """Runs of several seeds, prepared and compiled once."""
+    """Runs of several seeds, which share what is prepared."""
     keywords = {key: value for key, value in settings.items() if key != "name"}
-    method: Method = methods.make(
+    method = methods.make(
         settings["name"],
         encoder=network,
         features_directory=cache_directory(),
         **keywords,
     )
-    first = run_keys(seeds[0])
-    prepared = method.prepare(first.prepare, problem, remember_nothing)
-    feed = feed_data(prepared)
-    if feed.host:
-        raise ValueError("the experiments want data that fit on the device")
-    state = own_buffers(method.init(first.init, problem, prepared))
-    compiled = compile_chunk(
-        method, state, feed, first.steps, capacity=min(chunk, steps)
-    )
+    cache = in_memory()
     for seed in seeds:
-        keys = run_keys(seed)
-        state = own_buffers(method.init(keys.init, problem, prepared))
-        losses, times = [], []
-        for start in range(0, steps, compiled.capacity):
-            count = min(compiled.capacity, steps - start)
-            began = time.perf_counter()
-            state, metrics, _ = compiled.run(
-                state, feed.device, {}, keys.steps, np.int32(start), np.int32(count)
-            )
-            losses.append(np.asarray(metrics["loss"])[:count])
-            times.append((time.perf_counter() - began) / count)
+        result = runtime.train(
+            method,
+            problem,
+            seed=seed,
+            steps=steps,
+            cache=cache,
+            log_every=1,
+            verbose=False,
+        )
+        assert result.seconds_per_step is not None
         yield Distilled(
             seed,
-            method.distilled(state, problem, prepared),
-            np.concatenate(losses),
-            float(np.median(times[1:] or times)),
+            result.distilled,
+            np.array([row["loss"] for row in result.history]),
+            result.seconds_per_step,
         )
 
 
@@ -240,35 +231,45 @@ def real_set(
     Raises:
       ValueError: another `how`.
     """
+    rows = _chosen(how, network, problem, seed=seed, per_class=per_class)
+    labels = jnp.asarray(np.asarray(problem.train.labels)[rows])
+    decoder = pixels()
+    targets = centred_one_hot(labels, problem.classes)
+    images = jnp.asarray(problem.train.inputs[rows])
+    return distilled_set(
+        decoder.init(Pairs(images, targets), {}),
+        decoder,
+        problem,
+        recipe={"targets_kind": "scores"},
+        labels=labels,
+    )._replace(
+        provenance=provenance(
+            problem,
+            method="selection",
+            settings={"how": how, "per_class": per_class, "encoder": network.name},
+            seeds={"run": seed},
+        )
+    )
+
+
+def _chosen(
+    how: str, network: Encoder, problem: Problem, *, seed: int, per_class: int
+) -> Int[ndarray, " m"]:
+    """Positions of the chosen images, ordered by class."""
     if how not in SELECTIONS:
         raise ValueError(f"unknown selection {how!r}; known: {', '.join(SELECTIONS)}")
-    labels = np.asarray(problem.train.targets)
+    key = run_keys(seed).init
     if how == "random":
-        key = run_keys(seed).init
-        images, chosen = select(key, problem, per_class=per_class, how="real")
-    else:
-        features = cached_features(
-            network,
-            problem.train.inputs,
-            directory=cache_directory(),
-            fingerprint=f"{problem.fingerprint}/train",
-        )
-        # What is selected are numbers of rows that travel with the features.
-        rows = (
-            _nearest_to_means(features, labels, per_class)
-            if how == "nearest"
-            else _kmeans_rows(features, problem, seed, per_class)
-        )
-        images, chosen = problem.train.inputs[rows], labels[rows]
-    return DistilledSet(
-        stored={"inputs": jnp.asarray(images)},
-        parameterization=pixels(),
-        targets=centred_one_hot(jnp.asarray(chosen), problem.classes),
-        targets_kind="scores",
-        labels=jnp.asarray(chosen),
-        preprocessing=problem.preprocessing,
-        class_names=problem.class_names,
-        provenance={"selection": how},
+        return chosen_by_class(key, problem, per_class=per_class, how="balanced")
+    features = real_features(network, problem)
+    labels = np.asarray(problem.train.labels)
+    if how == "nearest":
+        return _nearest_to_means(features, labels, per_class)
+    return chosen_by_class(
+        key,
+        problem._replace(train=Split(features, labels)),
+        per_class=per_class,
+        how="kmeans_nearest",
     )
 
 
@@ -280,24 +281,6 @@ def _nearest_to_means(features: ndarray, labels: ndarray, per_class: int) -> nda
         distances = np.square(own - own.mean(axis=0)).sum(axis=1)
         rows.append(members[np.argsort(distances, kind="stable")[:per_class]])
     return np.concatenate(rows)
-
-
-def _kmeans_rows(
-    features: ndarray, problem: Problem, seed: int, per_class: int
-) -> ndarray:
-    as_inputs = problem._replace(
-        train=Split(np.asarray(features), problem.train.targets)
-    )
-    found, labels = select(
-        run_keys(seed).init, as_inputs, per_class=per_class, how="kmeans"
-    )
-    truth = np.asarray(problem.train.targets)
-    return np.array(
-        [
-            int(np.flatnonzero((features == row).all(axis=1) & (truth == label))[0])
-            for row, label in zip(np.asarray(found), np.asarray(labels), strict=True)
-        ]
-    )
 
 
 def seeds_to_run(name: str, seeds: Sequence[int], *, redo: bool) -> list[int]:

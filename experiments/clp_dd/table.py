@@ -42,7 +42,9 @@ _RIDGE = flags.DEFINE_float(
     "Lambda of CLP-DD's probe and of all rows' probes in closed form. Default: 0.01, "
     "for CLP-DD with augmentation 1.",
 )
-_START = flags.DEFINE_enum("start", "own", list(common.STARTS), "Of the images.")
+_START = flags.DEFINE_enum(
+    "start", "growing_noise", list(common.STARTS), "Of the images."
+)
 _COPIES = flags.DEFINE_integer(
     "copies", 10, "Augmented copies of each image a step, in augmented rows."
 )
@@ -98,7 +100,6 @@ def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[in
         steps = _LGM_STEPS.value if is_lgm else _STEPS.value
         settings = common.settings_of(
             row,
-            steps=steps,
             per_class=per_class,
             learning_rate=_LGM_RATE.value if is_lgm else _RATE.value,
             start=_START.value,

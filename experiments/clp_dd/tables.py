@@ -26,6 +26,9 @@ ROWS = {
 }
 """Short names of the rows, and what the table calls them."""
 
+# Of records that do not say how memory was measured.
+_PLANNED = "of the compiled step, as XLA plans it"
+
 _OWN = "linear_probe/"
 _FULL = "full_data_linear_probe/"
 
@@ -71,7 +74,16 @@ def _accuracy(found: Sequence[Record]) -> str:
     ]
     while all(row[-1] in ("", "-") for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return markdown(header, rows) + "\n\n" + caption(found)
+    note = ""
+    if any(
+        count == 1 and {"nearest", "kmeans"} <= group.keys()
+        for (*_, count), group in groups.items()
+    ):
+        note = (
+            "With one image a class, k-means has one centre a class, its mean: the two "
+            "rows of real images near to it are the same images. "
+        )
+    return markdown(header, rows) + "\n\n" + note + caption(found)
 
 
 def _order(group: tuple[str, str, int]) -> tuple[int, int, int]:
@@ -157,7 +169,9 @@ def cost(found: Sequence[Record]) -> str:
         "LGM + augmentation",
         "ratio",
     ]
-    return markdown(header, rows) + "\n\n" + caption(found)
+    ways = {each["config"].get("memory", _PLANNED) for each in found}
+    note = f"Memory: {'; '.join(sorted(ways))}. "
+    return markdown(header, rows) + "\n\n" + note + caption(found)
 
 
 def _share(measured: Record) -> str:

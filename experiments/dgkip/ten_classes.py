@@ -14,12 +14,12 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from ddjax import evaluation, methods
+from ddjax import evaluation, methods, runtime
 from ddjax.data.problem import Problem
 from ddjax.methods.base import Method
 from ddjax.methods.dgkip import DUALS
 from ddjax.models import feature_maps
-from ddjax.runtime.loop import run_keys
+from ddjax.storage.cache import in_memory
 from experiments import records
 from experiments.dgkip import common
 
@@ -64,23 +64,19 @@ def contenders(
         "features": features,
         "real_ridge": real_ridge,
         "distilled_ridge": distilled_ridge,
-        "learning_rate": 0.1,
         "duals": duals,
-        "decay_steps": steps,
-        "warmup_steps": steps // 10,
+        "descent": {"learning_rate": 0.1, "schedule": "cosine", "warmup": 0.1},
         "solver_tolerance": 1e-3,
     }
-    learned: dict[str, Any] = {
-        "per_class": per_class,
-        "batch_size": batch_size,
-        "decay_steps": steps,
-    }
+    batches: dict[str, Any] = {"per_class": per_class, "batch_size": batch_size}
     return {
-        "random real": (methods.selection(how="real", per_class=per_class), 1),
+        "random real": (methods.selection(how="balanced", per_class=per_class), 1),
         "k-means": (methods.selection(how="kmeans_centres", per_class=per_class), 1),
         "KIP": (
             methods.kip(
-                features={"kind": "ntk", "architecture": architecture}, **learned
+                features={"kind": "ntk", "architecture": architecture},
+                descent={"schedule": "cosine"},
+                **batches,
             ),
             steps,
         ),
@@ -88,8 +84,8 @@ def contenders(
             methods.rfad(
                 architecture=architecture,
                 networks=2,
-                learning_rate=1e-2,
-                **learned,
+                descent={"learning_rate": 1e-2, "schedule": "cosine"},
+                **batches,
             ),
             steps,
         ),
@@ -121,7 +117,7 @@ def run_seed(
       split: `validation` or `test`.
       measures: of `probe`, `one_vs_rest`, `kernel_regression` and `network`.
     """
-    keys = run_keys(seed)
+    keys = runtime.run_keys(seed)
     recipe = feature_maps.to_recipe(feature_maps.from_settings(keys.prepare, features))
     known = {
         "probe": evaluation.probe(loss="softmax", ridge_per_sample=distilled_ridge),
@@ -133,26 +129,25 @@ def run_seed(
         ),
         "network": evaluation.network(architecture="fully_connected", networks=3),
     }
-    shared, rows = common.shelf(), []
+    cache, rows = in_memory(), []
     for count in per_class:
         for name, (method, steps) in make(count).items():
-            remember = common.apart(shared, name)
-
-            run = common.distil(
-                method, problem, seed=seed, steps=steps, remember=remember
+            result = runtime.train(
+                method, problem, seed=seed, steps=steps, cache=cache, verbose=False
             )
-            distilled = method.distilled(run.state, problem, run.data)
             # Every set is probed through the same networks, whatever it was made with.
-            distilled = distilled._replace(
-                provenance={**distilled.provenance, "features": recipe}
+            distilled = result.distilled._replace(
+                recipe={**result.distilled.recipe, "features": recipe}
             )
             row = {
                 "method": name,
                 "per_class": count,
-                "seconds_per_step": run.seconds_per_step,
+                "seconds_per_step": result.seconds_per_step,
             }
             for measure in measures:
-                worth = known[measure].evaluate(keys.test, distilled, problem, split)
+                worth = known[measure].evaluate(
+                    keys.test, distilled, problem, split, cache
+                )
                 row |= {scalar: score.mean for scalar, score in worth.items()}
             logging.info("seed %d: %s", seed, row)
             rows.append(row)

@@ -3,28 +3,35 @@
     python -m experiments.dgkip.trajectory --data_dir=DIR
 
 CIFAR-10, classes 0 and 1, convolutional random features, 1, 10 and 50 images per class.
-At logarithmically spaced steps the convex problem is solved on the samples, so that the
-deviation `|theta_S - theta_O| / |theta_O|` stands beside its bound
+Every few steps the convex problem is solved on the samples, so that the deviation
+`|theta_S - theta_O| / |theta_O|` stands beside its bound
 `sqrt(2 G / lambda_S) / |theta_O|`. Writes a record and a PNG beside it. Nothing is
 chosen by these curves: the settings are those of `experiments.dgkip.transfer`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
+from jaxtyping import PRNGKeyArray
 
-from ddjax import methods
-from ddjax.kernels import duality, erm, losses
+from ddjax import methods, runtime
+from ddjax.data.problem import Problem
+from ddjax.evaluation.base import Evaluation, Score, score
+from ddjax.kernels import duality, losses
+from ddjax.methods.reference import solve_reference
 from ddjax.models import feature_maps
-from ddjax.runtime.loop import run_keys
-from ddjax.synthetic.distilled import decoded_inputs
+from ddjax.solvers import erm
+from ddjax.storage.cache import Cache, in_memory, no_cache
+from ddjax.synthetic.distilled import DistilledSet, decoded
 from experiments import records
 from experiments.dgkip import common
 
-__all__ = ["plot", "trajectory"]
+__all__ = ["deviation", "plot", "trajectory"]
 
 _NETWORKS = flags.DEFINE_integer("networks", 8, "Random networks; the paper's: 8.")
 _WIDTH = flags.DEFINE_integer("width", 256, "Channels a layer; the paper's: 256.")
@@ -35,63 +42,114 @@ _STEPS = flags.DEFINE_list(
 _RATES = flags.DEFINE_list(
     "learning_rates", ["0.1", "0.1", "0.1"], "For each entry of --per_class."
 )
+_EVERY = flags.DEFINE_integer("every", 5, "Steps between points.", lower_bound=1)
+
+
+def deviation() -> Evaluation:
+    r"""How far the set's model is from that of the real data, for DGKIP with features.
+
+    Scalars: `deviation/measured`,
+    :math:`\|\theta_S - \theta_O\| / \|\theta_O\|`; `deviation/bound`, with the gap G
+    of the optimality condition's duals,
+    :math:`\sqrt{2 G / \lambda_S} / \|\theta_O\|`; and `deviation/test`, the accuracy
+    of the set's model on the test split, whichever split is asked for: the figure
+    shows it, and nothing is chosen by it.
+    """
+
+    def evaluate(
+        key: PRNGKeyArray,
+        distilled: DistilledSet,
+        problem: Problem,
+        split: str,
+        cache: Cache = no_cache,
+    ) -> dict[str, Score]:
+        del key, split
+        feature_map = feature_maps.from_recipe(distilled.recipe["features"])
+        loss = losses.get(distilled.recipe["loss"]["name"])
+        reference = solve_reference(
+            feature_map,
+            problem,
+            loss=loss,
+            ridge_per_sample=distilled.recipe["real_ridge"],
+            cache=cache,
+        )
+        inputs, targets = map(jnp.asarray, decoded(distilled))
+        ridge = distilled.recipe["ridge"]["strength"] * len(inputs)
+        rows = feature_maps.application(feature_map)(reference.params, inputs)
+        gap = duality.gap(reference.weights, rows, targets, loss=loss, ridge=ridge)
+        solution = erm.solve(rows, targets, loss=loss, ridge=ridge, tolerance=1e-8)
+        aim = np.asarray(reference.weights, np.float64)
+        norm = np.linalg.norm(aim)
+        found = {
+            "measured": np.linalg.norm(solution.weights - aim) / norm,
+            "bound": np.sqrt(2 * float(gap) / ridge) / norm,
+            "test": common.accuracy_on(
+                problem,
+                "test",
+                weights=solution.weights,
+                feature_map=feature_map,
+                params=reference.params,
+                cache=cache,
+            ),
+        }
+        return {f"deviation/{k}": score([float(v)]) for k, v in found.items()}
+
+    return Evaluation("deviation", {}, evaluate)
 
 
 def trajectory(
-    problem, *, seed, features, per_class, steps, learning_rate, remember
+    problem: Problem,
+    *,
+    seed: int,
+    features: Mapping[str, Any],
+    per_class: int,
+    steps: int,
+    learning_rate: float,
+    every: int,
+    cache: Cache,
 ) -> list[dict]:
     """Deviation, bound and test accuracy along one run of DGKIP-LR.
 
+    Args:
+      problem: two classes.
+      seed: of the run.
+      features: see `ddjax.models.feature_maps.from_settings`.
+      per_class: images per class.
+      steps: of distillation.
+      learning_rate: of AdaBelief; that of the labels is a tenth.
+      every: steps between points.
+      cache: shared by runs, which aim at the same solution.
+
     Returns:
-      One dictionary a looked-at step: `step`, `deviation`, `bound` (both relative to
-      the norm of the reference solution) and `test` accuracy.
+      One dictionary a point: `step`, `deviation`, `bound` (both relative to the norm of
+      the reference solution) and `test` accuracy.
     """
-    looked_at = sorted({0, steps, *np.geomspace(1, steps, 16).astype(int).tolist()})
-    method = methods.dgkip(
-        per_class=per_class,
-        features=features,
-        learning_rate=learning_rate,
-        sample_block=20,
-        decay_steps=steps,
-        warmup_steps=steps // 10,
-        targets_learning_rate=learning_rate / 10,
-        duals="learned",
+    result = runtime.train(
+        methods.dgkip(
+            per_class=per_class,
+            features=features,
+            real_ridge=common.RIDGE,
+            distilled_ridge=common.RIDGE,
+            sample_block=20,
+            duals="learned",
+            descent=common.descent(learning_rate),
+        ),
+        problem,
+        seed=seed,
+        steps=steps,
+        cache=cache,
+        evaluations=[deviation()],
+        evaluate_every=every,
+        choose="last",
+        verbose=False,
     )
-    run = common.distil(
-        method, problem, seed=seed, steps=steps, remember=remember, snapshots=looked_at
-    )
-    feature_map = feature_maps.from_settings(run_keys(seed).prepare, features)
-    test = remember(
-        "test_features",
-        lambda: common.features_of(
-            run.data.params, feature_map, problem.test
-        )._asdict(),
-    )
-    reference = np.asarray(run.data.weights, np.float64)
-    norm = np.linalg.norm(reference)
-    ridge, loss = 1e-6 * per_class * problem.classes, losses.get("logistic")
-    points = []
-    for step, state in sorted(run.snapshots.items()):
-        distilled = method.distilled(state, problem, run.data)
-        rows = feature_maps.application(feature_map)(
-            run.data.params, decoded_inputs(distilled)
-        )
-        gap = duality.gap(
-            run.data.weights, rows, distilled.targets, loss=loss, ridge=ridge
-        )
-        solution = erm.solve(
-            rows, distilled.targets, loss=loss, ridge=ridge, tolerance=1e-8
-        )
-        weights = np.asarray(solution.weights, np.float64)
-        points.append(
-            {
-                "step": step,
-                "deviation": float(np.linalg.norm(weights - reference) / norm),
-                "bound": float(np.sqrt(2 * float(gap) / ridge) / norm),
-                "test": common.accuracy(test["features"] @ weights, test["labels"]),
-            }
-        )
-    return points
+    names = {"deviation": "measured", "bound": "bound", "test": "test"}
+    return [
+        {"step": row["step"]}
+        | {name: row[f"validation/deviation/{what}"] for name, what in names.items()}
+        for row in result.history
+        if "validation/deviation/measured" in row
+    ]
 
 
 def plot(curves: dict[str, list[dict]], path: Path) -> None:
@@ -105,9 +163,11 @@ def plot(curves: dict[str, list[dict]], path: Path) -> None:
         1, len(curves), figsize=(4.2 * len(curves), 3.4), squeeze=False
     )
     for panel, (count, points) in zip(panels[0], curves.items(), strict=True):
-        steps = [max(p["step"], 0.7) for p in points]
-        panel.loglog(steps, [p["bound"] for p in points], "C0.-", label="bound")
-        panel.loglog(steps, [p["deviation"] for p in points], "C2.-", label="deviation")
+        steps = [p["step"] for p in points]
+        panel.semilogy(steps, [p["bound"] for p in points], "C0.-", label="bound")
+        panel.semilogy(
+            steps, [p["deviation"] for p in points], "C2.-", label="deviation"
+        )
         panel.set(title=f"{count} image(s) per class", xlabel="step")
         accuracy = panel.twinx()
         accuracy.plot(steps, [100 * p["test"] for p in points], "C3.--", lw=1)
@@ -139,7 +199,7 @@ def main(argv: Sequence[str]) -> None:
     began = time.perf_counter()
     dataset = flags.FLAGS.datasets[0]
     problem = common.load(dataset, seed=seed, classes=(0, 1))
-    remember, curves = common.shelf(), {}
+    cache, curves = in_memory(), {}
     for count, rate, steps in zip(
         _PER_CLASS.value, _RATES.value, _STEPS.value, strict=True
     ):
@@ -150,7 +210,8 @@ def main(argv: Sequence[str]) -> None:
             per_class=int(count),
             steps=int(steps),
             learning_rate=float(rate),
-            remember=remember,
+            every=_EVERY.value,
+            cache=cache,
         )
         logging.info("%s images per class: %s", count, curves[count][-1])
     full = (_NETWORKS.value, _WIDTH.value) == (8, 256)
@@ -163,6 +224,7 @@ def main(argv: Sequence[str]) -> None:
             "features": features,
             "steps": [int(each) for each in _STEPS.value],
             "learning_rates": [float(each) for each in _RATES.value],
+            "every": _EVERY.value,
         },
         {"curves": curves},
         scale=f"classes 0 and 1, {len(problem.train.inputs)} real images, "

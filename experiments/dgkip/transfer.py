@@ -12,21 +12,31 @@ set, architecture and seed; what is on record is not run again (`--redo` does).
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
-from ddjax import methods
+from ddjax import evaluation, methods, runtime
+from ddjax.data.problem import Problem
 from ddjax.kernels import losses
-from ddjax.methods.dgkip import DUALS, solve_reference
+from ddjax.methods.base import Method
+from ddjax.methods.dgkip import DUALS
+from ddjax.methods.reference import solve_reference
 from ddjax.models import feature_maps
-from ddjax.runtime.loop import run_keys
+from ddjax.storage.cache import Cache, in_memory
 from experiments import records
 from experiments.dgkip import common
 
-__all__ = ["LOSSES", "PAPER_NETWORKS", "run_seed"]
+__all__ = ["LOSSES", "PAPER_NETWORKS", "PROBES", "run_seed"]
 
 LOSSES = {"lr": "logistic", "svm": "hinge"}
 """Short names of the paper's two models, and their losses."""
+
+PROBES = {
+    short: evaluation.probe(loss=loss, ridge_per_sample=common.RIDGE)
+    for short, loss in LOSSES.items()
+}
+"""What a set is worth to each model."""
 
 PAPER_NETWORKS = {
     "fully_connected": {"depth": 3, "width": 1024, "networks": 30},
@@ -66,7 +76,7 @@ _SPLITS = flags.DEFINE_list(
 
 
 def run_seed(
-    dataset: str,
+    problem: Problem,
     seed: int,
     *,
     features: dict,
@@ -80,8 +90,8 @@ def run_seed(
     """All rows of one data set and seed.
 
     Args:
-      dataset: name; classes 0 and 1 are used.
-      seed: of the split, the networks, and the starting samples.
+      problem: two classes.
+      seed: of the networks and the starting samples.
       features: see `ddjax.models.feature_maps.from_settings`.
       per_class: images per class.
       steps: of distillation, for each of `per_class`.
@@ -94,111 +104,111 @@ def run_seed(
       One dictionary a loss and number of images: gap, bound, seconds a step, and the
       accuracies of both models on each split; and two rows for all the real data.
     """
-    problem = common.load(dataset, seed=seed, classes=(0, 1))
-    keys = run_keys(seed)
-    feature_map = feature_maps.from_settings(keys.prepare, features)
-    shared = common.shelf()
-    rows, real_rows = [], None
+    cache, rows = in_memory(), []
     for short, loss in LOSSES.items():
-        remember = common.apart(shared, short)
-        began = time.perf_counter()
-        reference = solve_reference(
-            feature_map,
-            problem,
-            loss=losses.get(loss),
-            ridge_per_sample=1e-6,
-            remember=remember,
-        )
-        if real_rows is None:
-            real_rows = {
-                name: common.features_of(
-                    reference.params, feature_map, getattr(problem, name)
-                )
-                for name in splits
-            }
-        full = {
-            name: float(common.accuracy(part.features @ reference.weights, part.labels))
-            for name, part in real_rows.items()
-        }
         rows.append(
-            {
-                "distilled_with": "all real data",
-                "evaluated_with": {short: full},
-                "relative_gap": float(reference.gap / reference.squared_norm),
-                "solver_seconds": time.perf_counter() - began,
-                "images": len(problem.train.inputs),
-            }
+            _real_row(
+                problem, seed, short, features=features, splits=splits, cache=cache
+            )
         )
-        logging.info("%s seed %d, %s on all data: %s", dataset, seed, short, full)
+        logging.info("%s seed %d: %s", problem.name, seed, rows[-1])
         for count, rate, length in zip(per_class, learning_rates, steps, strict=True):
             method = methods.dgkip(
                 loss=loss,
                 per_class=count,
                 features=features,
-                learning_rate=rate,
+                real_ridge=common.RIDGE,
+                distilled_ridge=common.RIDGE,
                 sample_block=20,
-                decay_steps=length,
-                warmup_steps=length // 10,
-                targets_learning_rate=rate / 10,
                 duals=duals,
                 start_ridge=start_ridge,
-                anneal_steps=length * 4 // 5 if start_ridge else 0,
+                descent=common.descent(rate),
             )
-            run = common.distil(
-                method,
-                problem,
-                seed=seed,
-                steps=length,
-                remember=remember,
-                snapshots=range(0, length + 1, max(1, length // 10)),
+            found = _distilled_row(
+                method, problem, seed, short, steps=length, splits=splits, cache=cache
             )
-            step, distilled = _best_step(
-                run, method, problem, feature_map, loss, real_rows
-            )
-            row = {
-                "distilled_with": short,
-                "per_class": count,
-                "step": step,
-                "gap": float(run.metrics["gap"][max(0, step - 1)]),
-                "deviation_bound": float(
-                    run.metrics["deviation_bound"][max(0, step - 1)]
-                ),
-                "seconds_per_step": run.seconds_per_step,
-                "evaluated_with": {
-                    other: common.probe(
-                        distilled,
-                        run.data.params,
-                        feature_map,
-                        loss=name,
-                        ridge_per_sample=1e-6,
-                        splits=real_rows,
-                    )
-                    for other, name in LOSSES.items()
-                },
-            }
-            logging.info("%s seed %d: %s", dataset, seed, row)
-            rows.append(row)
+            rows.append({"distilled_with": short, "per_class": count, **found})
+            logging.info("%s seed %d: %s", problem.name, seed, rows[-1])
     return rows
 
 
-def _best_step(run, method, problem, feature_map, loss, real_rows):
+def _real_row(
+    problem: Problem,
+    seed: int,
+    short: str,
+    *,
+    features: dict,
+    splits: Sequence[str],
+    cache: Cache,
+) -> dict[str, Any]:
+    """The solution on all the real data, which runs then find in the cache."""
+    began = time.perf_counter()
+    feature_map = feature_maps.from_settings(runtime.run_keys(seed).prepare, features)
+    reference = solve_reference(
+        feature_map,
+        problem,
+        loss=losses.get(LOSSES[short]),
+        ridge_per_sample=common.RIDGE,
+        cache=cache,
+    )
+    worth = {
+        name: common.accuracy_on(
+            problem,
+            name,
+            weights=reference.weights,
+            feature_map=feature_map,
+            params=reference.params,
+            cache=cache,
+        )
+        for name in splits
+    }
+    return {
+        "distilled_with": "all real data",
+        "evaluated_with": {short: worth},
+        "relative_gap": float(reference.gap / reference.squared_norm),
+        "solver_seconds": time.perf_counter() - began,
+        "images": len(problem.train.inputs),
+    }
+
+
+def _distilled_row(
+    method: Method,
+    problem: Problem,
+    seed: int,
+    short: str,
+    *,
+    steps: int,
+    splits: Sequence[str],
+    cache: Cache,
+) -> dict[str, Any]:
     """The step whose samples are worth most to their own loss on validation data."""
-    validation = {"validation": real_rows["validation"]}
-    best, chosen, kept = -1.0, 0, method.distilled(run.state, problem, run.data)
-    for step, state in sorted(run.snapshots.items()):
-        distilled = method.distilled(state, problem, run.data)
-        worth = common.probe(
-            distilled,
-            run.data.params,
-            feature_map,
-            loss=loss,
-            ridge_per_sample=1e-6,
-            splits=validation,
-        )["validation"]
-        # Of equals the later: its gap is the smaller.
-        if worth >= best:
-            best, chosen, kept = worth, step, distilled
-    return chosen, kept
+    result = runtime.train(
+        method,
+        problem,
+        seed=seed,
+        steps=steps,
+        cache=cache,
+        evaluations=[PROBES[short]],
+        evaluate_every=max(1, steps // 10),
+        log_every=1,
+        verbose=False,
+    )
+    # The metrics of a step are those of the state before it: before the first step
+    # they are not known.
+    metrics = next(row for row in result.history if row["step"] == max(1, result.step))
+    key = runtime.run_keys(seed).test
+    worth: dict[str, dict[str, float]] = {other: {} for other in PROBES}
+    for other, measure in PROBES.items():
+        for name in splits:
+            scores = measure.evaluate(key, result.distilled, problem, name, cache)
+            worth[other][name] = scores[f"{measure.name}/accuracy"].mean
+    return {
+        "step": result.step,
+        "gap": metrics["gap"],
+        "deviation_bound": metrics["deviation_bound"],
+        "seconds_per_step": result.seconds_per_step,
+        "evaluated_with": worth,
+    }
 
 
 def main(argv: Sequence[str]) -> None:
@@ -238,7 +248,7 @@ def main(argv: Sequence[str]) -> None:
                 "start_ridge": _START_RIDGE.value,
             }
             rows = run_seed(
-                dataset,
+                common.load(dataset, seed=seed, classes=(0, 1)),
                 seed,
                 features=features,
                 per_class=config["per_class"],

@@ -20,7 +20,7 @@ measures the readings that were searched, `search.json`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,26 +28,49 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
-from ddjax import data, methods
+from ddjax import data, methods, runtime
 from ddjax.data.problem import Problem
-from ddjax.kernels import convergence, unrolled
+from ddjax.evaluation.base import Evaluation, score
+from ddjax.kernels import unrolled
 from ddjax.methods import least_squares
-from ddjax.methods.base import Method
-from ddjax.methods.regression import RealData, State
+from ddjax.methods.base import Method, Progress
+from ddjax.methods.least_squares import SquaredError
+from ddjax.methods.regression import RegressionData, RegressionState
 from ddjax.models import feature_maps
-from ddjax.runtime.loop import run_keys
+from ddjax.runtime import TrainResult
+from ddjax.solvers import convergence
+from ddjax.synthetic.distilled import DistilledSet, decoded
 from experiments import records
 from experiments.regression_dd import curvature
 
-__all__ = ["ALPHA", "READINGS", "STEPS", "TABLE", "Reading", "main", "method_of", "run"]
+__all__ = [
+    "ALPHA",
+    "READINGS",
+    "STEPS",
+    "TABLE",
+    "JudgedData",
+    "Reading",
+    "inner_loop",
+    "judged",
+    "main",
+    "method_of",
+    "run",
+    "squared_error",
+    "test_error",
+]
 
 ALPHA = 0.0025
 # A run is cut into so many parts; the inner loop is looked at after some of them.
 PARTS = 25
 SHOWN = (0, 1, 5, 25)
 STEPS = (100, 125, 150, 175)
+# What a record says about a run's last step.
+_LAST = (
+    *("loss", "real_loss"),
+    *("step_size", "step_size_limit", "inner_steps", "draws"),
+)
 TABLE = ("fixed", "scheduled")
 COMMON: dict[str, Any] = {
     "count": 99,
@@ -59,10 +82,16 @@ COMMON: dict[str, Any] = {
     "batch_size": 32,
     "form": "spectral",
     "initialization": "noise",
-    "optimizer": "gradient_descent",
-    "learning_rate": ALPHA,
+    "descent": {"optimizer": "sgd", "learning_rate": ALPHA},
 }
-_SCHEDULED = {"steps_growth": 300.0, "most_draws": 60}
+# The paper's 300 of 2500 outer steps.
+_GROWING = {"steps_growth": 0.12}
+_SCHEDULED = {**_GROWING, "most_draws": 60}
+_UNHALVED = {
+    **_GROWING,
+    "descent": {**COMMON["descent"], "learning_rate": 2 * ALPHA},
+    "outer_ridge": 5e-4,
+}
 
 
 class Reading(NamedTuple):
@@ -79,12 +108,15 @@ class Reading(NamedTuple):
     standardize: bool = False
 
 
+def _learned_step_size(rate: float) -> dict[str, Any]:
+    descent = {**COMMON["descent"], "rates": {"step_size": rate}}
+    return {"learn_step_size": True, "descent": descent}
+
+
 READINGS: dict[str, Reading] = {
     "fixed": Reading("sum over 30 draws, T fixed"),
     "scheduled": Reading("sum over draws, from 30 to 60; T grows by half", _SCHEDULED),
-    "growing_steps": Reading(
-        "sum over 30 draws; T grows by half", {"steps_growth": 300.0}
-    ),
+    "growing_steps": Reading("sum over 30 draws; T grows by half", _GROWING),
     "scheduled_45": Reading(
         "sum over draws, from 30 to 45; T grows by half",
         {**_SCHEDULED, "most_draws": 45},
@@ -105,51 +137,74 @@ READINGS: dict[str, Reading] = {
     ),
     "unhalved": Reading(
         "sum over 30 draws of the squared error without its half; T grows by half",
-        {"steps_growth": 300.0, "learning_rate": 2 * ALPHA, "outer_ridge": 5e-4},
+        _UNHALVED,
     ),
     "unhalved_small_start": Reading(
         "the same, initial weights of deviation 0.1",
-        {
-            "steps_growth": 300.0,
-            "learning_rate": 2 * ALPHA,
-            "outer_ridge": 5e-4,
-            "weights_scale": 0.1,
-        },
+        {**_UNHALVED, "weights_scale": 0.1},
     ),
     "learned_step_size": Reading(
         "fixed, eta learned with alpha_eta and kept below its limit",
-        {"learn_step_size": True, "step_size_learning_rate": ALPHA / 10},
+        _learned_step_size(ALPHA / 10),
     ),
     "learned_step_size_slowly": Reading(
         "fixed, eta learned with alpha_eta / 30 (the mean's gradient)",
-        {"learn_step_size": True, "step_size_learning_rate": ALPHA / 300},
+        _learned_step_size(ALPHA / 300),
     ),
 }
 """Name -> reading; `TABLE` names those of the README's table."""
 
 
-Advance = Callable[..., tuple[State, Any]]
-
-
-class Curves(NamedTuple):
-    """One run.
+class JudgedData(NamedTuple):
+    """What steps look at that are judged on the test rows.
 
     Attributes:
-      test: loss on the test rows at each outer step, mean over draws.
-      metrics: of the method, one value a step.
-      states: outer step -> state before it.
-      seconds: for all of it.
+      real: what the method prepared.
+      test: half the mean squared error on the test rows.
     """
 
-    test: np.ndarray
-    metrics: dict[str, np.ndarray]
-    states: dict[int, State]
-    seconds: float
+    real: RegressionData
+    test: SquaredError
 
 
 def method_of(reading: Reading, steps: int) -> Method:
     """The method of a reading with T inner steps."""
     return methods.regression(**{**COMMON, **reading.change, "inner_steps": steps})
+
+
+def judged(method: Method) -> Method:
+    """The same regression, whose steps also say how good they are on the test rows.
+
+    The metric `test_loss` is the mean over the step's own draws of initial weights,
+    before its update. Nothing else changes.
+    """
+
+    def prepare(key, problem, cache):
+        return JudgedData(method.prepare(key, problem, cache), test_error(problem))
+
+    def init(key, problem, data: JudgedData) -> RegressionState:
+        return method.init(key, problem, data.real)
+
+    def sample(key, data: JudgedData) -> JudgedData:
+        return data._replace(real=method.sample(key, data.real))
+
+    def step(state: RegressionState, batch: JudgedData, key, progress: Progress):
+        on_test = batch.real._replace(real=None, error=batch.test)
+        _, seen = method.step(state, on_test, key, progress)
+        after, metrics = method.step(state, batch.real, key, progress)
+        return after, {**metrics, "test_loss": seen["real_loss"]}
+
+    def distilled(key, state: RegressionState, problem, data: JudgedData):
+        return method.distilled(key, state, problem, data.real)
+
+    return method._replace(
+        settings={**method.settings, "judged_on": "test"},
+        prepare=prepare,
+        init=init,
+        sample=sample,
+        step=step,
+        distilled=distilled,
+    )
 
 
 def load(seed: int, *, standardize: bool) -> Problem:
@@ -161,65 +216,106 @@ def load(seed: int, *, standardize: bool) -> Problem:
     )
 
 
-def test_error(problem: Problem) -> least_squares.SquaredError:
+def test_error(problem: Problem) -> SquaredError:
     """Half the mean squared error on the test rows."""
-    rows = problem._replace(train=problem.test)
+    return squared_error(problem._replace(train=problem.test))
+
+
+def squared_error(problem: Problem) -> SquaredError:
+    """Half the mean squared error of a linear model on the training rows."""
     return least_squares.squared_error(
-        least_squares.moments(rows, feature_maps.inputs())
+        least_squares.moments(problem, feature_maps.inputs())
     )
 
 
-def compiled(method: Method, *, outer: int) -> Advance:
-    """`(state, data, test, key, start) -> (state, curves)`, a part of `outer` steps.
-
-    Compiled once for a method, whatever the seed.
-    """
-
-    @jax.jit
-    def advance(state: State, real: RealData, test, key, start: Array):
-        def body(state: State, step: Array):
-            sample_key, step_key = jax.random.split(jax.random.fold_in(key, step))
-            # The same draws of initial weights, judged on the test rows.
-            judged = real._replace(real=None, error=test)
-            loss = method.step(state, judged, step_key)[1]["real_loss"]
-            state, metrics = method.step(
-                state, method.sample(sample_key, real), step_key
-            )
-            return state, (loss, metrics)
-
-        return jax.lax.scan(body, state, start + jnp.arange(outer // PARTS))
-
-    return advance
-
-
 def run(
-    method: Method,
-    problem: Problem,
-    *,
-    seed: int,
-    outer: int,
-    advance: Advance,
-) -> Curves:
+    method: Method, problem: Problem, *, seed: int, outer: int, curves: bool = False
+) -> TrainResult:
     """Distils for `outer` steps, judging every one of them on the test rows.
 
     Args:
       method: the method.
       problem: the problem.
       seed: of everything random but the problem.
-      outer: a multiple of `PARTS`.
-      advance: from `compiled`, for the same method and number of steps.
+      outer: steps.
+      curves: whether to follow the inner loop, too, `PARTS` times along the run (the
+        columns `validation/inner_loop/...` of the history); `outer` is then a multiple
+        of `PARTS`.
     """
-    began, length = time.perf_counter(), outer // PARTS
-    keys = run_keys(seed)
-    real = method.prepare(keys.prepare, problem, methods.remember_nothing)
-    state, parts, test = method.init(keys.init, problem, real), [], test_error(problem)
-    kept = {0: state}
-    for start in range(0, outer, length):
-        state, part = advance(state, real, test, keys.steps, jnp.asarray(start))
-        parts.append(jax.device_get(part))
-        kept[start + length] = state
-    losses, metrics = jax.tree.map(lambda *each: np.concatenate(each), *parts)
-    return Curves(losses, metrics, kept, time.perf_counter() - began)
+    return runtime.train(
+        judged(method),
+        # Nothing is chosen here: the rows that judge are the test rows throughout.
+        problem._replace(validation=problem.test),
+        seed=seed,
+        steps=outer,
+        log_every=1,
+        evaluations=[inner_loop()] if curves else [],
+        evaluate_every=outer // PARTS,
+        choose="last",
+        verbose=False,
+    )
+
+
+def inner_loop(*, points: int = 41, draws: int = 30) -> Evaluation:
+    """Half the mean squared error along the inner loop of a set, mean over draws.
+
+    The scalar `inner_loop/I` is the error after I inner steps, for whole numbers from 0
+    to the last of the set's inner steps.
+
+    Args:
+      points: at so many of them, or at all where there are fewer.
+      draws: of initial weights.
+    """
+
+    def evaluate(key, distilled: DistilledSet, problem, split, cache=None):
+        del cache
+        pairs, inner = decoded(distilled), distilled.recipe["inner"]
+        starts = inner["weights_scale"] * jax.random.normal(
+            key, (draws, pairs.inputs.shape[1], pairs.targets.shape[1])
+        )
+        counts = np.unique(np.linspace(0, inner["steps"], points).astype(np.int32))
+        errors = _errors_after(
+            jnp.asarray(counts),
+            pairs.inputs,
+            pairs.targets,
+            starts,
+            inner["step_size"],
+            inner["ridge"],
+            squared_error(problem._replace(train=getattr(problem, split))),
+        )
+        return {
+            f"inner_loop/{count}": score(values)
+            for count, values in zip(counts, np.asarray(errors).tolist(), strict=True)
+        }
+
+    return Evaluation("inner_loop", {"points": points, "draws": draws}, evaluate)
+
+
+@jax.jit
+def _errors_after(
+    counts: Int[Array, " k"],
+    inputs: Float[Array, "m d"],
+    targets: Float[Array, "m c"],
+    starts: Float[Array, "q d c"],
+    step_size: Any,
+    ridge: Any,
+    error: SquaredError,
+) -> Float[Array, "k q"]:
+    """Errors after some numbers of inner steps, from each start."""
+
+    def one(count: Array, start: Array) -> Array:
+        weights = unrolled.iterate(
+            inputs,
+            targets,
+            start,
+            step_size=step_size,
+            ridge=ridge,
+            steps=count,
+        )
+        return least_squares.squared_error_at(weights, error)
+
+    over_starts = jax.vmap(one, in_axes=(None, 0))
+    return jax.lax.map(lambda count: over_starts(count, starts), counts)
 
 
 def fits(losses: np.ndarray) -> dict[str, Any]:
@@ -240,32 +336,16 @@ def fits(losses: np.ndarray) -> dict[str, Any]:
     }
 
 
-def inner_curves(
-    state: State, problem: Problem, *, inner_steps: int, seed: int
-) -> dict[str, list[float]]:
-    """Test loss along the inner loop of one state, mean over draws."""
-    learned, test = state.learner.learned, test_error(problem)
-    inputs, targets = learned["stored"]["inputs"], learned["targets"]
-    starts = jax.random.normal(jax.random.key(seed), (30, inputs.shape[1], 1))
-    counts = np.unique(np.linspace(0, inner_steps, 41).astype(np.int32))
-
-    @jax.jit
-    def loss(count: Array) -> Array:
-        def one(start: Array) -> Array:
-            weights = unrolled.iterate(
-                inputs,
-                targets,
-                start,
-                step_size=learned["step_size"],
-                ridge=COMMON["inner_ridge"],
-                steps=count,
-            )
-            return least_squares.squared_error_at(weights, test)
-
-        return jnp.mean(jax.vmap(one)(starts))
-
-    losses = [float(loss(jnp.asarray(count))) for count in counts]
-    return {"inner_step": counts.tolist(), "test_loss": losses}
+def inner_curve(row: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Test loss along the inner loop, from an evaluated step's row."""
+    prefix = "validation/inner_loop/"
+    found = sorted(
+        (int(name.removeprefix(prefix)), value)
+        for name, value in row.items()
+        if name.startswith(prefix) and not name.endswith("/std")
+    )
+    steps, losses = zip(*found, strict=True)
+    return {"inner_step": list(steps), "test_loss": list(losses)}
 
 
 def measure(
@@ -274,46 +354,39 @@ def measure(
     """One row for each T: the fits of every seed, and curves of the first."""
     reading, rows = READINGS[name], []
     for count in counts:
-        method = method_of(reading, count)
-        advance, runs = compiled(method, outer=outer), []
+        method, runs = method_of(reading, count), []
         row: dict[str, Any] = {"inner_steps": count}
-        shown = [outer // PARTS * part for part in SHOWN]
         for seed in seeds:
+            began = time.perf_counter()
             problem = load(seed, standardize=reading.standardize)
-            curves = run(
-                method,
-                problem,
-                seed=seed,
-                outer=outer,
-                advance=advance,
-            )
-            last = {k: float(v[-1]) for k, v in curves.metrics.items()}
-            found: dict[str, Any] = {"seed": seed, "seconds": curves.seconds}
-            found |= {"last_test_loss": float(curves.test[-1]), "last": last}
-            limit = curves.metrics["step_size_limit"]
-            found["least_step_size_limit"] = float(limit.min())
+            first = seed == seeds[0]
+            result = run(method, problem, seed=seed, outer=outer, curves=first)
+            steps = {each["step"]: each for each in result.history}
+            test = np.array([steps[step]["test_loss"] for step in range(1, outer + 1)])
+            found: dict[str, Any] = {
+                "seed": seed,
+                "seconds": time.perf_counter() - began,
+                "last_test_loss": float(test[-1]),
+                "last": {name: steps[outer][name] for name in _LAST},
+                "least_step_size_limit": min(
+                    steps[step]["step_size_limit"] for step in range(1, outer + 1)
+                ),
+            }
             try:
-                found |= fits(curves.test)
+                found |= fits(test)
             except ValueError as error:
                 found["no_fit"] = str(error)
             logging.info("%s, T = %d: %s", name, count, found)
             runs.append(found)
-            if seed == seeds[0]:
+            if first:
                 every = max(1, outer // 250)
                 row["outer_curve"] = {
                     "outer_step": list(range(0, outer, every)),
-                    "test_loss": [float(f"{v:.4g}") for v in curves.test[::every]],
+                    "test_loss": [float(f"{v:.4g}") for v in test[::every]],
                 }
                 row["inner_curves"] = {
-                    str(step): inner_curves(
-                        curves.states[step],
-                        problem,
-                        inner_steps=int(
-                            curves.metrics["inner_steps"][min(step, outer - 1)]
-                        ),
-                        seed=seed,
-                    )
-                    for step in shown
+                    str(step): inner_curve(steps[step])
+                    for step in (outer // PARTS * part for part in SHOWN)
                 }
         rows.append({**row, "runs": runs})
     return rows
@@ -325,17 +398,11 @@ def theory(*, seed: int, outer: int, counts: Sequence[int]) -> list[dict[str, An
     for count in counts:
         method = method_of(READINGS["fixed"], count)
         problem = load(seed, standardize=False)
-        advance = compiled(method, outer=outer)
-        curves = run(method, problem, seed=seed, outer=outer, advance=advance)
-        error = least_squares.squared_error(
-            least_squares.moments(problem, feature_maps.inputs())
-        )
+        result = run(method, problem, seed=seed, outer=outer)
         found.append(
             curvature.near(
-                curves.states[outer],
-                error,
-                inner_steps=count,
-                inner_ridge=COMMON["inner_ridge"],
+                result.distilled,
+                squared_error(problem),
                 outer_ridge=COMMON["outer_ridge"],
                 alpha=ALPHA,
                 draws=COMMON["draws"],

@@ -16,9 +16,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from ddjax.kernels import convergence, unrolled
+from ddjax.kernels import curvature, unrolled
 from ddjax.methods import least_squares
-from ddjax.methods.regression import State
+from ddjax.solvers import convergence
+from ddjax.synthetic.distilled import DistilledSet, decoded
 
 __all__ = ["near", "objective"]
 
@@ -56,11 +57,9 @@ def objective(
 
 
 def near(
-    state: State,
+    distilled: DistilledSet,
     error: least_squares.SquaredError,
     *,
-    inner_steps: int,
-    inner_ridge: float,
     outer_ridge: float,
     alpha: float,
     draws: int,
@@ -71,10 +70,8 @@ def near(
     """Curvature, constants and rates around one end point.
 
     Args:
-      state: where the run ended.
+      distilled: where the run ended; its recipe says T, eta and lambda_I.
       error: of all real rows.
-      inner_steps: T.
-      inner_ridge: lambda_I.
       outer_ridge: lambda_O.
       alpha: step size of the outer loop.
       draws: Q.
@@ -84,22 +81,20 @@ def near(
     """
     from scipy.optimize import minimize
 
-    learned = state.learner.learned
-    step_size = float(learned["step_size"])
+    inner = distilled.recipe["inner"]
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), error)
         point = tuple(
-            jnp.asarray(np.asarray(each), jnp.float64)
-            for each in (learned["stored"]["inputs"], learned["targets"])
+            jnp.asarray(np.asarray(each), jnp.float64) for each in decoded(distilled)
         )
         shape = (draws, point[0].shape[1], point[1].shape[1])
         starts = jax.random.normal(jax.random.key(0), shape, jnp.float64)
         loss = objective(
             wide,
             starts,
-            inner_steps=inner_steps,
-            step_size=step_size,
-            inner_ridge=inner_ridge,
+            inner_steps=inner["steps"],
+            step_size=inner["step_size"],
+            inner_ridge=inner["ridge"],
             outer_ridge=outer_ridge,
         )
         flat, unravel = ravel_pytree(point)
@@ -121,7 +116,7 @@ def near(
         )
         optimum = min(float(found.fun), float(np.min(values)) * (1 - 1e-9))
         distance = float(np.linalg.norm(np.asarray(flat) - found.x))
-        around = convergence.curvature_near(
+        around = curvature.curvature_near(
             loss,
             point,
             radius=distance,
@@ -129,7 +124,7 @@ def near(
             key=jax.random.key(1),
             steps=products,
         )
-        at_optimum = convergence.hessian_extremes(
+        at_optimum = curvature.hessian_extremes(
             loss, unravel(jnp.asarray(found.x)), key=jax.random.key(2), steps=products
         )
         values, norms = np.asarray(values), np.asarray(norms)
@@ -140,7 +135,7 @@ def near(
             fit, step_size=alpha, constant=constant, lipschitz=lipschitz
         )
     return {
-        "inner_steps": inner_steps,
+        "inner_steps": inner["steps"],
         "lipschitz": lipschitz,
         "alpha_times_lipschitz": alpha * lipschitz,
         "smallest_at_end": float(around.extremes.smallest[0]),

@@ -16,17 +16,19 @@ and seed; then the figure is drawn from all records.
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags, logging
 
-from ddjax import evaluation, methods
+from ddjax import evaluation, methods, runtime
 from ddjax.data.problem import Problem
-from ddjax.methods.base import Method, Remember
-from ddjax.runtime.loop import run_keys
+from ddjax.evaluation.base import Evaluation
+from ddjax.methods.base import Method
+from ddjax.runtime import run_keys
 from ddjax.storage import atomic
+from ddjax.storage.cache import Cache, in_memory
 from ddjax.synthetic.distilled import DistilledSet
 from experiments import records
 from experiments.dgkip import common
@@ -55,7 +57,10 @@ _REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
 
 
 class _Contender(NamedTuple):
-    """A method, its steps, and the ridges that its sets may be trained with."""
+    """A method, its steps, and the ridges that its sets may be trained with.
+
+    The ridge None is the one that the method made the set for.
+    """
 
     method: Method
     steps: int
@@ -86,7 +91,7 @@ def contenders(
     steps = steps // 2 if linear else steps
     common_: dict[str, Any] = {"count": count, "features": features}
     selections: dict[str, dict[str, Any]] = {
-        "random rows": {"how": "real"},
+        "random rows": {"how": "uniform"},
         "k-means": {"how": "kmeans_centres"},
         "leverage": {"how": "leverage"},
     }
@@ -114,8 +119,7 @@ def contenders(
                 **common_,
                 inner="ridge",
                 inner_ridge=ridge,
-                learning_rate=0.03,
-                decay_steps=steps,
+                descent={"learning_rate": 0.03, "schedule": "cosine"},
             ),
             *(steps, (None,)),
         )
@@ -141,10 +145,8 @@ def run_seed(
       counts: m; those of more than half the rows are left out.
       steps: of the learned rows.
     """
-    key, remember = run_keys(seed).test, common.shelf()
-    measures = {ridge: evaluation.regression(ridge=ridge) for ridge in (None, *_RIDGES)}
-    one = methods.row_selection(count=1, features=features)
-    full, real_ridge = _full_data(problem, one, seed=seed, remember=remember)
+    cache = in_memory()
+    full, real_ridge = _full_data(problem, features, seed=seed, cache=cache)
     rows = [{"features": features["kind"], "method": "all rows", **full}]
     for count in counts:
         if 2 * count > len(problem.train.inputs):
@@ -154,18 +156,14 @@ def run_seed(
         )
         for name, settings in every.items():
             began = time.perf_counter()
-            candidates = []
-            for contender in settings:
-                for made in _sets(contender, problem, seed=seed, remember=remember):
-                    for ridge in contender.ridges:
-                        scores = measures[ridge].evaluate(
-                            key, made, problem, "validation"
-                        )
-                        worth = scores["regression/r2"].mean
-                        candidates.append(_Worth(worth, made, ridge))
-            best = max(candidates, key=lambda worth: worth.validation)
-            test = measures[best.ridge].evaluate(key, best.distilled, problem, "test")
-            own = best.distilled.provenance["ridge"]
+            best = max(
+                (_best(each, problem, seed=seed, cache=cache) for each in settings),
+                key=lambda worth: worth.validation,
+            )
+            test = evaluation.regression(ridge=best.ridge).evaluate(
+                run_keys(seed).test, best.distilled, problem, "test", cache
+            )
+            own = best.distilled.recipe["ridge"]["strength"]
             row = {
                 "features": features["kind"],
                 "method": name,
@@ -181,48 +179,82 @@ def run_seed(
 
 
 def _full_data(
-    problem: Problem, method: Method, *, seed: int, remember: Remember
+    problem: Problem, features: Mapping[str, Any], *, seed: int, cache: Cache
 ) -> tuple[dict[str, Any], float]:
     """Ridge regression on all rows through the features of the other methods."""
-    run = common.distil(method, problem, seed=seed, steps=1, remember=remember)
-    anything = method.distilled(run.state, problem, run.data)
-    key = run_keys(seed).test
-    found = {}
-    for ridge in _RIDGES:
-        measure = evaluation.full_data(
-            loss="squared", ridge_per_sample=ridge, block=4096
+    one_row = methods.row_selection(count=1, features=features)
+    measures = {
+        ridge: evaluation.full_data(
+            loss="squared", ridge_per_sample=ridge, block=4096, label=f"{ridge:g}"
         )
-        scores = measure.evaluate(key, anything, problem, "validation")
-        found[ridge] = scores["full_data_squared/r2"].mean, measure
-    best = max(found, key=lambda ridge: found[ridge][0])
-    test = found[best][1].evaluate(key, anything, problem, "test")
+        for ridge in _RIDGES
+    }
+    # The row says no more than what features the others see.
+    result = _run(one_row, problem, measures.values(), seed=seed, steps=1, cache=cache)
+    found = {
+        ridge: result.validation[f"full_data_squared_{ridge:g}/r2"].mean
+        for ridge in _RIDGES
+    }
+    best = max(found, key=lambda ridge: found[ridge])
+    test = measures[best].evaluate(
+        run_keys(seed).test, result.distilled, problem, "test", cache
+    )
     row = {
         "count": len(problem.train.inputs),
         "ridge": best,
-        "validation": found[best][0],
+        "validation": found[best],
         **{
-            what: test[f"full_data_squared/{what}"].mean
+            what: test[f"full_data_squared_{best:g}/{what}"].mean
             for what in ("r2", "rmse", "mae")
         },
     }
     return row, best
 
 
-def _sets(
-    contender: _Contender, problem: Problem, *, seed: int, remember: Remember
-) -> Iterator[DistilledSet]:
-    """What a method leaves: at its end, and where it learns also on the way."""
-    steps = contender.steps
-    stops = sorted({steps * quarter // 4 for quarter in (1, 2, 3, 4)} - {0})
-    run = common.distil(
-        *(contender.method, problem),
+def _best(
+    contender: _Contender, problem: Problem, *, seed: int, cache: Cache
+) -> _Worth:
+    """What a method leaves with its best ridge; where it learns, the best quarter's."""
+    labels = {_label(ridge): ridge for ridge in contender.ridges}
+    result = _run(
+        contender.method,
+        problem,
+        [evaluation.regression(ridge=r, label=label) for label, r in labels.items()],
+        seed=seed,
+        steps=contender.steps,
+        cache=cache,
+    )
+    scores = {
+        label: result.validation[f"regression_{label}/r2"].mean for label in labels
+    }
+    best = max(scores, key=lambda label: scores[label])
+    return _Worth(scores[best], result.distilled, labels[best])
+
+
+def _label(ridge: float | None) -> str:
+    return "own" if ridge is None else f"{ridge:g}"
+
+
+def _run(
+    method: Method,
+    problem: Problem,
+    measures: Iterable[Evaluation],
+    *,
+    seed: int,
+    steps: int,
+    cache: Cache,
+) -> runtime.TrainResult:
+    """A run that is judged at its end; where it learns, at its start and quarters."""
+    return runtime.train(
+        method,
+        problem,
         seed=seed,
         steps=steps,
-        remember=remember,
-        snapshots=stops,
+        cache=cache,
+        evaluations=list(measures),
+        evaluate_every=steps // 4,
+        verbose=False,
     )
-    for state in run.snapshots.values():
-        yield contender.method.distilled(state, problem, run.data)
 
 
 def draw(found: Sequence[Record]) -> bytes:

@@ -3,19 +3,25 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
+from configs.clp_dd import imagenette
 from configs.common import parse_arg
 from configs.dgkip import digits
 from ddjax import synthetic
-from ddjax.runtime import WorkdirInUse, exclusive, metrics
+from ddjax.methods.base import Progress
+from ddjax.methods.descent import Descent, learning_rate_at
+from ddjax.runtime import WorkdirInUse, metrics
 from experiments import launch
 from experiments.launch import ConfigError, train_and_evaluate
+from experiments.settings import resolve
 
 
 def _config(**changes) -> ConfigDict:
@@ -45,8 +51,6 @@ def test_everything_is_in_the_folder(done):
     folder, outcome = done
     names = {path.name for path in folder.iterdir()}
     assert names >= {
-        "config.json",
-        "data.json",
         "distilled",
         "exports",
         "figures",
@@ -54,13 +58,18 @@ def test_everything_is_in_the_folder(done):
         "report.html",
         "report.md",
         "results.json",
+        "run.json",
         "tensorboard",
     }
     loaded = synthetic.load(folder / "distilled")
     assert synthetic.digest(loaded) == synthetic.digest(outcome.distilled)
     assert loaded.provenance["method"] == "selection"
     assert loaded.provenance["config"]["data"]["limit"] == 100
-    assert loaded.provenance["seeds"] == {"run": 0, "data": 0}
+    assert loaded.provenance["settings"]["per_class"] == 2
+    assert loaded.provenance["seeds"] == {"run": 0}
+    assert loaded.provenance["data"]["source"]["seed"] == 0
+    config = json.loads((folder / "run.json").read_text())["config"]
+    assert config["data"]["validation"] == 0.1 and config["method"]["how"] == "balanced"
     results = json.loads((folder / "results.json").read_text())
     assert results["steps"] == 4 and results["test"].keys() == {
         "kernel_regression/accuracy",
@@ -101,7 +110,7 @@ def test_finished_run_says_so_and_does_nothing(done, capsys, monkeypatch):
     assert "has been finished" in shown and "kernel_regression/accuracy" in shown
     assert again.test == outcome.test
     after = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    del before[folder / ".lock"], after[folder / ".lock"]
+    before.pop(folder / ".lock"), after.pop(folder / ".lock")
     assert before == after
 
 
@@ -122,9 +131,9 @@ def test_folder_of_another_run(done, tmp_path):
     with pytest.raises(ConfigError, match="seed is 0 there, 1 here") as caught:
         train_and_evaluate(_config(seed=1), folder)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="method.how is 'nothing' there, 'kmeans'"):
+    with pytest.raises(ConfigError, match="method.how is 'balanced' there, 'uniform'"):
         changed = _config()
-        changed.method.how = "kmeans"
+        changed.method.how = "uniform"
         train_and_evaluate(changed, folder)
     with pytest.raises(ConfigError, match="train.steps is 4 there, 2 here"):
         train_and_evaluate(_config(**{"train.steps": 2}), folder)
@@ -134,8 +143,9 @@ def test_folder_of_another_run(done, tmp_path):
     assert train_and_evaluate(longer, folder).results["steps"] == 6
     with pytest.raises(ConfigError, match="train.steps is 6 there, 4 here"):
         train_and_evaluate(_config(), folder)
-    record = json.loads((folder / "data.json").read_text())
-    (folder / "data.json").write_text(json.dumps(record | {"fingerprint": "other"}))
+    record = json.loads((folder / "run.json").read_text())
+    record["data"]["fingerprint"] = "other"
+    (folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(ConfigError, match="fingerprint is 'other' there"):
         train_and_evaluate(_config(**{"train.steps": 7}), folder)
 
@@ -152,8 +162,14 @@ def test_folder_of_something_else(tmp_path):
 
 
 def test_second_process_is_refused(tmp_path):
-    with exclusive(tmp_path), pytest.raises(WorkdirInUse, match="in use by process"):
-        train_and_evaluate(_config(), tmp_path)
+    holds = "from ddjax.storage import exclusive; import sys, time\n"
+    holds += "with exclusive(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holds, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(WorkdirInUse, match=f"in use by process {other.pid}"):
+            train_and_evaluate(_config(), tmp_path)
+        other.kill()
 
 
 @pytest.mark.parametrize(
@@ -161,6 +177,8 @@ def test_second_process_is_refused(tmp_path):
     [
         ("method", "name", "selektion", "unknown method 'selektion'; known: .*kip"),
         ("method", "per_clas", 1, "takes no 'per_clas'; did you mean 'per_class'"),
+        ("method", "decoder", {"name": "pyramid", "extend_evry": 3}, "extend_evry"),
+        ("method", "targets", "margins", "targets must be one of"),
         ("method", "per_class", 900, "per_class=900"),
         ("data", "name", "digitz", "digitz"),
         ("data", "limits", 5, "data has no 'limits'. Did you mean 'limit'?"),
@@ -248,6 +266,65 @@ def test_command_line_sets_the_configuration(parse):
     )
     assert error == ""
     assert config.train.steps == 7 and config.method.per_class == 2
+
+
+def test_any_keyword_can_be_set_from_the_command_line(parse):
+    """Those that the configuration does not list were "no such configuration key"."""
+    config, error = parse(
+        _DIGITS,
+        "--config.method.duals=learned",
+        "--config.method.descent.rates.outputs=0.2",
+        "--config.method.start_ridge=0.5",
+        "--config.train.monitor=probe_softmax/accuracy",
+        "--config.data.seed=3",
+        "--workdir=x",
+    )
+    assert error == ""
+    assert config.method.duals == "learned" and config.method.start_ridge == 0.5
+    assert config.method.descent.rates.outputs == 0.2
+    assert config.method.descent.schedule == "cosine"
+    assert config.train.monitor == "probe_softmax/accuracy" and config.data.seed == 3
+    made = resolve(config)
+    assert made.method.settings["duals"] == "learned"
+    assert made.config["method"]["form"] == "auto"
+
+
+def test_a_run_has_the_schedule_of_its_length(parse):
+    """The rate was zero from step 500 on, whatever the steps."""
+    config, _ = parse(_DIGITS, "--config.train.steps=2000", "--workdir=x")
+    run = resolve(config)
+    described = Descent(**run.method.settings["descent"])
+    half, end = (
+        float(learning_rate_at(described, Progress(jnp.int32(s), jnp.int32(2000)), "x"))
+        for s in (1000, 1999)
+    )
+    assert half == pytest.approx(0.5e-2) and 0 < end < 1e-7
+
+
+def test_an_encoder_stands_once(tmp_path):
+    config = imagenette.get_config("runlocal")
+    run = resolve(config)
+    assert run.method.settings["encoder"][0]["name"] == "mobilenetv2"
+    for label in ("closed_form", "gradient", "full_data"):
+        assert run.evaluations[label].settings["encoder"]["name"] == "mobilenetv2"
+        directory = run.evaluations[label].settings["features_directory"]
+        assert directory == run.method.settings["features_directory"]
+
+
+def test_a_set_is_judged_on_other_data(tmp_path):
+    config = _config()
+    config.evaluate.other.data = {
+        "name": "digits",
+        "classes": (7, 8),
+        "limit": 100,
+        "preprocessing": "none",
+    }
+    config.train.validate = ("kernel_regression",)
+    outcome = train_and_evaluate(config, tmp_path)
+    own, other = (
+        outcome.test[f"kernel_regression{label}/accuracy"].mean for label in ("", "_b")
+    )
+    assert own > 0.9 and own != other
 
 
 def test_broken_config_files(parse, tmp_path):

@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from configs.regression_dd import synthetic
-from ddjax import data, methods
+from configs.regression_dd import synthetic as synthetic_config
+from ddjax import data, methods, runtime, synthetic
 from experiments import settings
 from experiments.regression_dd import convergence, curvature, tables
 
 
 @pytest.mark.parametrize("arg", [None, "fixed,T=175", "runlocal"])
 def test_the_configuration_is_the_reading_of_the_table(arg):
-    config = synthetic.get_config(arg)
+    config = synthetic_config.get_config(arg)
     settings.resolve(config)
     if arg == "runlocal":
         return
@@ -21,7 +21,9 @@ def test_the_configuration_is_the_reading_of_the_table(arg):
     expected = {**convergence.COMMON, **reading.change}
     expected["inner_steps"] = 175 if arg else 100
     assert method.pop("name") == "regression"
-    assert {k: v for k, v in method.items() if v is not None} == expected
+    assert (
+        methods.regression(**method).settings == methods.regression(**expected).settings
+    )
 
 
 def test_known_slopes_are_found():
@@ -47,10 +49,54 @@ def test_runs_leave_curves(tmp_path, monkeypatch):
     assert len(row["outer_curve"]["test_loss"]) == 25
     assert np.isfinite(row["outer_curve"]["test_loss"]).all()
     assert len(row["inner_curves"]) == len(convergence.SHOWN)
+    # The inner loop's end is what the step is judged by, but for the draws.
+    (at_start,) = row["inner_curves"]["0"]["test_loss"][-1:]
+    assert at_start == pytest.approx(row["outer_curve"]["test_loss"][0], rel=0.2)
     assert row["inner_curves"]["0"]["inner_step"] == [0, 1, 2, 3, 4]
     path = tmp_path / "figures" / "figure.png"
     convergence.plot([row], path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_judging_changes_nothing_else():
+    method = convergence.method_of(convergence.READINGS["scheduled"], 4)
+    problem = convergence.load(0, standardize=False)
+    plain = runtime.train(method, problem, steps=3, log_every=1, verbose=False)
+    judged = convergence.run(method, problem, seed=0, outer=3)
+    found = [row.pop("test_loss") for row in judged.history]
+    assert len(found) == 3 and np.isfinite(found).all()
+    for row, other in zip(plain.history, judged.history, strict=True):
+        assert row | {"seconds": 0} == other | {"seconds": 0}
+    assert synthetic.digest(plain.distilled) == synthetic.digest(judged.distilled)
+    # They are different runs all the same: what they prepare is not the same.
+    assert convergence.judged(method).settings != method.settings
+
+
+def test_the_inner_loop_ends_where_gradient_descent_does():
+    problem = convergence.load(0, standardize=False)
+    method = methods.regression(
+        count=5, inner_steps=4, draws=2, step_size=0.05, inner_ridge=0.01
+    )
+    distilled = runtime.train(method, problem, steps=0, verbose=False).distilled
+    key = jax.random.key(3)
+    found = convergence.inner_loop(points=3, draws=6).evaluate(
+        key, distilled, problem, "validation"
+    )
+    assert list(found) == ["inner_loop/0", "inner_loop/2", "inner_loop/4"]
+    x, y = (np.asarray(each, np.float64) for each in synthetic.decoded(distilled))
+    starts = np.asarray(jax.random.normal(key, (6, x.shape[1], 1)), np.float64)
+    for steps in (0, 2, 4):
+        errors = []
+        for weights in starts:
+            for _ in range(steps):
+                slope = x.T @ (x @ weights - y) / 5 + 0.01 * weights
+                weights = weights - 0.05 * slope
+            away = np.asarray(problem.validation.inputs) @ weights
+            away = away - np.asarray(problem.validation.targets)
+            errors.append(0.5 * np.square(away).sum() / len(away))
+        score = found[f"inner_loop/{steps}"]
+        assert score.mean == pytest.approx(np.mean(errors), rel=1e-4)
+        assert score.draws == 6
 
 
 def test_the_theory_s_numbers_hang_together():
@@ -58,12 +104,9 @@ def test_the_theory_s_numbers_hang_together():
     x = rng.standard_normal((40, 3)).astype(np.float32)
     problem = data.from_arrays((x, (x @ np.ones((3, 1))).astype(np.float32)))
     method = methods.regression(count=3, inner_steps=5, draws=2)
-    prepared = method.prepare(jax.random.key(0), problem)
     near = curvature.near(
-        method.init(jax.random.key(1), problem, prepared),
-        prepared.error,
-        inner_steps=5,
-        inner_ridge=1e-3,
+        runtime.train(method, problem, steps=0, verbose=False).distilled,
+        convergence.squared_error(problem),
         outer_ridge=1e-3,
         alpha=1e-3,
         draws=2,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import records, report
+from experiments import fill_tables, records
 from experiments.dgkip import tables
 
 README = Path(__file__).parents[2] / "README.md"
@@ -42,9 +42,9 @@ def test_mean_and_spread_over_seeds_beside_the_paper():
 def test_fill_replaces_what_is_between_markers():
     text = "a\n<!-- table: transfer -->\nold\n<!-- end -->\nb\n"
     found = [transfer_record(0, 0.98)]
-    once = report.fill(text, found)
+    once = fill_tables.fill(text, found)
     assert "old" not in once and once.startswith("a\n") and once.endswith("\nb\n")
-    assert report.fill(once, found) == once
+    assert fill_tables.fill(once, found) == once
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_fill_replaces_what_is_between_markers():
 )
 def test_bad_markers(text, message):
     with pytest.raises(ValueError, match=message):
-        report.fill(text, [transfer_record(0, 0.98)])
+        fill_tables.fill(text, [transfer_record(0, 0.98)])
 
 
 def test_readme_is_what_the_records_say():
     text = README.read_text()
-    assert report.fill(text, records.read_records()) == text
+    assert fill_tables.fill(text, records.read_records()) == text

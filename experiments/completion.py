@@ -1,0 +1,110 @@
+"""A configuration made whole: every keyword of what it names, defaults included.
+
+So each can be set from the command line, and the saved configuration says all.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+from ddjax import data, evaluation, methods, runtime
+from ddjax.methods.descent import Descent
+from ddjax.synthetic.decoders import DECODERS
+
+__all__ = ["NOT_IN_TRAIN", "CompletedConfigParser", "complete", "keywords"]
+
+NOT_IN_TRAIN = (
+    "method",
+    "problem",
+    "seed",
+    "workdir",
+    "evaluations",
+    "cache",
+    "config",
+)
+"""Keywords of `ddjax.runtime.train` that the launcher gives."""
+
+
+class CompletedConfigParser(ConfigFileFlagParser):
+    """Reads a configuration file and completes what it returns."""
+
+    def parse(self, path: str) -> Any:
+        """The configuration of a file, complete and locked."""
+        config = super().parse(path)
+        if isinstance(config, ConfigDict):
+            complete(config)
+        return config
+
+
+def complete(config: ConfigDict) -> None:
+    """Adds every keyword that the sections of a configuration leave out.
+
+    A keyword whose default is None becomes a placeholder, which takes any value. What
+    the configuration names wrongly is left as it is, for `experiments.settings.resolve`
+    to say.
+
+    Args:
+      config: see `experiments.launch.train_and_evaluate`; changed in place.
+    """
+    with config.unlocked():
+        _complete(config)
+
+
+def _complete(whole: Any) -> None:
+    shared = ("encoder", "features_directory") if "encoder" in whole else ()
+    sections = {
+        "data": (data.load, ("name",)),
+        "train": (runtime.train, NOT_IN_TRAIN),
+    }
+    method: Any = whole.get("method") or {}
+    if method.get("name") in methods.METHODS:
+        sections["method"] = (methods.METHODS[method["name"]], shared)
+    for name, (function, given_elsewhere) in sections.items():
+        if isinstance(whole.get(name), ConfigDict):
+            _add_defaults(whole[name], function, given_elsewhere)
+    for label, settings in (whole.get("evaluate") or {}).items():
+        known = evaluation.EVALUATIONS.get(settings.get("name", label))
+        if known is not None:
+            _add_defaults(settings, known, shared)
+
+
+def _add_defaults(
+    section: Any, function: Callable[..., Any], given_elsewhere: tuple[str, ...]
+) -> None:
+    for name, default in keywords(function).items():
+        given = section.get(name)
+        if name in given_elsewhere and given is None:
+            continue
+        if name == "descent":
+            section[name] = _descent(given, default)
+        elif name == "decoder" and isinstance(given, ConfigDict):
+            factory = DECODERS.get(str(given.get("name")))
+            if factory is not None:
+                _add_defaults(given, factory, ())
+        elif name not in section and default is not inspect.Parameter.empty:
+            section[name] = placeholder(object) if default is None else _plain(default)
+
+
+def _descent(given: Any, default: Descent) -> ConfigDict:
+    fields: dict[str, Any] = default._asdict()
+    whole = ConfigDict({name: _plain(value) for name, value in fields.items()})
+    if given is not None:
+        if given.get("optimizer", default.optimizer) != default.optimizer:
+            whole.settings = ConfigDict()
+        # Unknown fields come along, for the method to refuse them by name.
+        whole.update(given)
+    return whole
+
+
+def _plain(value: Any) -> Any:
+    return ConfigDict(dict(value)) if isinstance(value, Mapping) else value
+
+
+def keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    """The names of a function's parameters, and their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters}
