@@ -23,11 +23,11 @@ demo: ## Distils the embedded digits and says where the report is.
 	@.ci/install $(VENV) base "$(PYTHON)"
 	@.ci/demo $(RUN)
 
-test: ## All default tests, then the kernels again in float64.
+test: ## All default tests, then kernels and solvers again in float64.
 	@.ci/install $(VENV) test "$(PYTHON)"
 	$(RUN) $(PYTEST) $(PYTEST_ARGS)
 	JAX_ENABLE_X64=1 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
-	$(RUN) $(PYTEST) tests/kernels $(PYTEST_ARGS)
+	$(RUN) $(PYTEST) tests/kernels tests/solvers $(PYTEST_ARGS)
 
 # Without most of XLA's optimizations, which the tests on the oldest Python have: the
 # tests compile more than they compute.
@@ -65,7 +65,7 @@ colabs: ## Executes the notebooks in their smoke mode.
 
 tables: ## Writes the README's tables from experiments/results/.
 	@.ci/install $(VENV) base "$(PYTHON)"
-	$(RUN) -m experiments.report
+	$(RUN) -m experiments.fill_tables
 
 benchmarks: ## Measures this machine; records under experiments/results/benchmarks/.
 	@.ci/install $(VENV) test "$(PYTHON)"

@@ -1,0 +1,64 @@
+"""Every decoder with every method: a tiny run, or a refusal that says why."""
+
+import jax
+import numpy as np
+import pytest
+
+from ddjax import methods
+from ddjax.synthetic.decoders import DECODERS
+from ddjax.synthetic.distilled import decoded
+from tests.conformance import problems
+from tests.conformance.test_methods import TINY
+from tests.methods.runs import distilled, run
+
+TAKES_PAIRS_AS_THEY_ARE = ("analytic", "nystrom", "row_selection")
+LEARNS = ("clp", "dgkip", "kip", "lgm", "regression", "rfad")
+# What has nothing to do with the decoder, and takes long to compile.
+CHEAPER = {"dgkip": {"duals": "optimality"}, "regression": {"inner": "ridge"}}
+OF_REGRESSION = (*TAKES_PAIRS_AS_THEY_ARE, "regression")
+
+
+@pytest.mark.parametrize("decoder", sorted(DECODERS))
+@pytest.mark.parametrize("name", sorted(methods.METHODS))
+def test_a_decoder_and_a_method(name, decoder):
+    keywords = {**TINY[name].keywords, **CHEAPER.get(name, {}), "decoder": decoder}
+    if name in LEARNS and decoder != "pixels":
+        keywords["initialization"] = "decoder_noise"
+    if name in TAKES_PAIRS_AS_THEY_ARE and decoder != "pixels":
+        with pytest.raises(
+            ValueError, match=f"'{name}' does not go with .*'{decoder}'"
+        ):
+            methods.make(name, **keywords)
+        return
+    problem = problems.images()
+    if name in OF_REGRESSION:
+        problem = problems.images_with_targets()
+        if decoder != "pixels":
+            keywords["decoder"] = {"name": decoder, "bounds": "data"}
+    method = methods.make(name, **keywords)
+    data, start, state, metrics = run(method, problem, steps=2)
+    for values in metrics.values():
+        assert np.isfinite(values).all()
+    first, last = (
+        decoded(distilled(method, problem, data, each)) for each in (start, state)
+    )
+    assert first.inputs.shape[1:] == problem.train.inputs.shape[1:]
+    assert np.array_equal(first.inputs, last.inputs) != (name in LEARNS)
+
+
+@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"pixels"}))
+def test_decoders_of_images_refuse_tables(decoder):
+    method = methods.regression(
+        **TINY["regression"].keywords, decoder={"name": decoder, "bounds": "data"}
+    )
+    with pytest.raises(ValueError, match=r"inputs of shape \(10,\) are no images"):
+        method.prepare(jax.random.key(0), problems.table())
+
+
+@pytest.mark.parametrize("name", sorted(methods.METHODS))
+def test_methods_need_labels_or_targets(name):
+    method = methods.make(name, **TINY[name].keywords)
+    with pytest.raises(
+        ValueError, match="no class labels|no regression targets|has 0 classes"
+    ):
+        method.prepare(jax.random.key(0), problems.unlabelled())

@@ -1,0 +1,144 @@
+"""Every method of the registry: settings, a run, and a set that others can use."""
+
+import inspect
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from ddjax import evaluation, methods, runtime, synthetic
+from ddjax.data.problem import Problem
+from ddjax.evaluation import Evaluation
+from ddjax.synthetic import export
+from tests.conformance import problems
+from tests.methods.encoders import small
+
+NETWORKS = {
+    "kind": "random_features",
+    "architecture": {"kind": "fully_connected", "depth": 1, "width": 16},
+    "networks": 2,
+}
+ENCODER = small()
+PIXELS = {"decoder": "pixels", "initialization": "balanced"}
+
+
+class Tiny(NamedTuple):
+    """A run of a method that takes no time, and an evaluation for its set."""
+
+    keywords: dict[str, Any]
+    problem: Problem
+    evaluation: Evaluation
+
+
+def _tiny() -> dict[str, Tiny]:
+    kernel = evaluation.kernel_regression(
+        architecture={"kind": "fully_connected", "depth": 1, "width": 16},
+        networks=2,
+        draws=1,
+    )
+    encoded = evaluation.linear_probe(
+        encoder=ENCODER, kinds=("closed_form",), views=None
+    )
+    on_images, on_table = problems.images(), problems.table()
+    regression = evaluation.regression(draws=1)
+    return {
+        "analytic": Tiny({}, on_table, regression),
+        "clp": Tiny(
+            {"encoder": ENCODER, "batch_size": 20, "learn_ridge": True, **PIXELS},
+            on_images,
+            encoded,
+        ),
+        "dgkip": Tiny(
+            {"features": NETWORKS, "real_ridge": 1e-2, "duals": "learned"},
+            on_images,
+            evaluation.probe(draws=1, ridge_per_sample=1e-2),
+        ),
+        "kip": Tiny({"features": NETWORKS, "batch_size": 20}, on_images, kernel),
+        "lgm": Tiny(
+            {"encoder": ENCODER, "augmentation": None, **PIXELS}, on_images, encoded
+        ),
+        "nystrom": Tiny({"count": 3}, on_table, regression),
+        "regression": Tiny(
+            {"count": 3, "batch_size": 20, "inner_steps": 5, "draws": 2},
+            on_table,
+            regression,
+        ),
+        "rfad": Tiny(
+            {
+                "architecture": NETWORKS["architecture"],
+                "networks": 2,
+                "batch_size": 20,
+            },
+            on_images,
+            kernel,
+        ),
+        "row_selection": Tiny({"count": 3, "how": "leverage"}, on_table, regression),
+        "selection": Tiny({"how": "kmeans_nearest"}, on_images, kernel),
+    }
+
+
+TINY = _tiny()
+
+
+def test_every_method_is_tried():
+    assert set(TINY) == set(methods.METHODS)
+
+
+@pytest.mark.parametrize("name", sorted(methods.METHODS))
+def test_a_method_says_what_made_it(name):
+    """Every keyword, as JSON has it, and enough to make the method again."""
+    method = methods.make(name, **TINY[name].keywords)
+    assert method.name == name
+    assert set(method.settings) == set(
+        inspect.signature(methods.METHODS[name]).parameters
+    )
+    again = json.loads(json.dumps(method.settings))
+    assert again == method.settings
+    # An encoder's source says where weights come from, which these have not.
+    objects = {key: TINY[name].keywords[key] for key in ("encoder",) if key in again}
+    made = methods.make(name, **{**again, **objects})
+    assert made.settings == method.settings
+    assert made.follows_length == method.follows_length
+
+
+@pytest.mark.parametrize("name", sorted(methods.METHODS))
+def test_a_run(name, tmp_path):
+    """Three steps and what comes of them."""
+    keywords, problem, judge = TINY[name]
+    method, traces = methods.make(name, **keywords), []
+
+    def step(*arguments):
+        traces.append(name)
+        return method.step(*arguments)
+
+    result = runtime.train(
+        method._replace(step=step),
+        problem,
+        seed=1,
+        steps=3,
+        log_every=1,
+        verbose=False,
+    )
+    assert len(traces) == 1
+    assert [row["step"] for row in result.history] == [1, 2, 3]
+    for row in result.history:
+        assert "loss" in row and np.isfinite(list(row.values())).all()
+
+    made = result.distilled
+    assert made.targets_kind in synthetic.targets.TARGETS_KINDS
+    assert made.provenance["method"] == name
+    saved = synthetic.save(tmp_path / "set.safetensors", made)
+    again = synthetic.load(saved)
+    assert synthetic.digest(again) == synthetic.digest(made)
+    jax.tree.map(np.testing.assert_array_equal, again.stored, made.stored)
+    scores = judge.evaluate(jax.random.key(0), again, problem, "validation")
+    assert scores and all(np.isfinite(each.mean) for each in scores.values())
+    export.to_npz(tmp_path / "set.npz", again)
+    export.to_torch_safetensors(tmp_path / "torch.safetensors", again)
+    if problem is problems.table():
+        export.to_csv(tmp_path / "set.csv", again)
+    else:
+        with pytest.raises(synthetic.DistilledSetError, match="cannot be exported"):
+            export.to_csv(tmp_path / "set.csv", again)
