@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written aside, checked when read, the newest sound one wins."""
+"""Checkpoints of a run: written aside, checked when read, the newest whole one wins."""
 
 import json
 import os
@@ -100,7 +100,7 @@ class CheckpointStore:
         )
 
     def restore(self, like: PyTree[Array]) -> Checkpoint | None:
-        """The newest sound checkpoint, None when there is none.
+        """The newest whole checkpoint, None when there is none.
 
         A damaged one is moved to the folder `damaged` beside the store, with a warning
         that names it, and the one before is tried.
@@ -109,7 +109,7 @@ class CheckpointStore:
           like: a tree of the structure, shapes and dtypes that were saved.
 
         Raises:
-          ValueError: a sound checkpoint holds other arrays than `like`: it belongs to
+          ValueError: a whole checkpoint holds other arrays than `like`: it belongs to
             another method or to other code.
         """
         for step in reversed(self.steps()):
