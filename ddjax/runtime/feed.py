@@ -59,22 +59,22 @@ def _is_batches(node: Any) -> bool:
 
 def rows_bytes(feed: Feed) -> int:
     """Bytes that one step's rows take on their way to the device."""
-    return sum(
-        each.nbytes
-        for rows in feed.batches.values()
-        for each in jax.tree.leaves(_rows(rows, seed=0, step=0))
-    )
+    return sum(each.nbytes for each in jax.tree.leaves(no_rows(feed, 1)))
 
 
 def no_rows(feed: Feed, capacity: int) -> dict[str, Any]:
     """Arrays of the shapes of `capacity` steps' rows, holding nothing."""
-    return {
-        name: jax.tree.map(
-            lambda one: np.zeros((capacity, *one.shape), one.dtype),
-            _rows(rows, seed=0, step=0),
-        )
-        for name, rows in feed.batches.items()
-    }
+    empty = {}
+    for name, rows in feed.batches.items():
+        shape = (capacity, rows.batch_size)
+        empty[name] = np.zeros(shape, np.int32)
+        if not on_device(rows.split):
+            # Nothing is read: what a row is like is known of the whole.
+            empty[name] = jax.tree.map(
+                lambda each, of=shape: np.zeros((*of, *each.shape[1:]), each.dtype),
+                rows.split,
+            )
+    return empty
 
 
 def with_rows(feed: Feed, device: dict[str, Any], rows: dict[str, Any]) -> PyTree:

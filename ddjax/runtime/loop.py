@@ -397,9 +397,9 @@ class _Loop:
         with StopRequest() as stop:
             while True:
                 if self.position.row is not None:
-                    scores = stop.run_unless_stopped(self._scores)
-                    if scores is not None:
-                        self._record(scores)
+                    judged = stop.run_unless_stopped(self._judged)
+                    if judged is not None:
+                        self._record(*judged)
                 if stop.signum is not None:
                     self._leave(stop.signum)
                 if self._due(self.settings.checkpoint_every):
@@ -529,8 +529,8 @@ class _Loop:
         due = step == steps or bool(every and step % every == 0)
         return due and bool(self.settings.evaluations)
 
-    def _scores(self) -> dict[str, Score]:
-        """The state's scores on the validation split."""
+    def _judged(self) -> tuple[DistilledSet, dict[str, Score]]:
+        """The state's set, and its scores on the validation split."""
         problem, scores = self.subject.problem, {}
         distilled = self._distilled()
         for i, evaluation in enumerate(self.settings.evaluations):
@@ -539,9 +539,9 @@ class _Loop:
             scores |= evaluation.evaluate(
                 key, distilled, problem, "validation", self.cache
             )
-        return scores
+        return distilled, scores
 
-    def _record(self, scores: dict[str, Score]) -> None:
+    def _record(self, distilled: DistilledSet, scores: dict[str, Score]) -> None:
         """Writes the step's row, and keeps the set if it is the best so far."""
         position = self.position
         plain = {name: [float(x) for x in score] for name, score in scores.items()}
@@ -552,7 +552,7 @@ class _Loop:
             monitor = _monitored(self.settings.monitor, scores)
             value = scores[monitor].mean
             if _as_good(value, position.best):
-                self.best.keep(position.step, self._distilled())
+                self.best.keep(position.step, distilled)
                 position = position._replace(
                     monitor=monitor,
                     best=value,
