@@ -20,7 +20,6 @@ from ddjax.evaluation.encoded_images import (
     weights_checksum,
 )
 from ddjax.evaluation.probe_training import Training, check_training, train_probe
-from ddjax.evaluation.settings import AugmentationSetting
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet, decoded, natural_inputs
@@ -47,7 +46,7 @@ def linear_probe(
     batch_size: int = 100,
     learning_rate: float = 1e-3,
     seeds: int = 5,
-    augmentation: AugmentationSetting | None = None,
+    augmentation: augmentations.PlainSetting | None = None,
     views: int | None = None,
     block: int = 64,
     label: str = "",

@@ -17,7 +17,6 @@ from ddjax.evaluation.base import Evaluation, Score, score
 from ddjax.evaluation.checks import chosen_split, known_labels, known_targets
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.network_training import PROTOCOLS, Protocol
-from ddjax.evaluation.settings import AugmentationSetting
 from ddjax.kernels.blocks import map_in_blocks
 from ddjax.models.networks import NETWORKS
 from ddjax.storage.cache import Cache, no_cache
@@ -44,7 +43,7 @@ def network(
     networks: int | None = None,
     learning_rate: float | None = None,
     loss: str = "auto",
-    augment: AugmentationSetting | None = None,
+    augment: augmentations.PlainSetting | None = None,
     at_once: int = 1,
     block: int = 256,
     label: str = "",

@@ -17,6 +17,7 @@ from ddjax.data.augment.geometry import (
 from ddjax.data.augment.named import (
     AUGMENTATIONS,
     TRANSFORMS,
+    PlainSetting,
     Setting,
     augmenter,
     dsa,
@@ -28,6 +29,7 @@ from ddjax.data.augment.values import color, cutout, noise
 __all__ = [
     "AUGMENTATIONS",
     "TRANSFORMS",
+    "PlainSetting",
     "Setting",
     "Transform",
     "augmenter",

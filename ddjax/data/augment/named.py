@@ -14,6 +14,7 @@ from ddjax.data.augment.base import Factory, Transform, compose, one_of
 __all__ = [
     "AUGMENTATIONS",
     "TRANSFORMS",
+    "PlainSetting",
     "Setting",
     "augmenter",
     "dsa",
@@ -21,8 +22,11 @@ __all__ = [
     "make",
 ]
 
+PlainSetting = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+"""A name; a mapping with `name` and settings; or several of those."""
+
 Setting = str | Mapping[str, Any] | Sequence[Any] | Transform
-"""A name; a mapping with `name` and settings; several of those; or a transform."""
+"""As `PlainSetting`, or a transform."""
 
 TRANSFORMS: dict[str, Factory] = {
     "flip": geometry.flip,
