@@ -4,16 +4,16 @@ VENV ?= .venv
 PYTHON312 ?=
 VENV312 ?= .venv-py312
 PYTEST_ARGS ?=
-# Test processes; each takes a file at a time.
+# Test processes; one that has nothing left takes tests from another.
 JOBS ?= 2
 
 RUN := $(VENV)/bin/python
 PYTEST := -m pytest --jaxtyping-packages=ddjax,beartype.beartype \
-	--numprocesses=$(JOBS) --dist=loadfile
+	--numprocesses=$(JOBS) --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-py312 test-tfds test-slow lint format check-import-time \
-	colabs tables benchmarks lock clean
+	colabs docs tables benchmarks lock clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' \
@@ -23,18 +23,15 @@ demo: ## Distils the embedded digits and says where the report is.
 	@.ci/install $(VENV) base "$(PYTHON)"
 	@.ci/demo $(RUN)
 
-test: ## All default tests, then kernels and solvers again in float64.
+test: ## All default tests.
 	@.ci/install $(VENV) test "$(PYTHON)"
 	$(RUN) $(PYTEST) $(PYTEST_ARGS)
-	JAX_ENABLE_X64=1 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
-	$(RUN) $(PYTEST) tests/kernels tests/solvers $(PYTEST_ARGS)
 
-# Without most of XLA's optimizations, which the tests on the oldest Python have: the
-# tests compile more than they compute.
-test-py312: ## All default tests on Python 3.12 with the newest jax.
+test-py312: ## On Python 3.12 with the newest jax: kernels, runs, end to end.
 	@.ci/install $(VENV312) test \
 	"$$(test -n "$(PYTHON312)" && echo "$(PYTHON312)" || .ci/find-python 3.12)"
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV312)/bin/python $(PYTEST) $(PYTEST_ARGS)
+	$(VENV312)/bin/python $(PYTEST) tests/kernels tests/runtime tests/test_end_to_end.py \
+	tests/conformance $(PYTEST_ARGS)
 
 test-tfds: ## Installs TensorFlow Datasets (some 600 MB) and runs its tests.
 	@.ci/install $(VENV) tfds "$(PYTHON)"
@@ -63,20 +60,24 @@ colabs: ## Executes the notebooks in their smoke mode.
 	@.ci/install $(VENV) test "$(PYTHON)"
 	$(RUN) .ci/colabs.py
 
-tables: ## Writes the README's tables from experiments/results/.
+docs: ## Builds the site in site/; fails on a broken link or anchor.
+	@.ci/install $(VENV) docs "$(PYTHON)"
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
+tables: ## Writes the tables of README.md and docs/ from experiments/results/.
 	@.ci/install $(VENV) base "$(PYTHON)"
 	$(RUN) -m experiments.fill_tables
 
 benchmarks: ## Measures this machine; records under experiments/results/benchmarks/.
 	@.ci/install $(VENV) test "$(PYTHON)"
-	$(RUN) -m experiments.benchmarks.ridge
-	$(RUN) -m experiments.benchmarks.gram
-	$(RUN) -m experiments.benchmarks.unrolled
+	$(RUN) -m experiments.benchmarks.ridge --again
+	$(RUN) -m experiments.benchmarks.gram --again
+	$(RUN) -m experiments.benchmarks.unrolled --again
 
 lock: ## Rewrites the locked versions for PYTHON=/path/to/python3.1x.
 	.ci/lock $(PYTHON)
 
 clean: ## Removes venvs and caches; keeps runs/ and local_data/.
-	rm -rf .venv .venv-py312 .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-py312 .pytest_cache .ruff_cache .hypothesis build dist site
 	rm -rf ddjax.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

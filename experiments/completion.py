@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
@@ -15,7 +15,13 @@ from ddjax import data, evaluation, methods, runtime
 from ddjax.methods.descent import Descent
 from ddjax.synthetic.decoders import DECODERS
 
-__all__ = ["NOT_IN_TRAIN", "CompletedConfigParser", "complete", "keywords"]
+__all__ = [
+    "NOT_IN_TRAIN",
+    "CompletedConfigParser",
+    "as_config",
+    "complete",
+    "keywords",
+]
 
 NOT_IN_TRAIN = (
     "method",
@@ -34,10 +40,31 @@ class CompletedConfigParser(ConfigFileFlagParser):
 
     def parse(self, path: str) -> Any:
         """The configuration of a file, complete and locked."""
-        config = super().parse(path)
-        if isinstance(config, ConfigDict):
+        config: Any = super().parse(path)
+        if isinstance(config, Mapping | ConfigDict):
+            config = as_config(config)
             complete(config)
         return config
+
+
+def as_config(config: Any) -> ConfigDict:
+    """What a configuration file returns, a plain dict too, as one that can be changed.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if isinstance(config, FrozenConfigDict):
+        return ConfigDict(config.to_dict())
+    if isinstance(config, Mapping):
+        return ConfigDict(dict(config))
+    if isinstance(config, ConfigDict):
+        return config
+    # A file that could not be read is an object that says so when it is used.
+    getattr(config, "to_dict", None)
+    raise ValueError(
+        "a configuration is a dict or an ml_collections.ConfigDict, got "
+        f"{type(config).__name__}: {str(config)[:60]!r}"
+    )
 
 
 def complete(config: ConfigDict) -> None:
@@ -60,16 +87,18 @@ def _complete(whole: Any) -> None:
         "data": (data.load, ("name",)),
         "train": (runtime.train, NOT_IN_TRAIN),
     }
-    method: Any = whole.get("method") or {}
-    if method.get("name") in methods.METHODS:
-        sections["method"] = (methods.METHODS[method["name"]], shared)
+    method = whole.get("method")
+    if isinstance(method, ConfigDict) and str(method.get("name")) in methods.METHODS:
+        sections["method"] = (methods.METHODS[str(method.get("name"))], shared)
     for name, (function, given_elsewhere) in sections.items():
         if isinstance(whole.get(name), ConfigDict):
             _add_defaults(whole[name], function, given_elsewhere)
-    for label, settings in (whole.get("evaluate") or {}).items():
-        known = evaluation.EVALUATIONS.get(settings.get("name", label))
-        if known is not None:
-            _add_defaults(settings, known, shared)
+    evaluate = whole.get("evaluate")
+    for label, settings in evaluate.items() if isinstance(evaluate, ConfigDict) else ():
+        if isinstance(settings, ConfigDict):
+            known = evaluation.EVALUATIONS.get(str(settings.get("name", label)))
+            if known is not None:
+                _add_defaults(settings, known, shared)
 
 
 def _add_defaults(
@@ -79,7 +108,7 @@ def _add_defaults(
         given = section.get(name)
         if name in given_elsewhere and given is None:
             continue
-        if name == "descent":
+        if name == "descent" and isinstance(given, ConfigDict | None):
             section[name] = _descent(given, default)
         elif name == "decoder" and isinstance(given, ConfigDict):
             factory = DECODERS.get(str(given.get("name")))
@@ -95,9 +124,21 @@ def _descent(given: Any, default: Descent) -> ConfigDict:
     if given is not None:
         if given.get("optimizer", default.optimizer) != default.optimizer:
             whole.settings = ConfigDict()
-        # Unknown fields come along, for the method to refuse them by name.
-        whole.update(given)
+        _update(whole, given)
     return whole
+
+
+def _update(whole: Any, given: ConfigDict) -> None:
+    """As `whole.update(given)`; what is wrong comes along, to be refused by name."""
+    for name, value in given.items():
+        if isinstance(value, ConfigDict) and isinstance(whole.get(name), ConfigDict):
+            _update(whole[name], value)
+            continue
+        try:
+            whole[name] = value
+        except TypeError:
+            with whole.ignore_type():
+                whole[name] = value
 
 
 def _plain(value: Any) -> Any:

@@ -13,14 +13,28 @@ the distilled set (distilled/), exports for NumPy and PyTorch (exports/), report
 report.md, results.json, metrics.jsonl, tensorboard/, run.json (the configuration, every
 keyword that was not given included) and the checkpoints.
 
+Data are looked for in --data_dir (or --config.data.directory, the same), else in the
+environment's DDJAX_DATA_DIR, else in ./local_data.
+
 Exit status: 0 finished; 1 the loss became NaN or infinite; 2 a mistake in the command,
-the configuration or the data; 130 and 143 stopped by Ctrl-C or SIGTERM with everything
-saved.
+the configuration or the data; 3 the disk is full or read-only, with everything kept
+that had been saved; 4 the memory does not suffice; 70 a fault of the program, with a
+traceback; 130 and 143 stopped by Ctrl-C or SIGTERM with everything saved.
 """
 
 import os
-import shlex
+import signal
 import sys
+
+if __name__ == "__main__":
+    # Until `main`: what is imported below takes seconds, and a Ctrl-C is no fault.
+    signal.signal(
+        signal.SIGINT, lambda *_: os._exit(os.write(2, b"stopped by Ctrl-C\n") and 130)
+    )
+
+import functools
+import shlex
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -33,8 +47,13 @@ from ml_collections import config_flags
 
 from ddjax import runtime
 from ddjax.data.problem import Problem
+from ddjax.models.encoders.settings import as_encoder
 from ddjax.runtime import devices, workdir
-from experiments.completion import CompletedConfigParser
+from ddjax.runtime.memory import enough_memory
+from ddjax.storage.writing import writing
+from ddjax.synthetic import json_text
+from experiments.completion import CompletedConfigParser, as_config
+from experiments.data_flag import define_data_dir
 from experiments.outcome import Outcome, finish, finished, sizes, summary
 from experiments.settings import ConfigError, Run, one_line, resolve, users_mistakes
 
@@ -49,6 +68,8 @@ flags.FLAGS[_CONFIG.name].parser = CompletedConfigParser(_CONFIG.name)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: new, empty, or the one to go on in."
 )
+
+define_data_dir()
 
 _GROWING = ("train.steps",)
 
@@ -74,7 +95,8 @@ def train_and_evaluate(
         `encoder`, where there is one: keywords of
         `ddjax.models.encoders.settings.as_encoder` and `features_directory`, for the
         method and every evaluation that takes an encoder and names none.
-      folder: the run's folder: new, empty, or of the same configuration.
+      folder: the run's folder: new, empty, or of the same configuration. What is only
+        done on the test split may differ: a finished run is then measured again.
       command: how to run it again, for the report.
 
     Returns:
@@ -85,20 +107,26 @@ def train_and_evaluate(
       ddjax.runtime.Diverged: the loss became NaN or infinite.
       ddjax.runtime.Interrupted: SIGTERM or Ctrl-C; everything is saved.
       ddjax.runtime.WorkdirInUse: another process works in the folder.
+      ddjax.runtime.CannotWrite: the disk is full or read-only; nothing is lost.
+      ddjax.runtime.NotEnoughMemory: the run does not fit in memory.
     """
     with users_mistakes():
         run = resolve(config)
-        plain = _without_places(run.config)
+        plain = _identity(run)
         path = workdir.open_workdir(folder)
-    with runtime.exclusive(path):
-        with users_mistakes():
-            workdir.refuse_another(
-                path / workdir.RUN_FILE, plain, growing=_GROWING, part="config"
-            )
-        before = finished(path, run.train["steps"])
-        if before is not None:
-            print(f"{path} has been finished:\n\n{summary(before)}")
-            return before
+        held = workdir.refuse_another(
+            path / workdir.RUN_FILE,
+            plain,
+            growing=_GROWING,
+            free=functools.partial(_only_measured, run=run),
+            part="config",
+        )
+    # Nothing is written for this: it may be a folder to read only.
+    before = finished(path, run.train["steps"])
+    if before is not None and held is not None and held["config"] == plain:
+        print(f"{path} has been finished:\n\n{summary(before)}")
+        return before
+    with runtime.exclusive(path), writing(path), enough_memory():
         with users_mistakes():
             problem = run.load()
         print(_description(run, problem), flush=True)
@@ -136,6 +164,40 @@ def _task(problem: Problem) -> str:
     return f"regression of {', '.join(names) or f'{np.shape(targets)[1]} target(s)'}"
 
 
+def _identity(run: Run) -> dict[str, Any]:
+    """What makes a run this one: its configuration, and which weights encoders have."""
+    settings = {
+        "method": run.method.settings,
+        **{label: each.settings for label, each in run.evaluations.items()},
+    }
+    weights = {
+        where: [_checksum(each) for each in _listed(given["encoder"])]
+        for where, given in settings.items()
+        if given.get("encoder")
+    }
+    known = _without_places(run.config) | ({"weights": weights} if weights else {})
+    return json_text.plain(known, "config")
+
+
+def _checksum(encoder: Any) -> str:
+    """The checksum of an encoder's weights, from its settings or how to load it."""
+    known = encoder.get("sha256") if isinstance(encoder, dict) else None
+    return known or as_encoder(encoder).setting["sha256"]
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _only_measured(key: str, run: Run) -> bool:
+    """Whether a key is of an evaluation that has no part in choosing the step."""
+    section, _, rest = key.partition(".")
+    validate_is_all = not run.config["train"].get("validate")
+    if section not in ("evaluate", "weights") or validate_is_all:
+        return False
+    return rest.split(".")[0] not in ("method", *run.validate)
+
+
 def _without_places(config: Any) -> Any:
     """A configuration without where things lie on this machine."""
     if not isinstance(config, dict):
@@ -143,8 +205,43 @@ def _without_places(config: Any) -> Any:
     return {
         key: _without_places(value)
         for key, value in config.items()
-        if not key.endswith("directory")
+        # Weights are known by their checksum.
+        if not (key.endswith("directory") or key == "weights")
     }
+
+
+def _use_data_dir(config: ml_collections.ConfigDict) -> None:
+    """`--data_dir` stands wherever a configuration looks for data and names no place.
+
+    Raises:
+      ValueError: `--config.data.directory` names another place.
+    """
+    place = flags.FLAGS.data_dir
+    if place is None:
+        return
+    data = config.get("data")
+    given = (
+        data.get("directory") if isinstance(data, ml_collections.ConfigDict) else None
+    )
+    if given not in (None, place):
+        raise ValueError(
+            f"--data_dir={place} and config.data.directory={given} are two names of "
+            "one thing; give one of them"
+        )
+    evaluate = config.get("evaluate")
+    judged = (
+        evaluate.values() if isinstance(evaluate, ml_collections.ConfigDict) else ()
+    )
+    others = [
+        each.get("data")
+        for each in judged
+        if isinstance(each, ml_collections.ConfigDict)
+    ]
+    with config.unlocked():
+        for section in (data, config.get("encoder"), *others):
+            if isinstance(section, ml_collections.ConfigDict):
+                if section.get("directory") is None:
+                    section.directory = place
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -156,7 +253,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         for flag in (_CONFIG, _WORKDIR):
             if not flags.FLAGS[flag.name].present:
                 raise ValueError(f"--{flag.name} is missing; --help shows an example")
-        _CONFIG.value.to_dict()
+        _use_data_dir(as_config(_CONFIG.value))
     except SystemExit:
         # Absl has shown the help, and calls that a failure.
         sys.exit(0)
@@ -192,16 +289,27 @@ def main(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     command = shlex.join(["python", "-m", "experiments.launch", *sys.argv[1:]])
     folder = flags.FLAGS.workdir
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         train_and_evaluate(_CONFIG.value, folder, command=command)
     except (ConfigError, runtime.WorkdirInUse) as error:
         _end(f"error: {error}", 2)
+    except runtime.CannotWrite as error:
+        _end(
+            f"error: {one_line(error)}. What was saved is kept: with room to write, "
+            "the same command goes on",
+            3,
+        )
+    except runtime.NotEnoughMemory as error:
+        _end(f"error: {one_line(error)}", 4)
     except runtime.Diverged as error:
         _end(f"error: {error}", 1)
     except runtime.Interrupted as error:
         _end(str(error), 128 + error.signum)
     except KeyboardInterrupt:
         _end("stopped by Ctrl-C; run the same command again to go on", 130)
+    except Exception:
+        _end(f"{traceback.format_exc()}this is a fault of the program", 70)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ddjax.evaluation.base import Score
 from ddjax.evaluation.certificate import in_words
 from ddjax.runtime import devices, run_report, workdir
 from ddjax.runtime.progress import duration, table
+from ddjax.runtime.scores import HEADER, Measured, not_converged, score_rows
 from ddjax.storage.cache import in_memory
 from ddjax.synthetic.distilled import DistilledSet
 from experiments.settings import Run, one_line
@@ -50,13 +51,16 @@ def finish(
     command: str | None,
 ) -> Outcome:
     """Completes and saves the distilled set, reads the test split, reports."""
-    distilled, test = trained.distilled, {}
+    distilled, test, other_data = trained.distilled, {}, {}
     keys, cache = runtime.run_keys(run.seed), in_memory(limit=_CACHE_BYTES)
     for i, (label, each) in enumerate(run.evaluations.items()):
         print(f"test split: {label}", flush=True)
         key = jax.random.fold_in(keys.test, i)
         judged_on = run.load_other.get(label, lambda: problem)()
-        test |= each.evaluate(key, distilled, judged_on, "test", cache)
+        found = each.evaluate(key, distilled, judged_on, "test", cache)
+        test |= found
+        if label in run.load_other:
+            other_data |= dict.fromkeys(found, judged_on.name)
     distilled = distilled._replace(certificate=_certificate(distilled, test))
     synthetic.save(path / "distilled", distilled)
     exports = path / "exports"
@@ -74,6 +78,9 @@ def finish(
         "step": trained.step,
         "steps": trained.steps,
         "chosen_by": chosen_by,
+        "monitor": trained.monitor,
+        "real_samples": len(problem.train.inputs),
+        "other_data": other_data,
         "seconds": round(trained.seconds, 3),
         "preparation_seconds": round(trained.preparation_seconds, 3),
         "validation": {k: s._asdict() for k, s in trained.validation.items()},
@@ -81,19 +88,18 @@ def finish(
         "digest": synthetic.digest(distilled),
         "run": facts,
     }
+    outcome = Outcome(path, distilled, trained.validation, test, results)
     run_report.write_report(
         path,
         run_report.Report(
             title=f"{run.config['method']['name']} on {problem.name}",
-            distilled=distilled,
+            measured=_measured(outcome),
+            start=trained.start,
             step=trained.step,
             steps=trained.steps,
             chosen_by=chosen_by,
-            validation=trained.validation,
-            test=test,
             seconds=trained.seconds,
             preparation_seconds=trained.preparation_seconds,
-            real_samples=len(problem.train.inputs),
             config=run.config,
             metrics=trained.history,
             run=facts,
@@ -102,7 +108,7 @@ def finish(
     )
     # Written last: it is what makes the run a finished one.
     workdir.write_json(path / _RESULTS, results)
-    return Outcome(path, distilled, trained.validation, test, results)
+    return outcome
 
 
 def _certificate(
@@ -160,14 +166,16 @@ def finished(path: Path, steps: int) -> Outcome | None:
         distilled = synthetic.load(path / "distilled")
         if synthetic.digest(distilled) != results["digest"]:
             raise ValueError(f"{path / 'distilled'} is not what {_RESULTS} speaks of")
+        outcome = Outcome(path, distilled, results=results, **scores)
+        _measured(outcome)  # refuses what another version wrote
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(
             f"{path / _RESULTS}: {one_line(error)}; finishing again", stacklevel=2
         )
         return None
-    return Outcome(path, distilled, results=results, **scores)
+    return outcome
 
 
 def sizes(problem: Problem) -> str:
@@ -180,15 +188,13 @@ def sizes(problem: Problem) -> str:
 
 def summary(outcome: Outcome) -> str:
     """The table at the end, and where things are."""
-    measured = (
-        run_report.without_certificates(each)
-        for each in (outcome.validation, outcome.test)
-    )
-    results, says = outcome.results, (outcome.distilled.certificate or {}).get("says")
+    measured, results = _measured(outcome), outcome.results
+    says = (outcome.distilled.certificate or {}).get("says")
+    notes = [*not_converged(measured), *([says] if says else [])]
     return "\n".join(
         [
-            table(("measured", "validation", "test"), run_report.score_rows(*measured)),
-            *(["", says] if says else []),
+            table(HEADER, score_rows(measured)),
+            *(f"\n{note}" for note in notes),
             "",
             f"step {results['step']} of {results['steps']}, {results['chosen_by']}; "
             f"{duration(results['preparation_seconds'])} of preparation, "
@@ -196,4 +202,16 @@ def summary(outcome: Outcome) -> str:
             f"distilled set: {outcome.workdir / 'distilled'}",
             f"report:        {outcome.workdir / 'report.html'}",
         ]
+    )
+
+
+def _measured(outcome: Outcome) -> Measured:
+    results = outcome.results
+    return Measured(
+        outcome.distilled,
+        real_samples=results["real_samples"],
+        validation=outcome.validation,
+        test=outcome.test,
+        monitor=results["monitor"],
+        other_data=results["other_data"],
     )

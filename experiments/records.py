@@ -18,18 +18,15 @@ from ddjax.storage.atomic import replace_file
 __all__ = [
     "RESULTS",
     "SCHEMA",
-    "hardware",
     "on_record",
-    "peak_memory_mib",
+    "plain",
     "read_records",
-    "versions",
     "write_record",
 ]
 
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"
 
-_IMPORTED_AT = time.perf_counter()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
 _FIELDS = frozenset(
     (
@@ -57,9 +54,8 @@ def write_record(
     results: Mapping[str, Any],
     *,
     scale: str,
+    wall_seconds: float,
     reduced: str | None = None,
-    seed: int | None = None,
-    wall_seconds: float | None = None,
     directory: str | os.PathLike[str] = RESULTS,
 ) -> Path:
     """Writes `directory/name.json`, replacing an older record of that name at once.
@@ -68,12 +64,12 @@ def write_record(
       name: the record's path below `directory` without suffix, `[A-Za-z0-9._=-]` in
         parts separated by `/`, e.g. `dgkip/table3/mnist_ipc1_seed0`.
       config: everything that determined the run: a mapping, a `ConfigDict` or a named
-        tuple of JSON-able values. NumPy and JAX arrays become lists.
+        tuple of JSON-able values, `seed` among them where there is one. NumPy and JAX
+        arrays become lists.
       results: named results, JSON-able in the same sense; every number finite.
       scale: what was run, in words that a table can print (`12 665 images, 500 steps`).
+      wall_seconds: what it took.
       reduced: how the run is smaller than the protocol it follows, None when it is not.
-      seed: the run's seed; by default `config["seed"]`, null when there is none.
-      wall_seconds: by default the seconds since this module was imported.
       directory: the records' root.
 
     Returns:
@@ -89,17 +85,13 @@ def write_record(
         )
     if not scale:
         raise ValueError(f"record {name!r} needs a scale in words, got {scale!r}")
-    plain_config = _plain(config, "config")
-    if seed is None and isinstance(plain_config, dict):
-        seed = plain_config.get("seed")
-    if wall_seconds is None:
-        wall_seconds = time.perf_counter() - _IMPORTED_AT
+    plain_config = plain(config, "config")
     at_commit, modified = commit("ddjax", "experiments/*.py", "configs")
     record = {
         "schema": SCHEMA,
         "name": name,
         "config": plain_config,
-        "seed": seed,
+        "seed": plain_config.get("seed"),
         "commit": at_commit,
         "modified": modified,
         "versions": versions(),
@@ -109,7 +101,7 @@ def write_record(
         "peak_memory_mib": round(peak_memory_mib(), 1),
         "scale": scale,
         "reduced": reduced,
-        "results": _plain(results, "results"),
+        "results": plain(results, "results"),
     }
     path = Path(directory) / f"{name}.json"
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
@@ -149,18 +141,26 @@ def read_records(directory: str | os.PathLike[str] = RESULTS) -> list[dict[str, 
     return records
 
 
-def _plain(value: Any, where: str) -> Any:
-    """`value` in JSON's own types; `where` is its place, for the error message."""
+def plain(value: Any, where: str) -> Any:
+    """A value in JSON's own types.
+
+    Args:
+      value: mappings, sequences, named tuples, `ConfigDict`s, arrays, numbers, paths.
+      where: its place in the record, for the error message.
+
+    Raises:
+      ValueError: a number that is not finite, or what JSON cannot hold.
+    """
     if hasattr(value, "_asdict"):
         value = value._asdict()
     elif hasattr(value, "to_dict"):
         value = value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): _plain(v, f"{where}.{key}") for key, v in value.items()}
+        return {str(key): plain(v, f"{where}.{key}") for key, v in value.items()}
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        return _plain(np.asarray(value).tolist(), where)
+        return plain(np.asarray(value).tolist(), where)
     if isinstance(value, (list, tuple)):
-        return [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return [plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}; a record holds finite numbers only")
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -2,15 +2,50 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Record", "Table", "below", "caption", "markdown", "percent"]
+__all__ = [
+    "Headline",
+    "Record",
+    "Table",
+    "below",
+    "caption",
+    "headlines",
+    "markdown",
+    "percent",
+]
 
 Record = Mapping[str, Any]
 """What `experiments.records.read_records` gives."""
 
 Table = Callable[[Sequence[Record]], str]
 """All records -> Markdown."""
+
+
+class Headline(NamedTuple):
+    """What one distilled set is worth, with its unit.
+
+    Attributes:
+      data: what was distilled to how little.
+      learner: what was trained, and its score.
+      distilled: the score of training on the distilled set.
+      random: on as many random real samples; None where that was not measured.
+      full: on all real data; None where that was not measured.
+    """
+
+    data: str
+    learner: str
+    distilled: str
+    random: str | None
+    full: str | None
+
+
+def headlines(rows: Sequence[Headline]) -> str:
+    """The first page's table."""
+    header = ["distilled to", "learner, score", "distilled set", "as many random real"]
+    header.append("all real data")
+    cells = [[*row[:3], row.random or "-", row.full or "-"] for row in rows]
+    return markdown(header, cells)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

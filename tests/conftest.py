@@ -1,8 +1,10 @@
 """What every test runs under: strict promotion, the CPU, and seeds of its own."""
 
+import gc
 import os
 import platform
 import socket
+from pathlib import Path
 
 # jaxlib 0.8.0 to 0.10.2 crash while running float64 convolutions built for AVX-512.
 # Read when jax starts its backend; tests use float64 in 32-bit runs as well.
@@ -12,11 +14,26 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_max_isa=AVX2".strip()
 # A test draws windows on no machine.
 os.environ.setdefault("MPLBACKEND", "agg")
+# Tests compile more than they compute: without most of XLA's optimizations (but for the
+# runs of `test_end_to_end.py`), and what was compiled once is read by every process.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).parent.parent / ".pytest_cache" / "compiled"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
+# As many processes as cores run side by side; more threads each would only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+# Traces leave many objects behind that live on; looking through them again and again
+# is a tenth of the time.
+gc.set_threshold(50_000, 20, 100)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +15,18 @@ from ddjax.methods.base import Progress
 from ddjax.models import feature_maps
 from ddjax.synthetic.distilled import decoded
 from experiments.launch import train_and_evaluate
+from tests import pages
 from tests.conformance import problems, test_methods
-
-PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
 @pytest.fixture(scope="module")
 def class_means(tmp_path_factory):
     """The page's method as the file that the page says it is."""
-    _, _, after = PAGE.read_text().partition("<!-- example: method -->\n```python\n")
-    code, closed, _ = after.partition("```\n<!-- end -->")
-    assert closed
+    (code,) = (
+        block.code
+        for block in pages.blocks(pages.CONTRIBUTING, "python")
+        if block.before == "<!-- example: method -->"
+    )
     path = tmp_path_factory.mktemp("example") / "class_means.py"
     path.write_text(code)
     spec = importlib.util.spec_from_file_location("class_means_example", path)

@@ -1,5 +1,6 @@
 """The command itself, killed, stopped, run twice at once: nothing is lost."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from ddjax import synthetic
 from ddjax.runtime import metrics
 
 ROOT = Path(__file__).parent.parent
+# Compiled as runs are, each process for itself: the tests' own shortcuts are left out.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
 LONG = "--config.train.steps=1000000"
 
 
@@ -26,6 +29,7 @@ def _start(workdir, *changes):
     return subprocess.Popen(
         command,
         cwd=ROOT,
+        env=ENVIRONMENT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -35,13 +35,23 @@ TOP_LEVEL = {
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
+    "mkdocs.yml",
     "ddjax",
     "experiments",
     "configs",
     "colabs",
+    "docs",
     "tests",
 }
-IGNORED = {"runs", "local_data", "build", "dist", "__pycache__", "ddjax.egg-info"}
+IGNORED = {
+    "runs",
+    "local_data",
+    "build",
+    "dist",
+    "site",
+    "__pycache__",
+    "ddjax.egg-info",
+}
 
 
 class Import(NamedTuple):

@@ -102,6 +102,7 @@ def probe_config(
             "evaluate": {
                 "closed_form": closed_form,
                 "gradient": gradient,
+                "random_real": {"learner": closed_form},
                 "full_data": {
                     "name": "full_data_linear_probe",
                     "kinds": ("closed_form",),

@@ -24,6 +24,8 @@ from configs.common import parse_arg, training
 
 def get_config(arg: str | None = None) -> ConfigDict:
     given: Any = parse_arg(arg, T=100, m=99, fixed=False)
+    # One and the same section, so that a change of the evaluation's is one of both.
+    learner = {"name": "regression"}
     config: Any = ConfigDict(
         {
             "seed": 0,
@@ -51,7 +53,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             },
             "train": training(2500, validate="regression", chunk=100),
             "evaluate": {
-                "regression": {},
+                "regression": learner,
+                "random_real": {"learner": learner},
                 "full_data": {"loss": "squared", "ridge_per_sample": 1e-3},
             },
         }

@@ -46,6 +46,8 @@ def tabular_config(
             "frequencies": given.frequencies,
             "length_scale": given.length_scale,
         }
+    # One and the same section, so that a change of the evaluation's is one of both.
+    learner = {"name": "regression"}
     config: Any = ConfigDict(
         {
             "seed": 0,
@@ -66,7 +68,8 @@ def tabular_config(
             },
             "train": training(given.steps, validate="regression"),
             "evaluate": {
-                "regression": {},
+                "regression": learner,
+                "random_real": {"learner": learner},
                 "full_data": {
                     "loss": "squared",
                     "ridge_per_sample": given.real_ridge,

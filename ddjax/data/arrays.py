@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddjax.data.columns import Columns, check_columns
-from ddjax.data.errors import DataError
+from ddjax.data.errors import DataError, one_line
 from ddjax.data.source import Source, rows_of_array
 
-__all__ = ["read"]
+__all__ = ["TASKS", "read"]
+
+TASKS = ("classification", "regression")
+"""What may be learned of pairs of arrays."""
 
 _UNITS = {"uint8": 255.0, "uint16": 65535.0}
 
@@ -27,21 +30,24 @@ def read(
     test: Sequence[Any] | None = None,
     validation: Sequence[Any] | None = None,
     *,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str | bytes] | None = None,
     columns: Columns | None = None,
+    task: str | None = None,
     where: str = "arrays",
 ) -> Source:
     """Makes a source of inputs with labels, with targets, with both, or with neither.
 
     A part is a pair or a triple. The second of a pair is labels where it holds
     integers, booleans or strings, targets where it holds floats, and None where nothing
-    is known. A triple, such as a `Split` of natural inputs, is (inputs, labels or None,
-    targets or None).
+    is known. Floats that could be classes (few whole numbers, or one-hot rows) are
+    refused unless `task` says what they are. A triple, such as a `Split` of natural
+    inputs, is (inputs, labels or None, targets or None).
 
     Images are `(n, h, w, c)` or `(n, h, w)`; features are `(n, d)`. `uint8` and
     `uint16` images become pixels in [0, 1]; floats are taken as they are, and so are
     features of any number type. Labels are `(n,)`, targets `(n,)` or `(n, c)`.
-    Without `class_names`, the classes are the sorted distinct labels of `train`.
+    Without `class_names`, the classes are the sorted distinct labels of `train`. Labels
+    of bytes are read as UTF-8. Masked arrays are refused where anything is masked.
 
     Args:
       train: the training data.
@@ -49,6 +55,8 @@ def read(
       validation: the same for the validation data, or None.
       class_names: one name per integer label, or the strings that the labels are.
       columns: names and units, for features with targets.
+      task: `classification` or `regression`: what the second of a pair is, whatever its
+        type. None: as said above.
       where: what the arrays came from, for messages.
 
     Returns:
@@ -57,15 +65,20 @@ def read(
     Raises:
       DataError: shapes, dtypes, lengths or labels that do not fit together.
     """
+    if task not in (None, *TASKS):
+        raise DataError(f"task={task!r}; known: {', '.join(TASKS)}")
     given = {"train": train, "validation": validation, "test": test}
     parts = {
-        part: _arrays(value, f"{where}: {part}")
+        # What the targets are is read off the training data alone.
+        part: _arrays(value, task, f"{where}: {part}", judged=part == "train")
         for part, value in given.items()
         if part == "train" or value is not None
     }
     inputs, _, targets = parts["train"]
     for part, arrays in parts.items():
         _check_alike(parts["train"], arrays, f"{where}: {part}")
+    if None in (test, validation):
+        _refuse_one_sample_a_class(parts["train"].labels, f"{where}: train labels")
     parts, names = _with_encoded_labels(parts, class_names, where)
     if columns is not None:
         _check_names(columns, inputs, targets, where)
@@ -90,17 +103,27 @@ def read(
     )
 
 
-def _arrays(value: Any, where: str) -> _Arrays:
+def _arrays(value: Any, task: str | None, where: str, *, judged: bool) -> _Arrays:
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        kind = type(value).__name__
+        of = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
         raise DataError(
-            f"{where} must be a pair (inputs, labels), (inputs, targets) or (inputs, "
-            "None), or a triple (inputs, labels, targets)"
+            f"{where} is a {kind}{of}; it must be a pair (inputs, labels), (inputs, "
+            "targets) or (inputs, None), or a triple (inputs, labels, targets)"
         )
     inputs = _inputs(value[0], f"{where} inputs")
-    known = [None if each is None else np.asarray(each) for each in value[1:]]
+    names = ("labels", "targets") if len(value) == 3 else ("labels or targets",)
+    known = [
+        None if each is None else _plain(each, f"{where} {name}")
+        for each, name in zip(value[1:], names, strict=True)
+    ]
     if len(known) == 1:
-        is_float = known[0] is not None and known[0].dtype.kind == "f"
-        known = [None, known[0]] if is_float else [known[0], None]
+        known = _told_apart(known[0], task, where, judged=judged)
+    elif task is not None:
+        raise DataError(
+            f"{where}: task={task!r} is for pairs; a triple (inputs, labels, targets) "
+            "says itself what is what"
+        )
     labels, targets = known
     return _Arrays(
         inputs,
@@ -109,8 +132,118 @@ def _arrays(value: Any, where: str) -> _Arrays:
     )
 
 
+def _plain(value: Any, where: str) -> np.ndarray:
+    """An array of numbers or strings; what would lose something on the way is refused.
+
+    Args:
+      value: an array, or what NumPy makes one of.
+      where: for messages.
+    """
+    if value is None:
+        raise DataError(f"{where}: None; an array is expected")
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x) for x in items):
+        raise DataError(
+            f"{where}: a masked array with masked values; fill them (.filled(value)) "
+            "or leave these samples out"
+        )
+    if hasattr(value, "toarray") and not isinstance(value, np.ndarray):
+        raise DataError(f"{where}: a sparse matrix; give its .toarray()")
+    try:
+        array = value if type(value) is np.memmap else np.asarray(value)
+    # Whatever the object's own conversion raises.
+    except Exception as error:
+        raise DataError(f"{where}: no array: {one_line(error)}") from error
+    if array.dtype == object:
+        array = _without_objects(array, where)
+    if array.dtype.kind == "S":
+        array = _decoded(array, where)
+    return array
+
+
+def _without_objects(array: np.ndarray, where: str) -> np.ndarray:
+    """Python objects, such as pandas has in columns, as strings or numbers."""
+    items = array.reshape(-1).tolist()
+    first = type(items[0]) if items else float
+    allowed: tuple[type, ...] = (bool, int, float, np.number, np.bool_)
+    for kind in (str, bytes):
+        allowed = (kind,) if issubclass(first, kind) else allowed
+    for place, item in enumerate(items):
+        if not isinstance(item, allowed):
+            index = np.unravel_index(place, array.shape)
+            feature = f", feature {int(index[1])}" if array.ndim == 2 else ""
+            raise DataError(
+                f"{where}: sample {int(index[0])}{feature} is {item!r} (dtype object); "
+                "expected numbers, or strings, in every place"
+            )
+    return np.array(items).reshape(array.shape)
+
+
+def _decoded(array: np.ndarray, where: str) -> np.ndarray:
+    """Bytes as text."""
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: {error.object!r} is not UTF-8 text; decode it, or give integers"
+        ) from error
+
+
+def _told_apart(
+    known: np.ndarray | None, task: str | None, where: str, *, judged: bool
+) -> list[np.ndarray | None]:
+    """What is known of a pair, as labels or as targets.
+
+    `judged`: whether floats that could be classes are refused.
+    """
+    if known is None:
+        if task is not None:
+            raise DataError(f"{where}: task={task!r}, but there is nothing to learn")
+        return [None, None]
+    if judged and task is None and known.dtype.kind == "f":
+        _refuse_classes_as_floats(known, where)
+    regression = task == "regression" or (task is None and known.dtype.kind == "f")
+    return [None, known] if regression else [known, None]
+
+
+def _refuse_classes_as_floats(known: np.ndarray, where: str) -> None:
+    """Raises where floats could be classes, lest regression come by accident."""
+    if _is_one_hot(known):
+        raise DataError(
+            f"{where}: floats that are one-hot rows could be classes or targets; give "
+            "labels.argmax(axis=1) for classes, or task='regression'"
+        )
+    values = np.unique(known)
+    few = 2 * len(values) <= len(known)
+    if known.size == len(known) and few and (values == np.rint(values)).all():
+        shown = ", ".join(f"{value:g}" for value in values[:5])
+        raise DataError(
+            f"{where}: floats of few whole numbers ({shown}"
+            f"{', ...' if len(values) > 5 else ''}) could be classes or targets; say "
+            "task='classification' or task='regression'"
+        )
+
+
+def _is_one_hot(array: np.ndarray) -> bool:
+    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all())
+
+
+def _refuse_one_sample_a_class(labels: np.ndarray | None, where: str) -> None:
+    """Raises where integers are numbers to predict rather than classes."""
+    if labels is None or labels.dtype.kind not in "iu":
+        return
+    values = len(np.unique(labels))
+    if 2 * values > len(labels) > 2:
+        raise DataError(
+            f"{where}: {values} classes in {len(labels)} samples; numbers to predict "
+            "are given with task='regression'"
+        )
+
+
 def _inputs(value: Any, where: str) -> np.ndarray:
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _plain(value, where)
     if array.dtype.kind not in "buif":
         raise DataError(f"{where}: dtype {array.dtype}; expected real numbers")
     if array.ndim not in (2, 3, 4):
@@ -137,11 +270,13 @@ def _inputs(value: Any, where: str) -> np.ndarray:
 
 
 def _labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
-    if array.dtype.kind not in "buiUS":
+    if array.dtype.kind not in "buifU":
         raise DataError(
             f"{where}: dtype {array.dtype}; expected integers, booleans or strings "
             "(classes), or floats as targets"
         )
+    if _is_one_hot(array):
+        raise DataError(f"{where}: one-hot rows; give labels.argmax(axis=1)")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (count,):
@@ -149,7 +284,18 @@ def _labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
             f"{where}: shape {array.shape} for {count} inputs; expected ({count},) "
             f"labels, or floats ({count}, c) as targets"
         )
-    return array
+    wrong = np.zeros(count, bool)
+    if array.dtype.kind == "U":
+        wrong = array == ""
+    elif array.dtype.kind == "f":
+        wrong = ~np.isfinite(array) | (array != np.rint(array))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"{where}: sample {row} has the label {array[row].item()!r}; a label is a "
+            "whole number, a boolean or a string that is not empty"
+        )
+    return array if array.dtype.kind != "f" else array.astype(np.int64)
 
 
 def _targets(array: np.ndarray, count: int, where: str) -> np.ndarray:
@@ -176,7 +322,7 @@ def _check_names(
     try:
         check_columns(columns, input_shape=inputs.shape[1:], targets=targets.shape[1])
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{where}: {one_line(error)}") from error
 
 
 def _check_alike(train: _Arrays, other: _Arrays, where: str) -> None:
@@ -203,7 +349,7 @@ def _check_alike(train: _Arrays, other: _Arrays, where: str) -> None:
 
 
 def _with_encoded_labels(
-    parts: dict[str, _Arrays], class_names: Sequence[str] | None, where: str
+    parts: dict[str, _Arrays], class_names: Sequence[str | bytes] | None, where: str
 ) -> tuple[dict[str, _Arrays], tuple[str, ...] | None]:
     """The parts with labels from 0, and the names of the classes."""
     train, targets = parts["train"].labels, parts["train"].targets
@@ -215,12 +361,15 @@ def _with_encoded_labels(
                 "no labels"
             )
         return parts, None
-    text = train.dtype.kind in "US"
+    if isinstance(class_names, (str, bytes)):
+        raise DataError(f"{where}: class_names={class_names!r}; give a name a class")
+    text = train.dtype.kind == "U"
     if class_names is None:
         values = np.unique(train)
         names = tuple(str(value) for value in values.tolist())
     else:
-        names = tuple(str(name) for name in class_names)
+        given = _plain(list(class_names), f"{where}: class_names")
+        names = tuple(map(str, given.tolist()))
         values = np.array(names) if text else np.arange(len(names))
     if len(set(names)) != len(names):
         raise DataError(f"{where}: class_names has duplicates: {names}")
@@ -233,8 +382,7 @@ def _with_encoded_labels(
 
 
 def _positions(values: np.ndarray, labels: np.ndarray, where: str) -> np.ndarray:
-    if labels.dtype.kind in "US":
-        labels = labels.astype(str)
+    if labels.dtype.kind == "U":
         values = values.astype(str)
     order = np.argsort(values, kind="stable")
     found = np.searchsorted(values, labels, sorter=order)

@@ -3,17 +3,17 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from ddjax.data import feed, preprocess
 from ddjax.data.errors import DataError
 from ddjax.data.options import Options
 from ddjax.data.problem import Problem, Split
+from ddjax.data.resolution import default_float, warn_of_lost_digits, working_float
 from ddjax.data.selection import Part, select
 from ddjax.data.source import Source
 from ddjax.data.stored import StoredInputs
@@ -27,8 +27,10 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     Every chosen sample is read block by block: into its place in an array of jax's
     default float (natural units), into the fingerprint and, for the training split,
     into the preprocessing's moments. Then the preprocessing is applied in place; inputs
-    that come in float64 are read again for that, so that they are rounded to the
-    default float behind the preprocessing and not in front of it. Beyond those arrays
+    that come in float64 or as integers of 32 bits and more are read again for that, so
+    that they are rounded to the default float behind the preprocessing and not in front
+    of it. A column that keeps few digits of what varies all the same is warned of and
+    recorded. Beyond those arrays
     (files, with `options.scratch`), memory does not depend on the number of samples.
 
     Args:
@@ -43,6 +45,7 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
       DataError: data that cannot be used.
     """
     parts, class_names, record = select(source, options)
+    _refuse_one_row(parts["train"])
     digest = hashlib.sha256(json.dumps(class_names).encode())
     if source.columns is not None:
         names = [source.columns.inputs, source.columns.targets]
@@ -57,7 +60,9 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     else:
         arrays = {key: _allocate(part, key, options) for key, part in parts.items()}
         fitted, report = _read_all(arrays, parts, source.unit, digest, options)
-    of_targets, targets_report = _fit_targets(parts["train"], options)
+        names = source.columns.inputs if source.columns else None
+        _warn_of_lost_digits(parts["train"], names, report, what="preprocessing")
+    of_targets, targets_report = _fit_targets(parts["train"], source, options)
     return Problem(
         name=name,
         **_placed(arrays, parts, _targets(parts, of_targets), options),
@@ -67,8 +72,8 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
         source={
             **source.origin,
             **record,
-            "seed": int(options.seed),
-            "limit": None if options.limit is None else int(options.limit),
+            "seed": options.seed,
+            "limit": options.limit,
             "unit": source.unit,
             "counts": {key: len(array) for key, array in arrays.items()},
             "preprocessing": report,
@@ -134,11 +139,14 @@ def _digest_choice(digest: Any, part: Part) -> None:
 
 def _allocate(part: Part, key: str, options: Options) -> np.ndarray:
     """An array for a part's inputs, in memory or in a file under `scratch`."""
-    dtype = _default_float()
+    dtype = default_float()
     shape = (len(part.indices), *part.rows.read(part.indices[:1]).shape[1:])
     if options.scratch is None:
         return np.empty(shape, dtype)
-    Path(options.scratch).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(options.scratch).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise DataError(f"scratch={str(options.scratch)!r} is no folder") from error
     folder = Path(tempfile.mkdtemp(prefix="ddjax-", dir=options.scratch))
     return np.lib.format.open_memmap(folder / f"{key}.npy", "w+", dtype, shape)
 
@@ -166,32 +174,32 @@ def _read_into(
             block[...] = natural
         finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if not finite.all():
-            sample = int(indices[np.argmin(finite)])
-            raise DataError(
-                f"{part.rows.where}: sample {sample} has NaN or infinite values (as "
-                f"{out.dtype})"
-            )
+            row = int(np.argmin(finite))
+            _refuse_not_finite(part, int(indices[row]), natural[row], out.dtype)
         yield natural
 
 
+def _refuse_not_finite(
+    part: Part, index: int, sample: np.ndarray, dtype: np.dtype
+) -> None:
+    flat = sample.reshape(-1)
+    with np.errstate(over="ignore"):
+        place = int(np.argmin(np.isfinite(flat.astype(dtype))))
+    raise DataError(
+        f"{part.rows.where}: sample {index} has NaN or infinite values (as {dtype}): "
+        f"{'feature' if sample.ndim == 1 else 'value'} {place} is {flat[place]:g}; "
+        "leave the sample out, fill the value, or write it in a larger unit"
+    )
+
+
 def _natural(raw: np.ndarray, unit: float) -> np.ndarray:
-    """Natural units, in float64 for what is float64, else in the default float."""
+    """Natural units, in the type that they are worked on in."""
     # Too large becomes infinite, which is reported where it is stored.
     with np.errstate(over="ignore"):
-        natural = raw.astype(_precision(raw))
+        natural = raw.astype(working_float(raw.dtype))
     if unit != 1:
         natural /= natural.dtype.type(unit)
     return natural
-
-
-def _default_float() -> np.dtype:
-    """Of jax: float32, or float64 under `jax_enable_x64`."""
-    return np.dtype(jnp.result_type(float))
-
-
-def _precision(values: np.ndarray) -> np.dtype:
-    """What values are worked on in before they are rounded to the default float."""
-    return values.dtype if values.dtype == np.float64 else _default_float()
 
 
 def _preprocess(
@@ -199,7 +207,8 @@ def _preprocess(
 ) -> None:
     """Applies the preprocessing to natural inputs, in place."""
     if fitted.kind != "none":
-        rounded = _precision(part.rows.read(part.indices[:1])) != array.dtype
+        first = part.rows.read(part.indices[:1])
+        rounded = working_float(first.dtype) != array.dtype
         rows = preprocess.rows_per_block(array.shape[1:])
         for start in range(0, len(array), rows):
             chosen = slice(start, start + rows)
@@ -212,14 +221,54 @@ def _preprocess(
 
 
 def _fit_targets(
-    train: Part, options: Options
+    train: Part, source: Source, options: Options
 ) -> tuple[preprocess.Preprocessing | None, dict[str, Any]]:
     """The map of targets and its record; None and {} without them."""
     if train.targets is None:
         return None, {}
+    if (train.targets == train.targets[:1]).all():
+        value = ", ".join(f"{each:g}" for each in train.targets[0][:5])
+        raise DataError(
+            f"{train.rows.where}: the targets are {value} in every training row; there "
+            "is nothing to learn"
+        )
     kind = "standardize" if options.standardize_targets else "none"
     fitted, report = preprocess.fit_and_report(train.targets, kind=kind)
+    names = source.columns.targets if source.columns else None
+    _warn_of_lost_digits(train, names, report, what="standardize_targets")
     return fitted, {"targets_preprocessing": report}
+
+
+def _warn_of_lost_digits(
+    train: Part, names: Sequence[str] | None, report: dict[str, Any], *, what: str
+) -> None:
+    """Warns of the columns that a record calls coarse, by name."""
+    found = report.get("coarse_channels", [])
+    if not found:
+        return
+    kind = "target" if what == "standardize_targets" else "feature"
+    channels = [each["channel"] for each in found]
+    remedy = "subtract an offset from the column, or give it as float64"
+    if found[0]["dtype"] == "float64":
+        remedy = "subtract an offset from the column, in integers"
+    elif report["kind"] not in ("standardize", "zca"):
+        chosen = "True" if kind == "target" else "'standardize'"
+        remedy = f"choose {what}={chosen}, which centres before it rounds"
+    warn_of_lost_digits(
+        train.rows.where,
+        [repr(names[i]) if names else f"{kind} {i}" for i in channels],
+        [(each["mean"], each["std"]) for each in found],
+        dtype=np.dtype(found[0]["dtype"]),
+        remedy=remedy,
+    )
+
+
+def _refuse_one_row(train: Part) -> None:
+    if len(train.indices) < 2:
+        raise DataError(
+            f"{train.rows.where}: {len(train.indices)} sample is left for training "
+            "where test and validation data are held out; at least 2 are needed"
+        )
 
 
 def _targets(
@@ -230,9 +279,9 @@ def _targets(
     for key, part in parts.items():
         if part.targets is None or fitted is None:
             continue
-        targets = part.targets.astype(_precision(part.targets))
+        targets = part.targets.astype(working_float(part.targets.dtype))
         with np.errstate(over="ignore"):
-            mapped = np.asarray(preprocess.apply(fitted, targets), _default_float())
+            mapped = np.asarray(preprocess.apply(fitted, targets), default_float())
         if not np.isfinite(mapped).all():
             raise DataError(
                 f"{part.rows.where}: targets reach {np.abs(targets).max():g}, too "

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.errors import DataError, MissingDataError, one_line
 from ddjax.data.source import LazyRows, Source, rows_of_array
 
 __all__ = ["read_fashion_mnist", "read_file", "read_mnist"]
@@ -92,7 +92,9 @@ def read_file(path: Path) -> np.ndarray:
                 )
             content = file.read(size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: corrupt or truncated gzip file: {error}") from error
+        raise DataError(
+            f"{path}: corrupt or truncated gzip file: {one_line(error)}"
+        ) from error
     if len(content) != size:
         kind = "truncated: it" if len(content) < size else "it has more bytes than it"
         raise DataError(f"{path}: {kind} declares, {shape} of one byte each")

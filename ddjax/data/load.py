@@ -32,6 +32,8 @@ def load(
     limit: int | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
+    broken: str = "refuse",
+    task: str | None = None,
     table: Mapping[str, Any] | None = None,
     on_device: bool | str = "auto",
     device_budget: int = DEVICE_BUDGET,
@@ -74,6 +76,9 @@ def load(
       image_size: for image folders and `tfds`: a side or (height, width) that images
         are cropped (about the centre, to its aspect) and resized to.
       channels: for image folders: 1 (grey) or 3 (colour, the default).
+      broken: for image folders: `refuse` images that cannot be decoded, with one error
+        that names them, or `skip` them, with a warning and a count in `Problem.source`.
+      task: for `npz`: `classification` or `regression`; see `from_arrays`.
       table: for tables: keywords of `tabular.read`, such as
         `{"target": "price", "units": {"price": "EUR"}}`.
       on_device: whether the splits are arrays on JAX's default device (True) or host
@@ -119,6 +124,8 @@ def load(
         explicit=directory is not None,
         image_size=check_image_size(image_size),
         channels=channels,
+        broken=broken,
+        task=task,
         table=table,
     )
     return assemble(name, source, options)
@@ -131,6 +138,7 @@ def from_arrays(
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
     columns: Columns | None = None,
+    task: str | None = None,
     classes: Sequence[int | str] | None = None,
     validation: float | Sequence[Any] = 0.1,
     seed: int = 0,
@@ -155,11 +163,14 @@ def from_arrays(
     Args:
       train: inputs `(n, h, w, c)`, `(n, h, w)` or `(n, d)`, and what is known about
         them: integers or strings `(n,)` are labels, floats `(n,)` or `(n, c)` are
-        targets, None is nothing; or a triple of inputs, labels and targets.
+        targets, None is nothing; or a triple of inputs, labels and targets. Floats that
+        could be classes, such as 0.0 and 1.0, need `task`.
       test: the same; None: a fixed fifth of `train`.
       name: the problem's name.
       class_names: one name per label.
       columns: names and units of features and targets.
+      task: `classification` or `regression`: what the second of a pair is, whatever its
+        type. Default: read off its type.
       classes: as for `load`.
       validation: as for `load`, or validation data in the form of `train`.
       seed: as for `load`.
@@ -193,6 +204,12 @@ def from_arrays(
         )
     )
     source = arrays.read(
-        train, test, given, class_names=class_names, columns=columns, where=name
+        train,
+        test,
+        given,
+        class_names=class_names,
+        columns=columns,
+        task=task,
+        where=name,
     )
     return assemble(name, source, options)

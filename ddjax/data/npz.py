@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ddjax.data import arrays
-from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.errors import DataError, MissingDataError, one_line
 from ddjax.data.source import Source
 
 __all__ = ["read"]
@@ -18,13 +18,14 @@ _PAIRS = {
 _KEYS = (*(key for pair in _PAIRS.values() for key in pair), "class_names")
 
 
-def read(path: Path) -> Source:
+def read(path: Path, *, task: str | None = None) -> Source:
     """Reads `x_train` and `y_train`, and where they are there, the others.
 
     Args:
       path: an `.npz` file with `x_train`, and optionally `y_train`, `x_test`, `y_test`,
         `x_validation`, `y_validation` and `class_names`; what they may hold is said at
         `arrays.read`.
+      task: as in `arrays.read`.
 
     Returns:
       The source.
@@ -51,6 +52,7 @@ def read(path: Path) -> Source:
     source = arrays.read(
         **pairs,
         class_names=None if names is None else names.tolist(),
+        task=task,
         where=str(path),
     )
     return source._replace(origin={"reader": "npz", "file": path.name})
@@ -72,4 +74,4 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         problem = "not an .npz file, or a broken one"
         if "Object arrays" in str(error):
             problem = "it holds Python objects (pickles), which are never loaded"
-        raise DataError(f"{path}: {problem} ({error})") from error
+        raise DataError(f"{path}: {problem} ({one_line(error)})") from error

@@ -63,12 +63,18 @@ def check_options(options: Options) -> Options:
         )
     if options.limit is not None and not _is_integer(options.limit, 1):
         raise DataError(f"limit={options.limit!r}; it is a positive integer or None")
-    if not _is_integer(options.seed, 0):
-        raise DataError(f"seed={options.seed!r}; it is an integer >= 0")
+    if not _is_integer(options.seed, 0) or options.seed >= 2**64:
+        raise DataError(f"seed={options.seed!r}; it is an integer from 0 to 2**64 - 1")
     if options.preprocessing not in KINDS:
         raise DataError(
             f"unknown preprocessing {options.preprocessing!r}; known: "
             f"{', '.join(KINDS)}"
+        )
+    if not _is_number(options.zca_ridge):
+        raise DataError(f"zca_ridge={options.zca_ridge!r}; it is a positive number")
+    if not _is_number(options.device_budget):
+        raise DataError(
+            f"device_budget={options.device_budget!r}; it is a number of bytes"
         )
     if options.on_device not in (True, False, "auto", "files"):
         raise DataError(
@@ -79,7 +85,9 @@ def check_options(options: Options) -> Options:
             f"on_device='files' with preprocessing {options.preprocessing!r}: inputs "
             "that stay in their files are as they are; choose preprocessing 'none'"
         )
-    return options
+    limit = None if options.limit is None else int(options.limit)
+    # Integers of NumPy would not mix with Python's 64-bit ones.
+    return options._replace(seed=int(options.seed), limit=limit)
 
 
 def check_image_size(value: Any) -> tuple[int, int] | None:
@@ -97,6 +105,11 @@ def check_image_size(value: Any) -> tuple[int, int] | None:
             f"image_size={value!r}; it is a side or (height, width), at least 1"
         )
     return int(pair[0]), int(pair[1])
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    return number and not isinstance(value, bool)
 
 
 def _is_integer(value: Any, least: int) -> bool:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 from numpy import ndarray
 
 from ddjax.data.errors import DataError
+from ddjax.data.resolution import coarse_columns, default_float
 from ddjax.kernels import precision
 
 __all__ = [
@@ -59,9 +60,13 @@ class Preprocessing(NamedTuple):
 
 
 class _Moments(NamedTuple):
-    """Of inputs of `shape`: mean `(d,)` and scatter about it, `(d,)` or `(d, d)`."""
+    """Of inputs of `shape`: mean `(d,)` and scatter about it, `(d,)` or `(d, d)`.
+
+    `dtype` is the floating type that the inputs came in.
+    """
 
     shape: tuple[int, ...]
+    dtype: np.dtype
     count: int
     mean: ndarray
     scatter: ndarray
@@ -89,8 +94,8 @@ def fit(
 
     `standardize` takes mean and (population) standard deviation over everything but
     the last axis: one pair a channel for images `(n, h, w, c)`, one a feature for
-    `(n, d)`. A channel that does not vary (standard deviation below float32's
-    resolution of its mean) is centred and not scaled: its `std` is 1.
+    `(n, d)`. A channel that does not vary (standard deviation below the resolution of
+    the inputs' type at its mean) is centred and not scaled: its `std` is 1.
 
     The two others whiten the `d` coordinates with a regularised second moment
     :math:`C`,
@@ -108,8 +113,9 @@ def fit(
     fewer inputs than coordinates they leave the directions beyond the `n`-th as they
     are.
 
-    Moments are merged block by block in float64 (Chan, Golub and LeVeque, 1983), so
-    memory depends on one input's size and not on their number.
+    Moments are merged block by block in float64, about a first value (Chan, Golub and
+    LeVeque, 1983), so memory depends on one input's size and not on their number, and
+    a large offset costs no digits.
 
     Args:
       inputs: `(n, *shape)` natural inputs, array or memory map, or an iterable of such
@@ -121,8 +127,8 @@ def fit(
       The preprocessing; its arrays are float64, on the host.
 
     Raises:
-      DataError: unknown kind, ridge not positive, no inputs, or inputs too large for
-        ZCA.
+      DataError: unknown kind, ridge not positive, no inputs, inputs too large for ZCA,
+        or values so large that their variance overflows.
     """
     return fit_and_report(inputs, kind=kind, zca_ridge=zca_ridge)[0]
 
@@ -142,7 +148,10 @@ def fit_and_report(
 
     Returns:
       The preprocessing, and `kind`, `count` (inputs it was fitted to), and where they
-      apply `zca_ridge`, and `constant_channels` (those centred but not scaled).
+      apply `zca_ridge`, `constant_channels` (those centred but not scaled) and
+      `coarse_channels`: those that keep few digits of what varies, each with its
+      `channel`, `mean`, `std` and the `dtype` that cannot hold them, which is that of
+      the inputs for kinds that centre in it, else jax's default float.
 
     Raises:
       DataError: as in `fit`.
@@ -164,20 +173,24 @@ def fit_and_report(
                 f"limited to {ZCA_LARGEST_INPUT} coordinates; resize the images or use "
                 "'standardize'"
             )
-        if kind != "none" or moments is None:
+        # Without preprocessing, only what is about to be rounded is looked at.
+        if kind != "none" or moments is None or _is_rounded(moments.dtype):
             moments = _merge(moments, np.asarray(block), full=whitens)
     if moments is None:
         raise DataError("preprocessing cannot be fitted to no inputs")
     report: dict[str, Any] = {"kind": kind, "count": count}
-    if kind == "none":
-        return identity(), report
     if whitens:
         report["zca_ridge"] = float(zca_ridge)
+    if kind != "none" or _is_rounded(moments.dtype):
+        coarse = _coarse_channels(moments, centred=kind in ("standardize", "zca"))
+        report |= {"coarse_channels": coarse} if coarse else {}
+    if kind == "none":
+        return identity(), report
     if kind == "zca_uncentred":
         second = moments.scatter / moments.count + np.outer(moments.mean, moments.mean)
         return _whitening(identity()._replace(kind=kind), second, zca_ridge), report
-    mean, std, constant = _channel_statistics(moments)
-    report["constant_channels"] = constant
+    mean, std = _channel_statistics(moments)
+    std, report["constant_channels"] = _scales(mean, std, moments.dtype)
     if kind == "standardize":
         return Preprocessing(kind, mean, std), report
     mean = moments.mean.reshape(moments.shape)
@@ -192,12 +205,14 @@ def identity() -> Preprocessing:
 
 
 def apply(
-    preprocessing: Preprocessing, inputs: Float[Array | ndarray, "n *shape"]
+    preprocessing: Preprocessing, inputs: Real[Array | ndarray, "n *shape"]
 ) -> Float[Array | ndarray, "n *shape"]:
     """Natural units to preprocessed: `((x - mean) / std) @ whiten`.
 
-    NumPy arrays are worked on with NumPy, on the host; JAX arrays with JAX, under
-    `jit` and differentiably. The result has the dtype of the inputs.
+    NumPy arrays are worked on with NumPy, on the host, centred and scaled in float64;
+    JAX arrays with JAX, under `jit` and differentiably, in their own type. The result
+    has the dtype of the inputs (of integers, float64 and jax's default float), so that
+    values with a large offset have to come as NumPy's float64 or integers.
 
     Args:
       preprocessing: from `fit`.
@@ -208,14 +223,23 @@ def apply(
     """
     if preprocessing.kind == "none":
         return inputs
+    if not isinstance(inputs, np.ndarray):
+        inputs = _floats(inputs)
     mean, std = _statistics_like(preprocessing, inputs)
-    return _rotate((inputs - mean) / std, preprocessing.whiten)
+    # NumPy goes through float64 here, where the statistics are.
+    scaled = (inputs - mean) / std
+    dtype = inputs.dtype if inputs.dtype.kind == "f" else scaled.dtype
+    return _rotate(scaled.astype(dtype), preprocessing.whiten)
 
 
 def invert(
     preprocessing: Preprocessing, inputs: Float[Array | ndarray, "n *shape"]
 ) -> Float[Array | ndarray, "n *shape"]:
     """Preprocessed to natural units: `(x @ unwhiten) * std + mean`; undoes `apply`.
+
+    NumPy arrays come back in float64, in which alone an offset such as that of time
+    stamps leaves what varies its digits; JAX arrays in their own type, under `jit` and
+    differentiably. The preprocessing `none` hands back what it gets.
 
     Args:
       preprocessing: from `fit`.
@@ -226,24 +250,57 @@ def invert(
     """
     if preprocessing.kind == "none":
         return inputs
+    if isinstance(inputs, np.ndarray):
+        inputs = inputs.astype(np.float64)
     mean, std = _statistics_like(preprocessing, inputs)
     return _rotate(inputs, preprocessing.unwhiten) * std + mean
 
 
+def _is_rounded(dtype: np.dtype) -> bool:
+    """Whether values of this type are wider than jax's default float."""
+    return bool(np.finfo(dtype).eps < np.finfo(default_float()).eps)
+
+
+def _coarse_channels(moments: _Moments, *, centred: bool) -> list[dict[str, Any]]:
+    """Which channels keep few digits of what varies, and in which type."""
+    mean, std = _channel_statistics(moments)
+    dtype = moments.dtype if centred else default_float()
+    return [
+        {
+            "channel": int(channel),
+            "mean": float(mean[channel]),
+            "std": float(std[channel]),
+            "dtype": dtype.name,
+        }
+        for channel in np.flatnonzero(coarse_columns(mean, std, dtype))
+    ]
+
+
 def _merge(moments: _Moments | None, block: ndarray, *, full: bool) -> _Moments:
     rows = block.reshape(len(block), -1).astype(np.float64)
+    # About the first row, or sums of values far from zero would lose the digits.
+    first = rows[0].copy()
+    rows -= first
     mean = rows.mean(axis=0)
     rows -= mean
+    mean += first
     scatter = _scatter(rows) if full else np.einsum("nd,nd->d", rows, rows)
     if moments is None:
-        return _Moments(block.shape[1:], len(rows), mean, scatter)
+        dtype = _held_as(block.dtype)
+        return _Moments(block.shape[1:], dtype, len(rows), mean, scatter)
     count = moments.count + len(rows)
     shift = mean - moments.mean
     weight = moments.count * len(rows) / count
     scatter += weight * (np.outer(shift, shift) if full else shift**2)
     scatter += moments.scatter
     mean = moments.mean + shift * (len(rows) / count)
-    return _Moments(moments.shape, count, mean, scatter)
+    return _Moments(moments.shape, moments.dtype, count, mean, scatter)
+
+
+def _held_as(dtype: np.dtype) -> np.dtype:
+    """The floating type with the digits of these values: float64 unless shorter."""
+    short = jnp.issubdtype(dtype, np.floating) and dtype.itemsize < 8
+    return np.dtype(np.float32 if short else np.float64)
 
 
 def _scatter(rows: ndarray) -> ndarray:
@@ -254,18 +311,29 @@ def _scatter(rows: ndarray) -> ndarray:
     return np.triu(upper) + np.triu(upper, 1).T
 
 
-def _channel_statistics(moments: _Moments) -> tuple[ndarray, ndarray, list[int]]:
-    """Mean, standard deviation and the constant ones, per channel."""
+def _channel_statistics(moments: _Moments) -> tuple[ndarray, ndarray]:
+    """Mean and standard deviation per channel."""
     channels = moments.shape[-1]
     scatter = moments.scatter
     scatter = np.diagonal(scatter) if scatter.ndim == 2 else scatter
     means = moments.mean.reshape(-1, channels)
     within = scatter.reshape(-1, channels).mean(axis=0) / moments.count
-    mean = means.mean(axis=0)
-    std = np.sqrt(within + means.var(axis=0))
-    float32 = np.finfo(np.float32)
-    constant = std <= np.maximum(float32.eps * np.abs(mean), float32.tiny)
-    return mean, np.where(constant, 1.0, std), np.flatnonzero(constant).tolist()
+    first = means[0]
+    between = means - first
+    mean = first + between.mean(axis=0)
+    return mean, np.sqrt(within + between.var(axis=0))
+
+
+def _scales(mean: ndarray, std: ndarray, dtype: np.dtype) -> tuple[ndarray, list[int]]:
+    """What channels are divided by, and the constant ones, which are not divided."""
+    if not np.isfinite(std).all():
+        raise DataError(
+            f"channel {int(np.argmin(np.isfinite(std)))} holds values whose variance "
+            "overflows; divide them by a constant"
+        )
+    resolution = np.finfo(dtype).eps * np.abs(mean)
+    constant = std <= np.maximum(resolution, np.finfo(np.float32).tiny)
+    return np.where(constant, 1.0, std), np.flatnonzero(constant).tolist()
 
 
 def _whitening(
@@ -293,14 +361,22 @@ def _symmetric(vectors: ndarray, values: ndarray) -> ndarray:
 
 
 def _statistics_like(preprocessing: Preprocessing, inputs: Any) -> tuple[Any, Any]:
-    """Mean and std with the rank, dtype and library of the inputs."""
-    library = np if isinstance(inputs, np.ndarray) else jnp
+    """Mean and std with the rank and library of the inputs; of jax also their type."""
+    on_host = isinstance(inputs, np.ndarray)
 
     def like(value):
-        value = library.asarray(value, dtype=inputs.dtype)
-        return value.reshape((1,) * (inputs.ndim - value.ndim) + value.shape)
+        shape = (1,) * (inputs.ndim - np.ndim(value)) + np.shape(value)
+        if on_host:
+            return np.asarray(value, np.float64).reshape(shape)
+        return jnp.asarray(value, inputs.dtype).reshape(shape)
 
     return like(preprocessing.mean), like(preprocessing.std)
+
+
+def _floats(inputs: Any) -> Any:
+    """A jax array in a floating type."""
+    floating = jnp.issubdtype(inputs.dtype, np.floating)
+    return inputs if floating else inputs.astype(default_float())
 
 
 def _rotate(inputs: Any, matrix: Any) -> Any:

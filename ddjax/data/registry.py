@@ -32,6 +32,8 @@ class Request(NamedTuple):
       image_size: (height, width) that images are brought to; None: as they are.
       channels: 1 (grey) or 3 (colour).
       table: keywords of `tabular.read`.
+      broken: what is done about broken images; see `folder.read`.
+      task: what is learned of arrays; see `arrays.read`.
     """
 
     directory: Path
@@ -40,6 +42,8 @@ class Request(NamedTuple):
     image_size: tuple[int, int] | None = None
     channels: int = 3
     table: Mapping[str, Any] = {}
+    broken: str = "refuse"
+    task: str | None = None
 
 
 class Reader(NamedTuple):
@@ -48,12 +52,15 @@ class Reader(NamedTuple):
     Attributes:
       read: the request -> the source.
       argument: whether a colon and an argument follow the name: `no`, `may` or `must`.
-      accepts: which of `image_size`, `channels` and `table` it takes.
+      accepts: which of `image_size`, `channels`, `table`, `broken` and `task` it takes.
     """
 
     read: Callable[[Request], Source]
     argument: str = "no"
     accepts: tuple[str, ...] = ()
+
+
+_OF_IMAGES = ("image_size", "channels", "broken")
 
 
 def _named_folder(request: Request, name: str) -> Path:
@@ -80,12 +87,19 @@ SOURCES: dict[str, Reader] = {
     "cifar100": Reader(lambda r: cifar.read_cifar100(_named_folder(r, "cifar100"))),
     "folder": Reader(
         lambda r: folder.read(
-            r.directory / r.argument, image_size=r.image_size, channels=r.channels
+            r.directory / r.argument,
+            image_size=r.image_size,
+            channels=r.channels,
+            broken=r.broken,
         ),
         argument="may",
-        accepts=("image_size", "channels"),
+        accepts=_OF_IMAGES,
     ),
-    "npz": Reader(lambda r: npz.read(r.directory / r.argument), argument="must"),
+    "npz": Reader(
+        lambda r: npz.read(r.directory / r.argument, task=r.task),
+        argument="must",
+        accepts=("task",),
+    ),
     "table": Reader(
         lambda r: tabular.read(r.directory / r.argument, **_with_target(r.table)),
         argument="must",
@@ -117,14 +131,18 @@ SOURCES: dict[str, Reader] = {
             _named_folder(r, "imagenette"),
             image_size=r.image_size,
             channels=r.channels,
+            broken=r.broken,
         ),
-        accepts=("image_size", "channels"),
+        accepts=_OF_IMAGES,
     ),
     "cub50": Reader(
         lambda r: folder.read_cub50(
-            _named_folder(r, "cub50"), image_size=r.image_size, channels=r.channels
+            _named_folder(r, "cub50"),
+            image_size=r.image_size,
+            channels=r.channels,
+            broken=r.broken,
         ),
-        accepts=("image_size", "channels"),
+        accepts=_OF_IMAGES,
     ),
 }
 
@@ -137,6 +155,8 @@ def read_source(
     image_size: tuple[int, int] | None,
     channels: int | None,
     table: Mapping[str, Any] | None = None,
+    broken: str = "refuse",
+    task: str | None = None,
 ) -> Source:
     """Finds the reader of a name such as `mnist` or `tfds:mnist`, and reads.
 
@@ -147,6 +167,8 @@ def read_source(
       image_size: (height, width) or None.
       channels: 1, 3 or None (3).
       table: keywords of `tabular.read`, or None.
+      broken: see `folder.read`.
+      task: see `arrays.read`.
 
     Returns:
       The source.
@@ -155,6 +177,8 @@ def read_source(
       DataError: unknown name, with the known ones; an argument missing or too many; an
         option that the source does not take.
     """
+    if not isinstance(name, str):
+        raise DataError(f"name={name!r}; it is the name of a data set, a string")
     key, _, argument = name.partition(":")
     if key not in SOURCES:
         raise DataError(_unknown_name(name))
@@ -163,20 +187,35 @@ def read_source(
         raise DataError(f"unknown data set {name!r}; did you mean {key!r}?")
     if not argument and reader.argument == "must":
         raise DataError(f"data set {name!r} needs what to read: '{key}:NAME'")
-    given = {"image_size": image_size, "channels": channels, "table": table}
+    given = {
+        "image_size": image_size,
+        "channels": channels,
+        "table": table,
+        "broken": None if broken == "refuse" else broken,
+        "task": task,
+    }
     for option, value in given.items():
         if value is not None and option not in reader.accepts:
             taking = [k for k, r in SOURCES.items() if option in r.accepts]
-            what = "images" if option != "table" else "the columns"
             raise DataError(
-                f"{option} is only for {', '.join(taking)}; {what} of {key!r} are "
-                "used as they are"
+                f"{option} is only for {', '.join(taking)}; {key!r} takes no "
+                f"{option} (it is {value!r})"
             )
     if channels not in (None, 1, 3):
         raise DataError(f"channels={channels!r}; it is 1 (grey) or 3 (colour)")
     options = tabular.check_options(table or {})
-    request = Request(directory, explicit, argument, image_size, channels or 3, options)
-    return reader.read(request)
+    return reader.read(
+        Request(
+            directory,
+            explicit,
+            argument,
+            image_size=image_size,
+            channels=channels or 3,
+            table=options,
+            broken=broken,
+            task=task,
+        )
+    )
 
 
 def _unknown_name(name: str) -> str:

@@ -14,14 +14,14 @@ def ordering(seed: int, purpose: int, count: int) -> np.ndarray:
     stream for ever, and the streams of `Generator` methods only for a version.
 
     Args:
-      seed: the user's seed, >= 0.
+      seed: the user's seed, from 0 to 2**64 - 1.
       purpose: a second key, so that draws of one seed differ.
       count: how many.
 
     Returns:
       A permutation, `(count,)` int64.
     """
-    key = np.array([seed % 2**64, purpose], dtype=np.uint64)
+    key = np.array([seed, purpose], dtype=np.uint64)
     words = np.random.Philox(key=key).random_raw(count)
     return np.argsort(words, kind="stable")
 

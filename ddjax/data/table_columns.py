@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ddjax.data.disguised_numbers import disguised_number, shared_unit
 from ddjax.data.errors import DataError
 from ddjax.data.table_files import Table, number
 
@@ -84,18 +85,19 @@ def parse_numbers(table: Table, orders: Mapping[str, list[str]]) -> Table:
     """Columns of nothing but numbers become float64; those in `orders` stay text.
 
     Raises:
-      DataError: a column that is empty, mixes numbers and text, or is infinite; an
-        order for a column of numbers.
+      DataError: a column that is empty, mixes numbers and text, or is infinite or too
+        large for float32; text that looks like numbers or dates; an order for a column
+        of numbers.
     """
     columns = {}
     for name, cells in table.columns.items():
         columns[name] = cells
         if cells.dtype != object:
-            _refuse_infinite(table, name, cells)
             if name in orders:
                 raise DataError(
                     f"{table.path}: orders has {name!r}, which holds numbers"
                 )
+            _refuse_infinite(table, name, cells)
             continue
         if name in orders:
             continue
@@ -107,6 +109,7 @@ def parse_numbers(table: Table, orders: Mapping[str, list[str]]) -> Table:
                 "inputs=(...)"
             )
         text = [i for i in present if numbers[i] is None]
+        _refuse_disguised(table, name, text)
         if not text:
             columns[name] = np.array([math.nan if x is None else x for x in numbers])
             _refuse_infinite(table, name, columns[name])
@@ -121,10 +124,40 @@ def parse_numbers(table: Table, orders: Mapping[str, list[str]]) -> Table:
 
 
 def _refuse_infinite(table: Table, name: str, values: np.ndarray) -> None:
-    if np.isinf(values).any():
-        row = int(np.argmax(np.isinf(values)))
+    """Also what is infinite in float32: most of what is done is done in it."""
+    largest = float(np.finfo(np.float32).max)
+    wrong = np.abs(values) > largest
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        value = values[row]
+        problem = "infinite" if np.isinf(value) else f"{value:g}"
         raise DataError(
-            f"{table.path}: {table.line(row)}: column {name!r} is infinite there"
+            f"{table.path}: {table.line(row)}: column {name!r} is {problem} there; "
+            f"numbers are at most {largest:.1e}: mend the cell, or use a larger unit"
+        )
+
+
+def _refuse_disguised(table: Table, name: str, rows: Sequence[int]) -> None:
+    """Raises where one of these cells of text reads as a number or a date."""
+    cells = table.columns[name]
+    first: dict[str, int] = {}
+    for row in rows:
+        first.setdefault(cells[row], row)
+    escape = f"or give the column's values in orders={{{name!r}: [...]}} if it is text"
+    for cell, row in first.items():
+        found = disguised_number(cell)
+        if found is not None:
+            raise DataError(
+                f"{table.path}: {table.line(row)}: column {name!r} has {cell!r} there, "
+                f"{found[0]}; {found[1]}, {escape}"
+            )
+    unit = shared_unit(first)
+    if unit is not None:
+        row = rows[0]
+        raise DataError(
+            f"{table.path}: {table.line(row)}: column {name!r} has {cells[row]!r} "
+            f"there, and a number with {unit!r} in every row; write the numbers alone, "
+            f"and name the unit with units={{{name!r}: {unit!r}}}, {escape}"
         )
 
 

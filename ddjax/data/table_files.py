@@ -8,13 +8,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.errors import DataError, MissingDataError, one_line
 
 __all__ = ["Table", "number", "read_table"]
 
 _MISSING_CELLS = frozenset(("", "na", "n/a", "nan", "null"))
 _DELIMITERS = (",", ";", "\t", "|")
-_PARQUET = (".parquet", ".pq")
+_PARQUET_NAMES, _PARQUET_MAGIC = (".parquet", ".pq"), b"PAR1"
+
+# First bytes of files that are no tables in text -> what they are and what to do.
+_OTHER_KINDS = {
+    b"PK\x03\x04": (
+        "an Excel file (.xlsx), another spreadsheet or a zip archive",
+        "export the sheet as CSV (UTF-8), or unpack the archive",
+    ),
+    b"\xd0\xcf\x11\xe0": ("an old Excel file (.xls)", "export it as CSV (UTF-8)"),
+    b"\x1f\x8b": ("compressed with gzip", "unpack it with gunzip"),
+    b"BZh91AY": ("compressed with bzip2", "unpack it with bunzip2"),
+    b"\xfd7zXZ": ("compressed with xz", "unpack it with unxz"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with unzstd"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"\xff\xfe": ("UTF-16 text", "save it as UTF-8, e.g. `iconv -f UTF-16 -t UTF-8`"),
+    b"\xfe\xff": ("UTF-16 text", "save it as UTF-8, e.g. `iconv -f UTF-16 -t UTF-8`"),
+    b"SQLite format 3": ("an SQLite database", "export the table as CSV"),
+    b"ARROW1": ("a Feather (Arrow) file", "save it as Parquet or CSV"),
+    b"\x89HDF": ("an HDF5 file", "save its table as Parquet or CSV"),
+    b"\x93NUMPY": ("a NumPy array", "load it with from_arrays"),
+    b"%PDF": ("a PDF document", "export the table as CSV"),
+    b"<!doctype": ("an HTML page", "download the table itself"),
+    b"<html": ("an HTML page", "download the table itself"),
+    b"<?xml": ("an XML document", "export the table as CSV"),
+}
 
 
 class Table(NamedTuple):
@@ -36,7 +60,7 @@ def read_table(path: Path, *, delimiter: str | None = None) -> Table:
     """Reads a file; cells of CSV are still strings, whatever they hold.
 
     Args:
-      path: a file; `.parquet` and `.pq` are Parquet, anything else is CSV.
+      path: a CSV or Parquet file; its first bytes say which.
       delimiter: of a CSV file; None: the one of comma, semicolon, tab and bar that
         splits the header into most names.
 
@@ -49,9 +73,17 @@ def read_table(path: Path, *, delimiter: str | None = None) -> Table:
       ImportError: Parquet without pyarrow.
     """
     if not path.is_file():
-        problem = "a folder, not a file" if path.is_dir() else "no such file"
+        problem = "no such file"
+        if path.exists():
+            kind = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+            problem = f"{kind}, not a file"
         raise MissingDataError(f"{path}: {problem}")
-    if path.suffix.lower() in _PARQUET:
+    with path.open("rb") as file:
+        start = file.read(16)
+    for magic, (kind, remedy) in _OTHER_KINDS.items():
+        if start.startswith(magic) or start.lower().startswith(magic):
+            raise DataError(f"{path}: {kind}, not a CSV or Parquet table; {remedy}")
+    if start.startswith(_PARQUET_MAGIC) or path.suffix.lower() in _PARQUET_NAMES:
         return _read_parquet(path)
     return _read_csv(path, delimiter)
 
@@ -94,7 +126,7 @@ def _decoded(path: Path) -> str:
         at = content[: error.start].count(b"\n") + 1
         raise DataError(
             f"{path}: line {at}: not UTF-8 text (byte {content[error.start]:#04x}); "
-            "save it as UTF-8, e.g. `iconv -f LATIN1 -t UTF-8`"
+            "save it as UTF-8, e.g. `iconv -f LATIN1 -t UTF-8` where it is Latin-1"
         ) from error
 
 
@@ -112,8 +144,8 @@ def _split(
                 numbers.append(reader.line_num)
     except csv.Error as error:
         raise DataError(
-            f"{path}: line {reader.line_num}: not valid CSV: {error}; look at the "
-            "quotes there and above"
+            f"{path}: line {reader.line_num}: not valid CSV: {one_line(error)}; look "
+            "at the quotes there and above"
         ) from error
     return rows, numbers
 
@@ -166,17 +198,31 @@ def _read_parquet(path: Path) -> Table:
 
     try:
         found = parquet.read_table(path)
+        names = [str(name) for name in found.column_names]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: a column's name is not UTF-8 text ({error.object!r}); the file "
+            "is damaged or was written by a faulty program: rename the column"
+        ) from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file, or a broken one: {error}") from (
-            error
-        )
+        raise DataError(
+            f"{path}: not a Parquet file, or a broken one: {one_line(error)}"
+        ) from error
     if found.num_rows == 0:
         raise DataError(f"{path}: no rows")
-    names = _header(path, [str(name) for name in found.column_names])
-    columns = {
-        name: _parquet_column(path, name, column)
-        for name, column in zip(names, found.columns, strict=True)
-    }
+    columns = {}
+    for name, column in zip(_header(path, names), found.columns, strict=True):
+        try:
+            columns[name] = _parquet_column(path, name, column)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: column {name!r} holds {error.object!r}, which is not UTF-8 "
+                "text; mend the cell, or leave the column out before it is saved"
+            ) from error
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{path}: column {name!r} cannot be read: {one_line(error)}"
+            ) from error
     return Table(path, columns, lambda row: f"row {row + 1}")
 
 

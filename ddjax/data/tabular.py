@@ -3,7 +3,9 @@
 What is done about the usual troubles is a rule or an option, never a guess:
 
 - A column is numeric when every cell is a number, and text when none is. One that mixes
-  the two is an error, unless `orders` makes it a text column.
+  the two is an error, unless `orders` makes it a text column; so is one with cells that
+  only read as numbers or dates (`5%`, `$5`, `1,234.5`, `0,5`, `1_000`, `5 kg`,
+  `2020-01-31`), and a number beyond float32's largest.
 - A missing cell (empty, `NA`, `N/A`, `NaN`, `null`, in any case) is an error, or drops
   its row (`missing`).
 - A text column becomes one column of 0 and 1 a value, named `column=value`, or the
@@ -16,7 +18,7 @@ What is done about the usual troubles is a rule or an option, never a guess:
 import difflib
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,11 @@ def read(
 
     CSV is read with the standard library: UTF-8, a header of names, quotes as in
     spreadsheets; blank lines are skipped, cells are stripped. Parquet is read with
-    pyarrow (the extra `tabular`).
+    pyarrow (the extra `tabular`). Files of other kinds (Excel, archives) are refused
+    with what to do, whatever they are called.
 
     Args:
-      path: a file; `.parquet` and `.pq` are Parquet, anything else is CSV.
+      path: a CSV or Parquet file; its first bytes say which.
       target: the column, or columns, to predict.
       inputs: the columns to predict from, in this order; None: all others.
       units: column -> unit, for those that have one.
@@ -135,12 +138,46 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the keywords of `read` beside the path, when they are such.
 
     Raises:
-      DataError: an unknown keyword, with those that are known.
+      DataError: an unknown keyword, with those that are known, or one of the wrong
+        type.
     """
+    if not isinstance(options, Mapping):
+        raise DataError(f"table={options!r}; give keywords, such as {{'target': NAME}}")
     known = [name for name in inspect.signature(read).parameters if name != "path"]
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"table has no {name!r}.{hint} There are: {known}")
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise DataError(
+                f"table takes no {name!r}{hint}; it takes: {', '.join(known)}"
+            )
+    for name, value in options.items():
+        wanted = _WANTED.get(name)
+        if value is not None and wanted and not wanted[1](value):
+            raise DataError(f"table: {name}={value!r}; it is {wanted[0]}")
     return dict(options)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+# What keywords that are no choice of a few are, in words and as a test.
+_WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "target": (
+        "the name of a column, or several",
+        lambda v: isinstance(v, str) or _is_names(v),
+    ),
+    "inputs": ("a sequence of names of columns", _is_names),
+    "units": (
+        "a mapping of columns to units",
+        lambda v: (
+            isinstance(v, Mapping) and all(isinstance(u, str) for u in v.values())
+        ),
+    ),
+    "orders": (
+        "a mapping of columns to sequences of values",
+        lambda v: isinstance(v, Mapping) and all(map(_is_names, v.values())),
+    ),
+    "delimiter": ("one character", lambda v: isinstance(v, str)),
+}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddjax.data.errors import DataError, MissingDataError
+from ddjax.data.errors import DataError, MissingDataError, one_line
 from ddjax.data.source import LazyRows, Source, identities, rows_of_array
 
 __all__ = ["read"]
@@ -203,7 +203,9 @@ def _naming(where: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{where}: broken or truncated files: {error}") from error
+        raise DataError(
+            f"{where}: broken or truncated files: {one_line(error)}"
+        ) from error
 
 
 def _skip_decoding(keys: _Keys) -> Any:
@@ -292,7 +294,7 @@ def _labels_and_targets(
         return None, None
     if keys.class_names is not None:
         return np.array(values, dtype=np.int64), None
-    return None, np.array(values, dtype=np.float32).reshape(len(values), -1)
+    return None, np.array(values, dtype=np.float64).reshape(len(values), -1)
 
 
 def _withheld(rows: LazyRows) -> bool:

@@ -13,6 +13,7 @@ from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.linear_probe import linear_probe
 from ddjax.evaluation.network import network
 from ddjax.evaluation.probe import probe
+from ddjax.evaluation.random_real import random_real
 from ddjax.evaluation.regression import predict_targets, regression
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "network",
     "predict_targets",
     "probe",
+    "random_real",
     "regression",
     "score",
 ]
@@ -40,6 +42,7 @@ EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
     "linear_probe": linear_probe,
     "network": network,
     "probe": probe,
+    "random_real": random_real,
     "regression": regression,
 }
 """Evaluations by name; each factory takes keyword-only settings."""

@@ -32,6 +32,7 @@ from ddjax.evaluation.reference import (
     reference_solution,
 )
 from ddjax.evaluation.representation import representation
+from ddjax.evaluation.wording import number, percent
 from ddjax.kernels import infinite_width, losses
 from ddjax.kernels.blocks import gram_in_blocks, map_in_blocks
 from ddjax.kernels.random_features import Architecture
@@ -40,7 +41,7 @@ from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import plain
 
-__all__ = ["certificate", "in_words"]
+__all__ = ["certificate", "error_bounds", "in_words"]
 
 
 class _Measured(NamedTuple):
@@ -120,11 +121,13 @@ def certificate(
 
     beside them what was measured: `deviation`, the distance of the two models, `error`,
     the test error of the set's model, and `reference_error`, that of the real data's;
-    and what to make of it: `reference_norm`, the norm of the real solution, that the
-    radius is to be compared with; `reference_converged` and `converged`, 1 where the
-    real and the distilled problem were solved to the tolerance; and
-    `proves_something`, 0 where no test point is decided. `in_words` says it as a
-    sentence; where a solution did not converge, that sentence is part of a warning.
+    and what to make of it: `reference_norm`, the norm of the real solution, with
+    `relative_deviation` and `relative_radius`, the distance and its bound over that
+    norm (as the metric `deviation_bound` of DGKIP's steps is); `reference_converged`
+    and `converged`, 1 where the real and the distilled problem were solved to the
+    tolerance; and `proves_something`, 0 where no test point is decided. `in_words` says
+    it as a sentence; where a solution did not converge, that sentence is part of a
+    warning.
 
     Args:
       loss: of both problems; None takes what the set was distilled with, as do the
@@ -215,15 +218,28 @@ def in_words(numbers: Mapping[str, float]) -> str:
     Args:
       numbers: the scalars of the evaluation by their names without its prefix.
     """
-    lower = max(numbers["error_lower"], numbers["midpoint_error_lower"])
-    upper = min(numbers["error_upper"], numbers["midpoint_error_upper"])
-    times = numbers["radius"] / max(numbers["reference_norm"], 1e-300)
-    ball = f"the radius is {times:.3g} times the norm of the real solution"
+    lower, upper = error_bounds(numbers)
+    ball = (
+        "the distance of the set's model from the real data's is only known to be at "
+        f"most {number(numbers['relative_radius'])} times that model's norm"
+    )
     if not numbers["proves_something"]:
         return f"the certificate proves nothing about the test error: {ball}"
     return (
-        f"the test error is proven to lie between {100 * lower:.4g} % and "
-        f"{100 * upper:.4g} %; {ball}"
+        f"the test error is proven to lie between {percent(lower)} and "
+        f"{percent(upper)}: {ball.replace('only known', 'proven')}"
+    )
+
+
+def error_bounds(numbers: Mapping[str, float]) -> tuple[float, float]:
+    """Between which the test error is proven to lie, by both balls together.
+
+    Args:
+      numbers: as for `in_words`.
+    """
+    return (
+        max(numbers["error_lower"], numbers["midpoint_error_lower"]),
+        min(numbers["error_upper"], numbers["midpoint_error_upper"]),
     )
 
 
@@ -239,12 +255,15 @@ def _numbers(
         numbers[f"{ball}error_upper"] - numbers[f"{ball}error_lower"]
         for ball in ("", "midpoint_")
     ]
+    norm = math.sqrt(reference.squared_norm)
     return {
         **numbers,
         "deviation": found.deviation,
+        "relative_deviation": found.deviation / max(norm, 1e-300),
+        "relative_radius": numbers["radius"] / max(norm, 1e-300),
         "error": 1.0 - accuracy(found.predictions, labels),
         "reference_error": 1.0 - accuracy(found.reference, labels),
-        "reference_norm": math.sqrt(reference.squared_norm),
+        "reference_norm": norm,
         "reference_converged": float(reference.converged),
         "converged": float(found.own.converged),
         "proves_something": float(min(widths) < 1.0),

@@ -96,6 +96,7 @@ def full_data_linear_probe(
     check_kinds(kinds)
     check_training(training, seeds)
     network = as_encoder(encoder)
+    settings["encoder"] = network.setting
     weights = weights_checksum(network)
     name = "full_data_linear_probe" + (f"_{label}" if label else "")
 

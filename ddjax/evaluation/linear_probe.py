@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -109,6 +110,7 @@ def linear_probe(
         _PROTOCOL_AUGMENTATION if augmentation is None else augmentation, shared=False
     )
     network = as_encoder(encoder)
+    settings["encoder"] = network.setting
     weights = weights_checksum(network)
     name = "linear_probe" + (f"_{label}" if label else "")
 
@@ -131,7 +133,8 @@ def linear_probe(
             block=block,
             cache=cache,
         )
-        judged, images = real.of_split(split), natural_inputs(distilled)
+        judged = real.of_split(split)
+        images = jnp.asarray(natural_inputs(distilled))
         kind, stored = distilled.targets_kind, decoded(distilled).targets
         found: dict[str, Score] = {}
         if "closed_form" in kinds:

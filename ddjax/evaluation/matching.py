@@ -90,7 +90,7 @@ def learning_pairs(distilled: DistilledSet, problem: Problem) -> Pairs:
 
 
 def same_preprocessing(one: Preprocessing, other: Preprocessing) -> bool:
-    """Whether two preprocessings are one up to the rounding of float32."""
+    """Whether two preprocessings are one up to rounding, that of float32 included."""
     if one is other:
         return True
     if one.kind != other.kind:
@@ -99,9 +99,11 @@ def same_preprocessing(one: Preprocessing, other: Preprocessing) -> bool:
         return True
     scale = np.abs(np.asarray(one.std, np.float64))
     # Each column of a table has its own units; of a matrix only the largest entries
-    # are known to float32.
+    # are known to float32. Of a mean far from zero float64 knows what float32 does not.
+    rounding = max(np.finfo(np.asarray(each.mean).dtype).eps for each in (one, other))
+    offset = 4 * rounding / _TOLERANCE * np.abs(np.asarray(one.mean, np.float64))
     return (
-        _close(one.mean, other.mean, scale + np.abs(np.asarray(one.mean)))
+        _close(one.mean, other.mean, scale + offset)
         and _close(one.std, other.std, scale)
         and _close(one.whiten, other.whiten)
         and _close(one.unwhiten, other.unwhiten)

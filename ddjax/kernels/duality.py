@@ -54,10 +54,12 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
-from ddjax.kernels.losses import Loss
+from ddjax.kernels.losses import Loss, as_loss, check_targets
 from ddjax.kernels.precision import product, transposed_product
 
 __all__ = [
@@ -109,7 +111,7 @@ def kkt_duals(
     targets: Float[_Real, "n *c"],
     predictions: Float[_Real, "n *c"],
     *,
-    loss: Loss,
+    loss: Loss | str,
     surrogate: bool = True,
 ) -> Float[Array, "n *c"]:
     r"""Feasible dual variables from the optimality condition, equation 9.
@@ -119,7 +121,7 @@ def kkt_duals(
     Args:
       targets: as the loss wants them.
       predictions: :math:`f_i = \phi_i^\top\theta`, like targets.
-      loss: the loss.
+      loss: the loss, or its name.
       surrogate: for a loss with kinks, use the smooth stand-in through which gradients
         flow, e.g. :math:`y\,\sigma(1 - y f)` for the hinge (appendix C); False gives a
         subgradient. No difference for a smooth loss.
@@ -127,6 +129,8 @@ def kkt_duals(
     Returns:
       Dual variables like `predictions`, always feasible.
     """
+    loss = as_loss(loss)
+    check_targets(loss, targets)
     if surrogate:
         return loss.surrogate(targets, predictions)
     return -loss.gradient(targets, predictions)
@@ -137,7 +141,7 @@ def primal(
     features: Float[_Real, "n p"],
     targets: Float[_Real, "n *c"],
     *,
-    loss: Loss,
+    loss: Loss | str,
     ridge: _Scalar,
 ) -> Float[Array, ""]:
     r"""The primal objective :math:`P(\theta)`, equation 1.
@@ -146,14 +150,17 @@ def primal(
       weights: :math:`\theta`.
       features: rows :math:`\phi_i`.
       targets: as the loss wants them, one row per sample.
-      loss: the loss.
+      loss: the loss, or its name.
       ridge: :math:`\lambda > 0`, absolute (losses are summed, not averaged).
 
     Raises:
-      ValueError: shapes do not fit, or a concrete `ridge` is not positive.
+      ValueError: shapes do not fit, a concrete `ridge` is not positive, or concrete
+        targets are not the loss's.
     """
+    loss = as_loss(loss)
     _positive(ridge)
     _matching(weights, features, targets)
+    check_targets(loss, targets)
     values = loss.value(targets, product(features, weights))
     return jnp.sum(values) + 0.5 * ridge * jnp.sum(jnp.square(weights))
 
@@ -163,7 +170,7 @@ def dual(
     features: Float[_Real, "n p"] | None = None,
     targets: Float[_Real, "n *c"] | None = None,
     *,
-    loss: Loss,
+    loss: Loss | str,
     ridge: _Scalar,
     gram: Float[_Real, "n n"] | None = None,
 ) -> Float[Array, ""]:
@@ -173,7 +180,7 @@ def dual(
       duals: one dual variable per prediction; `-inf` comes back when infeasible.
       features: rows :math:`\phi_i`; or give `gram`.
       targets: as the loss wants them.
-      loss: the loss.
+      loss: the loss, or its name.
       ridge: :math:`\lambda > 0`.
       gram: :math:`\phi_i^\top\phi_j`, instead of features.
 
@@ -184,6 +191,8 @@ def dual(
     _positive(ridge)
     if targets is None:
         raise ValueError("dual needs targets")
+    loss = as_loss(loss)
+    check_targets(loss, targets)
     if features is not None and gram is None:
         norm = jnp.sum(jnp.square(transposed_product(features, duals)))
     elif gram is not None and features is None:
@@ -236,7 +245,7 @@ def gap(
     features: Float[_Real, "n p"],
     targets: Float[_Real, "n *c"],
     *,
-    loss: Loss,
+    loss: Loss | str,
     ridge: _Scalar,
     form: Form = "auto",
     duals: Float[_Real, "n *c"] | None = None,
@@ -258,7 +267,7 @@ def gap(
       weights: :math:`\theta`, typically of the real data.
       features: rows :math:`\phi_i` of the distilled set.
       targets: its targets.
-      loss: the loss.
+      loss: the loss, or its name.
       ridge: :math:`\lambda > 0` of the distilled problem.
       form: "full" holds for every loss and every feasible dual; "gradient_norm" only
         for differentiable losses with the KKT duals; "auto" takes the latter where it
@@ -273,8 +282,10 @@ def gap(
       ValueError: shapes do not fit, a concrete `ridge` is not positive, or the form is
         not a bound for this loss.
     """
+    loss = as_loss(loss)
     _positive(ridge)
     _matching(weights, features, targets)
+    check_targets(loss, targets)
     predictions = product(features, weights)
     duals, slack = _choose(form, targets, predictions, duals, loss)
     residual = ridge * weights - transposed_product(features, duals)
@@ -288,7 +299,7 @@ def kernel_gap(
     gram: Float[_Real, "n n"],
     targets: Float[_Real, "n *c"],
     *,
-    loss: Loss,
+    loss: Loss | str,
     ridge: _Scalar,
     form: Form = "auto",
     duals: Float[_Real, "n *c"] | None = None,
@@ -312,7 +323,7 @@ def kernel_gap(
       squared_norm: :math:`\|\theta\|^2` of the reference.
       gram: kernel matrix of the set.
       targets: targets of the set.
-      loss: the loss.
+      loss: the loss, or its name.
       ridge: :math:`\lambda > 0` of the set's problem.
       form: as in `gap`.
       duals: as in `gap`.
@@ -331,6 +342,8 @@ def kernel_gap(
             f"predictions {predictions.shape}, targets {targets.shape} and gram "
             f"{gram.shape} must be (n, ...), (n, ...) and (n, n)"
         )
+    loss = as_loss(loss)
+    check_targets(loss, targets)
     duals, slack = _choose(form, targets, predictions, duals, loss)
     inner = jnp.sum(duals * (product(gram, duals) / (2.0 * ridge) - predictions))
     value = jnp.asarray(0.5 * ridge * squared_norm) + inner
@@ -408,6 +421,22 @@ def prediction_bound(
     return jnp.multiply(feature_norms, radius)
 
 
+def _check_labels(labels: _Real, outputs: int) -> None:
+    """Refuses labels known to be other numbers than there are classes."""
+    if isinstance(labels, Tracer):
+        return
+    found = np.unique(np.asarray(labels))
+    allowed = np.array([-1, 1]) if outputs == 1 else np.arange(outputs)
+    if not np.isin(found, allowed).all():
+        what = (
+            "labels of one output are -1 and 1"
+            if outputs == 1
+            else f"labels of {outputs} outputs are class numbers from 0 to "
+            f"{outputs - 1}"
+        )
+        raise ValueError(f"{what}, got {', '.join(map(str, found[:6]))}")
+
+
 def margins(predictions: Float[_Real, "n *c"], labels: _Real) -> Float[Array, " n"]:
     """Signed margins: positive where the decision is right.
 
@@ -419,8 +448,10 @@ def margins(predictions: Float[_Real, "n *c"], labels: _Real) -> Float[Array, " 
       `y f`, or `f_y` minus the largest other prediction.
 
     Raises:
-      ValueError: shapes do not fit, or a single output column.
+      ValueError: shapes do not fit, a single output column, or concrete labels that
+        are no such numbers.
     """
+    _check_labels(labels, 1 if predictions.ndim == 1 else predictions.shape[1])
     predictions, labels = jnp.asarray(predictions), jnp.asarray(labels)
     if labels.shape != predictions.shape[:1]:
         raise ValueError(

@@ -30,17 +30,22 @@ summed over columns: `(n, c)` targets of ±1 make one-vs-rest.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 from numpy import ndarray
 
 __all__ = [
     "LOSSES",
     "Loss",
+    "as_loss",
+    "check_targets",
     "epsilon_insensitive",
     "get",
     "hinge",
@@ -652,9 +657,101 @@ def get(name: str, **settings: float) -> Loss:
     """
     if name not in LOSSES:
         raise ValueError(f"unknown loss {name!r}; one of {', '.join(LOSSES)}")
-    try:
-        return LOSSES[name](**settings)
-    except TypeError as error:
+    allowed = inspect.signature(LOSSES[name]).parameters
+    for setting in settings:
+        if setting not in allowed:
+            raise ValueError(
+                f"loss {name!r} takes no {setting!r}; it takes: "
+                f"{', '.join(allowed) or 'no settings'}"
+            )
+    return LOSSES[name](**settings)
+
+
+def as_loss(what: Loss | str) -> Loss:
+    """The loss itself, or that of a name with its default settings.
+
+    >>> as_loss("hinge") is hinge()
+    True
+
+    Args:
+      what: a loss, or a key of `LOSSES`; settings of its own need `get`.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    return what if isinstance(what, Loss) else get(what)
+
+
+def check_targets(loss: Loss, targets: _Real) -> None:
+    """Refuses targets that are another loss's, as far as their values are known.
+
+    A margin loss takes real labels, which may have been learned; but labels that are
+    all whole numbers are hard ones, and those are -1 and 1: with 0 and 1 for the
+    classes, say, the loss would not even see the samples of class 0. A multiclass loss
+    takes rows of probabilities, a regression loss any finite numbers. Traced targets
+    pass: their values are not known.
+
+    Args:
+      loss: what is to compare predictions with them.
+      targets: `(n,)` or `(n, c)`.
+
+    Raises:
+      ValueError: numbers of another kind, with what came and what is wanted.
+    """
+    if isinstance(targets, Tracer):
+        return
+    values = np.asarray(targets)
+    if values.dtype.kind not in "biuf":
+        values = _as_numbers(loss, values)
+    bad = values.size - int(np.sum(np.isfinite(values)))
+    if bad:
         raise ValueError(
-            f"loss {name!r} does not take the settings {sorted(settings)}: {error}"
-        ) from error
+            f"the targets of the loss {loss.name!r} hold {bad} values that are not "
+            "finite"
+        )
+    if loss.kind == "margin":
+        _check_margins(loss, values)
+    elif loss.kind == "multiclass":
+        _check_probabilities(loss, values)
+
+
+def _as_numbers(loss: Loss, values: ndarray) -> ndarray:
+    try:
+        # Jax's own types, such as bfloat16, are numbers that NumPy knows no kind of.
+        return values.astype(np.float64, casting="same_kind")
+    except TypeError:
+        raise ValueError(
+            f"the targets of the loss {loss.name!r} are {values.dtype}; numbers are "
+            "needed"
+        ) from None
+
+
+def _check_margins(loss: Loss, values: ndarray) -> None:
+    found = np.unique(values.astype(np.float64))
+    if np.all(np.abs(found) == 1) or np.any(found != np.round(found)):
+        return
+    several = len(found) > 6
+    raise ValueError(
+        f"hard labels of the margin loss {loss.name!r} are -1 and 1, got "
+        f"{', '.join(f'{value:g}' for value in found[:6])}{', ...' if several else ''}"
+        "; for two classes 0 and 1 give 2 * labels - 1"
+    )
+
+
+def _check_probabilities(loss: Loss, values: ndarray) -> None:
+    if values.ndim != 2:
+        raise ValueError(
+            f"the loss {loss.name!r} wants rows of class probabilities, shape (n, c), "
+            f"got targets of shape {values.shape}; of class numbers make "
+            "jax.nn.one_hot(labels, c)"
+        )
+    values = values.astype(np.float64)
+    sums = values.sum(axis=1)
+    wrong = (values < -1e-4).any(axis=1) | (np.abs(sums - 1.0) > 1e-3)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"the loss {loss.name!r} wants rows of class probabilities, >= 0, that add "
+            f"up to 1; row {row} of the targets has values from "
+            f"{values[row].min():g} to {values[row].max():g} that sum to {sums[row]:g}"
+        )

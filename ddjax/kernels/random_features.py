@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.kernels._rows import check_floats
 from ddjax.kernels.blocks import (
     feature_gram_in_blocks,
     gram_in_blocks,
@@ -338,9 +339,11 @@ def features(
       Features, p = N q, network by network.
 
     Raises:
-      ValueError: `chunk` below 1, or inputs that do not fit the parameters.
+      ValueError: `chunk` below 1, or inputs that do not fit the parameters or are no
+        floats.
     """
     inputs = jnp.asarray(inputs)
+    check_floats(inputs)
     _check_inputs(params, inputs, architecture)
     networks = params[0]["b"].shape[0]
     if chunk is None:
@@ -455,6 +458,7 @@ def fourier_features(
     if not (math.isfinite(length_scale) and length_scale > 0):
         raise ValueError(f"length_scale is {length_scale}, but must be > 0")
     rows = jnp.asarray(inputs)
+    check_floats(rows)
     rows = rows.reshape(rows.shape[0], -1)
     if rows.shape[1] != frequencies.shape[1]:
         raise ValueError(

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ddjax.kernels._rows import as_matrix, check_rows
+from ddjax.kernels._rows import as_matrix, check_ridge, check_rows
 from ddjax.kernels.factorization import (
     cholesky,
     factored,
@@ -129,8 +129,7 @@ class KernelRidgeSolution(NamedTuple):
 def _check_ridge(ridge: Scalar, convention: str) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}, not one of {CONVENTIONS}")
-    if isinstance(ridge, float | int | np.number) and not 0 <= ridge < np.inf:
-        raise ValueError(f"ridge is {ridge}, but must be finite and >= 0")
+    check_ridge(ridge)
 
 
 def _arrays(rows: Any, targets: Any, weights: Any) -> tuple[Array, Array, Array | None]:

@@ -73,6 +73,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ddjax.kernels._power_differences import power_differences
+from ddjax.kernels._rows import check_ridge
 from ddjax.kernels.precision import product, transposed_product
 
 __all__ = ["FORMS", "SPACES", "check_step_size", "iterate", "step_size_limit"]
@@ -116,7 +117,7 @@ def step_size_limit(
 
     Source: "Toward Dataset Distillation for Regression Problems", Lemma 2.4, (5).
     """
-    _check_ridge(ridge)
+    check_ridge(ridge)
     rows = inputs.shape[0]
     wide = rows <= inputs.shape[1]
     gram = product(inputs, inputs.T) if wide else product(inputs.T, inputs)
@@ -153,11 +154,6 @@ def check_step_size(
 
 
 # What a user can get wrong.
-
-
-def _check_ridge(ridge: Scalar) -> None:
-    if isinstance(ridge, float | int | np.number) and not 0 <= ridge < np.inf:
-        raise ValueError(f"ridge is {ridge}, but must be finite and >= 0")
 
 
 def _scalar(value: Scalar, dtype: Any) -> Array:
@@ -255,7 +251,7 @@ def iterate(
         raise ValueError(f"form is {form!r}, not one of {FORMS}")
     if space not in SPACES:
         raise ValueError(f"space is {space!r}, not one of {SPACES}")
-    _check_ridge(ridge)
+    check_ridge(ridge)
     _check_arrays(inputs, targets, initial_weights)
     count, digits = _check_steps(steps)
     if space == "auto":

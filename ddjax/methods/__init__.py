@@ -56,12 +56,13 @@ def make(name: str, **hyperparameters: Any) -> Method:
 
     Raises:
       ValueError: an unknown method, with the known ones; an unknown hyperparameter,
-        with those that the method takes.
+        with those that the method takes; one that it needs and was not given.
     """
     if name not in METHODS:
         known = ", ".join(sorted(METHODS))
         raise ValueError(f"unknown method {name!r}; known: {known}")
-    allowed = list(inspect.signature(METHODS[name]).parameters)
+    parameters = inspect.signature(METHODS[name]).parameters
+    allowed = list(parameters)
     for keyword in hyperparameters:
         if keyword not in allowed:
             near = difflib.get_close_matches(keyword, allowed, 1)
@@ -70,4 +71,7 @@ def make(name: str, **hyperparameters: Any) -> Method:
                 f"method {name!r} takes no {keyword!r}; {hint}it takes: "
                 f"{', '.join(allowed)}"
             )
+    for keyword, parameter in parameters.items():
+        if parameter.default is parameter.empty and keyword not in hyperparameters:
+            raise ValueError(f"method {name!r} needs {keyword!r}")
     return METHODS[name](**hyperparameters)

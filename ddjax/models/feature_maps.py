@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.kernels import infinite_width, random_features
+from ddjax.kernels._rows import check_floats
 from ddjax.kernels.random_features import Architecture
 
 __all__ = [
@@ -393,13 +394,15 @@ def kernel(feature_map: FeatureMap) -> Kernel:
 @jax.jit
 def _flatten(params: Any, inputs: Array) -> Float[Array, "n d"]:
     del params
+    check_floats(inputs)
     return inputs.reshape(inputs.shape[0], -1)
 
 
 @functools.lru_cache(maxsize=32)
 def _fourier_features(length_scale: float) -> Features:
     @jax.jit
-    def apply(params: Any, inputs: Float[Array, "n *shape"]) -> Float[Array, "n q"]:
+    def apply(params: Any, inputs: Array) -> Float[Array, "n q"]:
+        check_floats(inputs)
         scale = length_scale * math.sqrt(math.prod(inputs.shape[1:]))
         inputs = inputs.astype(params.dtype)
         return random_features.fourier_features(params, inputs, length_scale=scale)
@@ -413,7 +416,8 @@ def _random_features(
     architecture: Architecture, readout: bool, chunk: int | None
 ) -> Features:
     @jax.jit
-    def apply(params: Any, inputs: Float[Array, "n *shape"]) -> Float[Array, "n q"]:
+    def apply(params: Any, inputs: Array) -> Float[Array, "n q"]:
+        check_floats(inputs)
         inputs = inputs.astype(jax.tree.leaves(params)[0].dtype)
         features = random_features.features(
             params, inputs, architecture=architecture, chunk=chunk

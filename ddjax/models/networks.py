@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddjax.kernels._rows import check_floats
 from ddjax.kernels.convolution import convolve
 
 __all__ = [
@@ -141,9 +142,7 @@ class ConvNet(nn.Module):
     norm: str = "instance"
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n *shape"], train: bool = False
-    ) -> Float[Array, "n k"]:
+    def __call__(self, images: Array, train: bool = False) -> Float[Array, "n k"]:
         """Outputs for a batch of images `(n, h, w, c)`.
 
         Args:
@@ -151,6 +150,7 @@ class ConvNet(nn.Module):
           train: whether `batch` normalises by this batch and updates the running
             statistics; makes no difference to `instance`.
         """
+        check_floats(images)
         self._check(images.shape)
         margin = (self.first_padding - 1,) * 2
         hidden = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))
@@ -204,11 +204,10 @@ class FullyConnected(nn.Module):
     width: int = 128
 
     @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "n *shape"], train: bool = False
-    ) -> Float[Array, "n k"]:
+    def __call__(self, inputs: Array, train: bool = False) -> Float[Array, "n k"]:
         """Outputs for a batch of inputs of any shape, in training or not."""
         del train
+        check_floats(inputs)
         hidden = inputs.reshape(inputs.shape[0], -1)
         for _ in range(self.depth - 1):
             hidden = nn.relu(_dense(hidden, self.width))

@@ -9,14 +9,18 @@ from ddjax.runtime.loop import (
     run_keys,
     train,
 )
+from ddjax.runtime.memory import NotEnoughMemory
 from ddjax.runtime.signals import Interrupted
 from ddjax.storage.lock import WorkdirInUse, exclusive
+from ddjax.storage.writing import CannotWrite
 
 __all__ = [
     "CHOICES",
+    "CannotWrite",
     "Diverged",
     "Interrupted",
     "Keys",
+    "NotEnoughMemory",
     "TrainResult",
     "WorkdirInUse",
     "compile_chunk",

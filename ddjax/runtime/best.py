@@ -11,7 +11,7 @@ import numpy as np
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.files import DistilledSetError, load, save
 
-__all__ = ["BestSets"]
+__all__ = ["BestSets", "on_host"]
 
 _NAME = re.compile(r"step-(\d+)")
 
@@ -27,13 +27,7 @@ class BestSets:
     def keep(self, step: int, distilled: DistilledSet) -> None:
         """Keeps the set of a step beside those that are there."""
         if self._directory is None:
-            # Copies: a state's buffers are given to the next step.
-            stored = jax.tree.map(
-                lambda leaf: np.array(leaf, copy=True), distilled.stored
-            )
-            labels = distilled.labels
-            labels = None if labels is None else np.array(labels, copy=True)
-            self._kept = {step: distilled._replace(stored=stored, labels=labels)}
+            self._kept = {step: on_host(distilled)}
         else:
             save(self._path(step), distilled)
 
@@ -57,3 +51,11 @@ class BestSets:
     def _path(self, step: int) -> Path:
         assert self._directory is not None
         return self._directory / f"step-{step}"
+
+
+def on_host(distilled: DistilledSet) -> DistilledSet:
+    """A copy of a set: the buffers of the state it is of are given to the next step."""
+    stored = jax.tree.map(lambda leaf: np.array(leaf, copy=True), distilled.stored)
+    labels = distilled.labels
+    labels = None if labels is None else np.array(labels, copy=True)
+    return distilled._replace(stored=stored, labels=labels)

@@ -1,6 +1,7 @@
 """Checkpoints of a run: written aside, checked when read, the newest whole one wins."""
 
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -14,8 +15,12 @@ from jaxtyping import Array, PyTree
 from numpy import ndarray
 
 from ddjax.storage.checksum import checksum
+from ddjax.storage.writing import CannotWrite, full_or_read_only, writing
 
 __all__ = ["Checkpoint", "CheckpointStore"]
+
+# What Orbax and the file system need besides the numbers.
+_BESIDES_BYTES = 2**20
 
 
 class Checkpoint(NamedTuple):
@@ -40,6 +45,9 @@ class CheckpointStore:
     `save` copies the arrays and returns; a thread writes them into a folder of another
     name, which is renamed when it is whole. Each checkpoint carries a checksum over its
     arrays and facts, and is read back whole or not at all.
+
+    A disk that is full or read-only is a `CannotWrite` of whichever method meets it:
+    what the thread could not write is said by the next one that is called.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int):
@@ -48,15 +56,18 @@ class CheckpointStore:
 
         self._ocp = ocp
         self.directory = Path(directory).absolute()
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            item_names=("arrays", "facts"),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                enable_async_checkpointing=True,
-                cleanup_tmp_directories=True,
-            ),
-        )
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).addFilter(_not_raised_as_well)
+        with writing(self.directory):
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                item_names=("arrays", "facts"),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep,
+                    enable_async_checkpointing=True,
+                    cleanup_tmp_directories=True,
+                ),
+            )
 
     def steps(self) -> list[int]:
         """The steps there is a checkpoint of, in order."""
@@ -72,9 +83,30 @@ class CheckpointStore:
 
         The arrays are copied before this returns, so that their buffers may be donated
         to the next step.
+
+        Raises:
+          CannotWrite: the disk has no room for it, or an earlier one was not written.
         """
         arrays = _flatten(tree)
         facts = {"step": step, **facts}
+        self._check_space(arrays)
+        with writing(self.directory):
+            self._save(step, arrays, facts)
+
+    def _check_space(self, arrays: dict[str, ndarray]) -> None:
+        """Before Orbax, which meets a full disk in many threads at once."""
+        needed = sum(array.nbytes for array in arrays.values()) + _BESIDES_BYTES
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise CannotWrite(
+                f"{self.directory} cannot be written: a checkpoint takes up to "
+                f"{needed / 2**20:.1f} MiB, and the disk has {free / 2**20:.1f} MiB "
+                "left"
+            )
+
+    def _save(
+        self, step: int, arrays: dict[str, ndarray], facts: dict[str, Any]
+    ) -> None:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         self._manager.save(
@@ -127,12 +159,16 @@ class CheckpointStore:
 
     def wait(self) -> None:
         """Waits until everything saved is on the disk."""
-        self._manager.wait_until_finished()
+        with writing(self.directory):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits as `wait` does, and ends the store's threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            with writing(self.directory):
+                self._manager.close()
 
     def _path(self, step: int) -> Path:
         return self.directory / str(step)
@@ -155,15 +191,22 @@ class CheckpointStore:
     def _set_aside(self, step: int, reason: str) -> None:
         path, damaged = self._path(step), self.directory.parent / "damaged"
         target = damaged / f"{self.directory.name}-{step}"
-        damaged.mkdir(exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(path, target)
+        with writing(damaged):
+            damaged.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(path, target)
         self._manager.reload()
         warnings.warn(
             f"checkpoint {path} is damaged ({reason}); moved to {target}, going on "
             "without it",
             stacklevel=3,
         )
+
+
+def _not_raised_as_well(record: logging.LogRecord) -> bool:
+    """A filter: Orbax's threads log, with tracebacks, what is raised later anyway."""
+    error = record.exc_info[1] if record.exc_info else None
+    return full_or_read_only(error) is None
 
 
 def _flatten(tree: PyTree) -> dict[str, ndarray]:

@@ -9,7 +9,7 @@ import signal
 import statistics
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -20,18 +20,21 @@ from numpy import ndarray
 
 from ddjax.data.problem import Problem, identity
 from ddjax.evaluation.base import Evaluation, Score
+from ddjax.evaluation.wording import is_diagnostic, is_quality, number, trained_on
 from ddjax.methods.base import Method
 from ddjax.runtime import workdir as folders
-from ddjax.runtime.best import BestSets
+from ddjax.runtime.best import BestSets, on_host
 from ddjax.runtime.checkpoints import CheckpointStore
 from ddjax.runtime.chunk import Chunk, compile_chunk, copied
 from ddjax.runtime.feed import Feed, RowReader, feed_data, rows_bytes
+from ddjax.runtime.memory import check_memory, enough_memory
 from ddjax.runtime.metrics import MemoryLog, MetricsLog
 from ddjax.runtime.progress import Progress, duration
 from ddjax.runtime.signals import Interrupted, StopRequest
 from ddjax.storage import cache as caches
 from ddjax.storage.cache import Cache
 from ddjax.storage.lock import exclusive
+from ddjax.storage.writing import writing
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.origin import provenance
 
@@ -39,7 +42,7 @@ __all__ = ["CHOICES", "Diverged", "Keys", "TrainResult", "run_keys", "train"]
 
 CHOICES = ("best", "last")
 
-_GROWING = ("steps", "config.train.steps")
+_GROWING = ("steps",)
 _LARGEST_SEED = 2**32 - 1
 # Chunks are kept short of this, so that progress is seen and a signal is heard.
 _CHUNK_SECONDS = 1.0
@@ -68,6 +71,7 @@ class TrainResult(NamedTuple):
 
     Attributes:
       distilled: the chosen distilled set, its provenance complete.
+      start: the set before the first step, the same in a run that was resumed.
       step: the step it is from.
       steps: how many steps the run has done.
       validation: its scores on the validation split, scalar -> `Score` (empty without
@@ -84,6 +88,7 @@ class TrainResult(NamedTuple):
     """
 
     distilled: DistilledSet
+    start: DistilledSet
     step: int
     steps: int
     validation: dict[str, Score]
@@ -127,8 +132,9 @@ def train(
     the same distilled set, bit by bit, on the same machine and software.
 
     A folder belongs to one run: before the first step it is written there (`run.json`)
-    which method with which settings, which data and which seed; another one is refused,
-    and so is a second process. A run may be lengthened by calling again with more
+    which method with which settings, which data, which seed, and which evaluations
+    choose; another one is refused, and so is a second process. What goes wrong before
+    that leaves the folder free. A run may be lengthened by calling again with more
     steps; an evaluation at its earlier end stays in its log and among the candidates
     for the best. Where steps depend on the run's length, a lengthened run is not what
     the longer run would have been: a warning says so, and the provenance too.
@@ -152,8 +158,7 @@ def train(
       checkpoint_every: steps between checkpoints; 0 for one at the end only.
       keep: how many of the newest checkpoints to keep; the best sets are kept besides.
       monitor: the validation scalar that tells the best step, the larger the better; by
-        default the first one whose name ends in `accuracy` or is an `r2`. Of equals the
-        later wins.
+        default the first accuracy or R2 of the set itself. Of equals the later wins.
       choose: which distilled set to return: `best` by the monitor, or `last`.
       config: what the caller was configured with, for the provenance (JSON-able).
       verbose: show the progress on stdout.
@@ -162,16 +167,23 @@ def train(
       The chosen distilled set and how it came about.
 
     Raises:
-      ValueError: an argument out of range, or a `workdir` that holds another run.
+      ValueError: an argument of another type or out of range, or a `workdir` that holds
+        another run.
       ddjax.storage.WorkdirInUse: another process works in the folder.
+      ddjax.storage.CannotWrite: a full or read-only disk; the same call goes on from
+        the last checkpoint when there is room again.
+      NotEnoughMemory: the run does not fit in memory.
       Diverged: a metric or the state became NaN or infinite.
       Interrupted: SIGTERM or Ctrl-C came; everything is saved.
     """
+    _check_types(
+        method=method, problem=problem, workdir=workdir, cache=cache, config=config
+    )
     settings = _Settings(
         seed=_integer("seed", seed, 0),
         steps=_integer("steps", steps, 0),
         log_every=_integer("log_every", log_every, 1),
-        evaluations=tuple(evaluations),
+        evaluations=_checked_evaluations(evaluations),
         evaluate_every=_integer("evaluate_every", evaluate_every, 0),
         checkpoint_every=_integer("checkpoint_every", checkpoint_every, 0),
         keep=_integer("keep", keep, 1),
@@ -183,8 +195,10 @@ def train(
     _check(settings)
     began = time.perf_counter()
     with contextlib.ExitStack() as closing:
+        closing.enter_context(enough_memory())
         folder = None
         if workdir is not None:
+            closing.enter_context(writing(workdir))
             folder = folders.open_workdir(workdir)
             closing.enter_context(exclusive(folder))
         record = _record_of(method, problem, settings, config)
@@ -199,12 +213,7 @@ def train(
         feed = feed_data(data)
         capacity = max(1, min(chunk, _ROWS_BYTES // max(1, rows_bytes(feed))))
         compiled = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
-        last = None
-        if folder is not None:
-            # Not before all has been prepared: a mistake leaves the folder free.
-            folders.agree(folder / folders.RUN_FILE, record, growing=_GROWING)
-            last = CheckpointStore(folder / "checkpoints", keep=settings.keep)
-            closing.callback(last.close)
+        check_memory(compiled)
         reader = RowReader(
             feed,
             seed=settings.seed,
@@ -220,11 +229,11 @@ def train(
             reader=reader,
             chunk=compiled,
             folder=folder,
-            last=last,
+            record=record,
             cache=cache or caches.in_memory(limit=_EVALUATION_BYTES),
         )
-        loop.start(state, lengths, preparation=time.perf_counter() - began)
         closing.callback(loop.close)
+        loop.start(state, lengths, preparation=time.perf_counter() - began)
         loop.go()
         return loop.result()
 
@@ -275,7 +284,10 @@ def _record_of(
     settings: _Settings,
     config: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """What a run is, for its file."""
+    """What a run is, for its file.
+
+    The configuration is there to be read: what it means for the run is in the others.
+    """
     return {
         "method": {"name": method.name, "settings": method.settings},
         "data": {
@@ -285,6 +297,11 @@ def _record_of(
         },
         "seed": settings.seed,
         "steps": settings.steps,
+        "evaluations": [
+            {"name": each.name, "settings": each.settings}
+            for each in settings.evaluations
+        ],
+        "monitor": settings.monitor,
         "config": None if config is None else dict(config),
     }
 
@@ -293,13 +310,19 @@ def _earlier_lengths(folder: Path | None, record: dict[str, Any]) -> int | None:
     """How long the run in the folder was to be, None for a new one."""
     if folder is None:
         return None
-    held = folders.refuse_another(folder / folders.RUN_FILE, record, growing=_GROWING)
+    held = folders.refuse_another(
+        folder / folders.RUN_FILE, record, growing=_GROWING, free=_free
+    )
     if held is None and (folder / "checkpoints").is_dir():
         raise ValueError(
             f"{folder} holds checkpoints but no {folders.RUN_FILE}, which says what "
             "they are of; give a new or empty folder"
         )
     return held["steps"] if held else None
+
+
+def _free(key: str) -> bool:
+    return key.split(".")[0] == "config"
 
 
 class _Loop:
@@ -315,12 +338,16 @@ class _Loop:
         reader: RowReader,
         chunk: Chunk,
         folder: Path | None,
-        last: CheckpointStore | None,
+        record: dict[str, Any],
         cache: Cache,
     ):
         self.subject, self.settings, self.keys = subject, settings, keys
         self.feed, self.reader, self.chunk = feed, reader, chunk
-        self.folder, self.last, self.cache = folder, last, cache
+        self.folder, self.record, self.cache = folder, record, cache
+        self.last: CheckpointStore | None = None
+        self.log: MetricsLog | MemoryLog = MemoryLog()
+        self.owns_folder = False
+        self.progress = Progress(steps=settings.steps, enabled=settings.verbose)
         self.best = BestSets(folder and folder / "best")
         # What the checkpoints that are kept call the best.
         self.best_steps: collections.deque[int | None] = collections.deque(
@@ -334,13 +361,17 @@ class _Loop:
     def start(self, state: Any, length: int | None, preparation: float) -> None:
         """Takes up the newest checkpoint, or the initial state where there is none."""
         settings = self.settings
+        # Of a run that goes on too: `init` gives the same state every time.
+        self.state = state
+        self.first = on_host(self._distilled())
         found = None
-        if self.last is not None:
+        if length is not None:
+            self.last = self._checkpoints()
             found = self.last.restore({"state": state, "key": self.keys.steps})
         if found is None:
             first = settings.evaluations and settings.evaluate_every
             self.position = _Position(row={} if first else None)
-            self.state, self.key = state, self.keys.steps
+            self.key = self.keys.steps
         else:
             self.position = _Position(**found.facts["position"])
             if found.step > settings.steps:
@@ -356,14 +387,6 @@ class _Loop:
         )
         self._tell_of_lengthening(length)
         step = self.position.step
-        # A row still to be written replaces one that a killed process wrote.
-        written = step if self.position.row is None else step - 1
-        self.log = MemoryLog()
-        if self.folder is not None:
-            self.log = MetricsLog(self.folder, step=written)
-        self.progress = Progress(
-            steps=settings.steps, start=step, enabled=settings.verbose
-        )
         self.progress.say(f"prepared and compiled in {duration(preparation)}")
         if found is not None:
             self.progress.say(f"going on from step {step} ({found.path})")
@@ -389,17 +412,21 @@ class _Loop:
         )
 
     def close(self) -> None:
-        self.progress.close()
-        self.log.close()
+        with contextlib.ExitStack() as closing:
+            for each in (self.last, self.log, self.progress):
+                if each is not None:
+                    closing.callback(each.close)
 
     def go(self) -> None:
         """Evaluates, saves and steps, until the last step is done."""
         with StopRequest() as stop:
             while True:
+                judged = None
                 if self.position.row is not None:
                     judged = stop.run_unless_stopped(self._judged)
-                    if judged is not None:
-                        self._record(*judged)
+                self._take_folder()
+                if judged is not None:
+                    self._record(*judged)
                 if stop.signum is not None:
                     self._leave(stop.signum)
                 if self._due(self.settings.checkpoint_every):
@@ -407,6 +434,25 @@ class _Loop:
                 if self.position.step == self.settings.steps:
                     return
                 self._advance()
+
+    def _take_folder(self) -> None:
+        """Writes what the run is, when there is nothing left that a mistake could stop.
+
+        Until then a new run leaves no trace but prepared results.
+        """
+        if self.folder is None or self.owns_folder:
+            return
+        run_file = self.folder / folders.RUN_FILE
+        folders.agree(run_file, self.record, growing=_GROWING, free=_free)
+        self.last = self.last or self._checkpoints()
+        # A row still to be written replaces one that a killed process wrote.
+        written = self.position.step - (self.position.row is not None)
+        self.log = MetricsLog(self.folder, step=written)
+        self.owns_folder = True
+
+    def _checkpoints(self) -> CheckpointStore:
+        assert self.folder is not None
+        return CheckpointStore(self.folder / "checkpoints", keep=self.settings.keep)
 
     def result(self) -> TrainResult:
         """The chosen distilled set; the last one if the best cannot be read."""
@@ -429,6 +475,7 @@ class _Loop:
             distilled=distilled._replace(
                 provenance={**distilled.provenance, **self._provenance()}
             ),
+            start=self.first,
             step=step,
             steps=position.step,
             validation={
@@ -529,8 +576,11 @@ class _Loop:
         due = step == steps or bool(every and step % every == 0)
         return due and bool(self.settings.evaluations)
 
-    def _judged(self) -> tuple[DistilledSet, dict[str, Score]]:
-        """The state's set, and its scores on the validation split."""
+    def _judged(self) -> tuple[DistilledSet, dict[str, Score], str | None]:
+        """The state's set, its scores on the validation split, and which one chooses.
+
+        None where there is nothing to choose from.
+        """
         problem, scores = self.subject.problem, {}
         distilled = self._distilled()
         for i, evaluation in enumerate(self.settings.evaluations):
@@ -539,17 +589,32 @@ class _Loop:
             scores |= evaluation.evaluate(
                 key, distilled, problem, "validation", self.cache
             )
-        return distilled, scores
+        return distilled, scores, self._monitor(scores)
 
-    def _record(self, distilled: DistilledSet, scores: dict[str, Score]) -> None:
+    def _monitor(self, scores: dict[str, Score]) -> str | None:
+        settings = self.settings
+        if settings.choose != "best":
+            return None
+        try:
+            return _monitored(settings.monitor, scores)
+        except ValueError as error:
+            if settings.evaluate_every:
+                raise
+            # The only evaluation is the one at the end: no reason to lose the run.
+            if settings.monitor is not None:
+                warnings.warn(f"{error}; taking the last set", stacklevel=2)
+            return None
+
+    def _record(
+        self, distilled: DistilledSet, scores: dict[str, Score], monitor: str | None
+    ) -> None:
         """Writes the step's row, and keeps the set if it is the best so far."""
         position = self.position
         plain = {name: [float(x) for x in score] for name, score in scores.items()}
         position = position._replace(
             row=None, scores=plain, seconds=time.perf_counter() - self.clock
         )
-        if self.settings.choose == "best":
-            monitor = _monitored(self.settings.monitor, scores)
+        if monitor is not None:
             value = scores[monitor].mean
             if _as_good(value, position.best):
                 self.best.keep(position.step, distilled)
@@ -562,7 +627,11 @@ class _Loop:
         row = {"step": position.step, "seconds": round(position.seconds, 4)}
         self.log.write(row | (self.position.row or {}) | _score_columns(scores))
         self.position = position
-        shown = ", ".join(f"{name} {score.mean:.4f}" for name, score in scores.items())
+        shown = ", ".join(
+            f"{name} {number(score.mean)}"
+            for name, score in scores.items()
+            if not is_diagnostic(name)
+        )
         self.progress.say(f"step {position.step}: validation {shown}")
 
     def _save(self) -> None:
@@ -613,9 +682,11 @@ def _score_columns(scores: dict[str, Score]) -> dict[str, float]:
 
 def _monitored(monitor: str | None, scores: dict[str, Score]) -> str:
     if monitor is None:
-        found = [name for name in scores if name.endswith(("accuracy", "/r2"))]
+        # Of the set: what other data are worth says nothing about the step.
+        found = [name for name in scores if is_quality(name)]
+        own = [name for name in found if trained_on(name) == "distilled"]
         if found:
-            return found[0]
+            return (own or found)[0]
     elif monitor in scores:
         return monitor
     raise ValueError(
@@ -657,11 +728,47 @@ def _integer(name: str, value: Any, least: int) -> int:
     return number
 
 
+def _check_types(**given: Any) -> None:
+    for name, (kind, known_as) in {
+        "method": (Method, "what ddjax.methods.make(name, ...) makes"),
+        "problem": (Problem, "what ddjax.data.load(name, ...) makes"),
+        "workdir": (str | os.PathLike | None, "a path"),
+        "cache": (Callable | None, "what ddjax.storage.cache.on_disk(folder) makes"),
+        "config": (Mapping | None, "a dict"),
+    }.items():
+        value = given[name]
+        if not isinstance(value, kind):
+            raise ValueError(
+                f"{name} is a {type(value).__name__}: {str(value)[:40]!r}; give "
+                f"{known_as}"
+            )
+
+
+def _checked_evaluations(evaluations: Any) -> tuple[Evaluation, ...]:
+    if isinstance(evaluations, Evaluation):
+        raise ValueError(
+            f"evaluations takes a list, got the evaluation {evaluations.name!r}; give "
+            "[evaluation]"
+        )
+    if isinstance(evaluations, Iterable) and not isinstance(evaluations, str):
+        found = tuple(evaluations)
+        if all(isinstance(each, Evaluation) for each in found):
+            return found
+    raise ValueError(
+        "evaluations takes a list of what ddjax.evaluation.make(name, ...) makes, got "
+        f"{str(evaluations)[:60]!r}"
+    )
+
+
 def _check(settings: _Settings) -> None:
     if settings.seed > _LARGEST_SEED:
         raise ValueError(
             f"seed must be in [0, 2^32), got {settings.seed}: larger ones would count "
             "modulo 2^32"
+        )
+    if settings.monitor is not None and not settings.evaluations:
+        raise ValueError(
+            f"monitor={settings.monitor!r} needs evaluations to choose by, got none"
         )
     if settings.choose not in CHOICES:
         raise ValueError(f"choose must be one of {CHOICES}, got {settings.choose!r}")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ddjax.runtime.event_file import EventFile
 from ddjax.storage import atomic
 
 __all__ = ["METRICS_FILE", "MemoryLog", "MetricsLog", "read"]
@@ -28,13 +29,11 @@ class MetricsLog:
 
     def __init__(self, workdir: str | os.PathLike[str], *, step: int):
         """Opens the log of a run that goes on from `step` (-1: from the very start)."""
-        from tensorboardX import SummaryWriter
-
         self._path = Path(workdir) / METRICS_FILE
         _drop_later(self._path, step)
         self._file = open(self._path, "a", encoding="utf-8")
-        self._board = SummaryWriter(
-            str(Path(workdir) / "tensorboard"),
+        self._board = EventFile(
+            Path(workdir) / "tensorboard",
             purge_step=step + 1 if step >= 0 else None,
         )
 
@@ -45,16 +44,16 @@ class MetricsLog:
         self._file.flush()
         for name, value in plain.items():
             if name != "step" and isinstance(value, (int, float)):
-                self._board.add_scalar(name, value, plain["step"])
+                self._board.write(name, value, plain["step"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row of the run so far, in order."""
         return read(self._path)
 
     def close(self) -> None:
-        """Writes out what TensorBoard still holds back."""
-        self._file.close()
+        """Closes the files, whole up to the last row."""
         self._board.close()
+        self._file.close()
 
 
 class MemoryLog:

@@ -21,8 +21,8 @@ class Progress:
     after the first chunk, then every 15 seconds, and at the end.
     """
 
-    def __init__(self, *, steps: int, start: int, enabled: bool = True):
-        """Shows a run that goes from `start` to `steps`."""
+    def __init__(self, *, steps: int, enabled: bool = True):
+        """Shows a run of `steps` steps."""
         self._steps, self._enabled = steps, enabled
         self._moving = enabled and sys.stdout.isatty()
         self._line = ""

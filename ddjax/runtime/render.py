@@ -12,6 +12,7 @@ __all__ = [
     "Code",
     "Heading",
     "Picture",
+    "Pictures",
     "Table",
     "Text",
     "to_html",
@@ -38,10 +39,19 @@ class Cards(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; a header of empty strings marks a list of facts."""
+    """A table; a header of empty strings marks a list of facts.
+
+    A row of which only the first cell says something heads those below it.
+
+    Attributes:
+      header: one text a column.
+      rows: cells.
+      words: how many columns, from the left, hold words; the others hold numbers.
+    """
 
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    words: int = 1
 
 
 class Picture(NamedTuple):
@@ -49,6 +59,12 @@ class Picture(NamedTuple):
 
     path: Path
     description: str
+
+
+class Pictures(NamedTuple):
+    """Pictures side by side, where there is room, each with its description."""
+
+    pictures: list[Picture]
 
 
 class Code(NamedTuple):
@@ -59,12 +75,12 @@ class Code(NamedTuple):
     folded: str | None = None
 
 
-Block = Heading | Text | Cards | Table | Picture | Code
+Block = Heading | Text | Cards | Table | Picture | Pictures | Code
 
 
 def to_markdown(title: str, blocks: Sequence[Block], folder: Path) -> str:
     """The document as Markdown; pictures are linked relative to `folder`."""
-    parts = [f"# {title}", *(_markdown(block, folder) for block in blocks)]
+    parts = [f"# {_plain(title)}", *(_markdown(block, folder) for block in blocks)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -77,24 +93,37 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 def _markdown(block: Block, folder: Path) -> str:
     match block:
         case Heading(text):
-            return f"## {text}"
+            return f"## {_plain(text)}"
         case Text(text):
-            return text
+            return _plain(text)
         case Cards(cards):
-            return " · ".join(f"**{value}** {what}" for value, what in cards)
+            pairs = ((_plain(value), _plain(what)) for value, what in cards)
+            return " · ".join(f"**{value}** {what}" for value, what in pairs)
         case Table(header, rows):
             lines = [header, tuple("---" for _ in header), *rows]
-            return "\n".join(
-                f"| {' | '.join(c.replace('|', '&#124;') for c in line)} |"
-                for line in lines
-            )
+            return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
         case Picture(path, description):
-            return f"![{description}]({path.relative_to(folder)})"
+            return f"![{_plain(description)}]({path.relative_to(folder)})"
+        case Pictures(pictures):
+            parts = [_plain(each.description) for each in pictures]
+            links = [_markdown(each, folder) for each in pictures]
+            return "\n\n".join(
+                f"{part}:\n\n{link}" for part, link in zip(parts, links, strict=True)
+            )
         case Code(text, language, folded):
             code = f"```{language}\n{text}\n```"
             if folded is None:
                 return code
             return f"<details><summary>{folded}</summary>\n\n{code}\n\n</details>"
+
+
+# What Markdown, or GitHub's with formulas, would read as something else.
+_SPECIAL = {"|": "&#124;", "<": "&lt;", "$": "&#36;", "*": "&#42;", "`": "&#96;"}
+
+
+def _plain(text: str) -> str:
+    """A text on one line that means itself in Markdown."""
+    return " ".join(text.split()).translate(str.maketrans(_SPECIAL))
 
 
 def _html(block: Block) -> str:
@@ -110,13 +139,21 @@ def _html(block: Block) -> str:
                 for value, what in cards
             )
             return f'<div class="cards">{inner}</div>'
-        case Table(header, rows):
-            return _html_table(header, rows)
+        case Table():
+            return _html_table(block)
         case Picture(path, description):
             data = base64.b64encode(path.read_bytes()).decode()
             source = f"data:image/png;base64,{data}"
             kind = f"picture {path.stem}"
-            return f'<img class="{kind}" alt="{escape(description)}" src="{source}">'
+            image = f'<img class="{kind}" alt="{escape(description)}" src="{source}">'
+            return f'<div class="scroll">{image}</div>'
+        case Pictures(pictures):
+            inner = "".join(
+                f"<figure>{_html(each)}<figcaption>{escape(each.description)}"
+                "</figcaption></figure>"
+                for each in pictures
+            )
+            return f'<div class="pictures">{inner}</div>'
         case Code(text, _, folded):
             code = f"<pre><code>{escape(text)}</code></pre>"
             if folded is None:
@@ -125,15 +162,23 @@ def _html(block: Block) -> str:
             return f"<details>{summary}{code}</details>"
 
 
-def _html_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _html_table(table: Table) -> str:
     def line(cells: tuple[str, ...], tag: str) -> str:
-        inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+        kinds = ["" if i < table.words else ' class="n"' for i in range(len(cells))]
+        if tag == "td" and cells[0] and not any(cells[1:]):
+            return f'<tr><th colspan="{len(cells)}">{html.escape(cells[0])}</th></tr>'
+        inner = "".join(
+            f"<{tag}{kind}>{html.escape(cell)}</{tag}>"
+            for kind, cell in zip(kinds, cells, strict=True)
+        )
         return f"<tr>{inner}</tr>"
 
-    head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
-    kind = "numbers" if any(header) else "facts"
-    body = "".join(line(row, "td") for row in rows)
-    return f'<table class="{kind}">{head}<tbody>{body}</tbody></table>'
+    facts = not any(table.header)
+    head = "" if facts else f"<thead>{line(table.header, 'th')}</thead>"
+    kind = "facts" if facts else "numbers"
+    body = "".join(line(row, "td") for row in table.rows)
+    inner = f'<table class="{kind}">{head}<tbody>{body}</tbody></table>'
+    return f'<div class="scroll">{inner}</div>'
 
 
 _STYLE = """
@@ -143,27 +188,38 @@ _STYLE = """
 body { margin: 0; background: var(--paper); color: var(--ink);
        font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1.2rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1.2rem;
+     overflow-wrap: break-word; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .8rem; padding-bottom: .3rem;
      border-bottom: 1px solid var(--line); }
-p { color: var(--soft); max-width: 46rem; }
-.cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 0 0 1.8rem; }
-.cards div { flex: 1 1 10rem; background: var(--tint); border-radius: 8px;
-             border-left: 4px solid var(--accent); padding: .8rem 1rem; }
+p { color: var(--soft); max-width: 46rem; overflow-wrap: break-word; }
+.cards { display: grid; gap: .8rem; margin: 0 0 1.8rem;
+         grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
+.cards div { background: var(--tint); border-radius: 8px; padding: .8rem 1rem;
+             border-left: 4px solid var(--accent); }
 .cards b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
-.cards span { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
+.cards span { color: var(--soft); font-size: .85rem; overflow-wrap: break-word; }
+.scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .45rem .7rem; vertical-align: top;
-         border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+         border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
-.numbers th + th, .numbers td + td { text-align: right; white-space: nowrap;
-                                     font-variant-numeric: tabular-nums; }
-.facts td:first-child { color: var(--soft); width: 12rem; }
+tbody th { color: var(--ink); padding-top: 1rem; }
+.numbers .n { text-align: right; white-space: nowrap; min-width: 0;
+              font-variant-numeric: tabular-nums; }
+.facts td { overflow-wrap: anywhere; }
+.facts td:first-child { color: var(--soft); width: 10rem; overflow-wrap: normal; }
 .picture { display: block; max-width: 100%; height: auto; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
+.pictures figure { margin: 0; flex: 1 1 20rem; }
+figcaption { color: var(--soft); font-size: .85rem; margin-top: .4rem; }
 pre { background: var(--tint); border-radius: 8px; padding: .9rem 1rem;
       overflow-x: auto; font-size: .85rem; line-height: 1.45; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: var(--accent); }
+@media (max-width: 40rem) { main { padding: 1.5rem 1rem 3rem; }
+                            th, td { padding: .4rem .4rem; }
+                            .curves, .columns { max-width: none; width: 40rem; } }
 @media print { details { display: none; } main { padding: 0; } }
 """
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddjax.evaluation.base import Score
+from ddjax.evaluation.wording import number
 from ddjax.runtime.figures import columns_png, curves_png
 from ddjax.runtime.progress import duration
 from ddjax.runtime.render import (
@@ -17,10 +17,20 @@ from ddjax.runtime.render import (
     Code,
     Heading,
     Picture,
+    Pictures,
     Table,
     Text,
     to_html,
     to_markdown,
+)
+from ddjax.runtime.scores import (
+    HEADER,
+    Measured,
+    certificate_rows,
+    headline,
+    not_converged,
+    samples_in_words,
+    score_rows,
 )
 from ddjax.storage import atomic
 from ddjax.synthetic.distilled import (
@@ -29,29 +39,14 @@ from ddjax.synthetic.distilled import (
     natural_inputs,
     natural_regression_targets,
 )
+from ddjax.synthetic.encoding import digest
+from ddjax.synthetic.fonts import can_draw
 from ddjax.synthetic.grid import to_png
 
-__all__ = ["Report", "score_rows", "without_certificates", "write_report"]
+__all__ = ["Report", "write_report"]
 
-# Endings of the scalars that come first: the larger, the better.
-_QUALITIES = ("accuracy", "/r2")
 _MOST_ROWS = 20
-
-_PICTURES = {
-    "samples": (
-        "Distilled samples",
-        "In natural pixels, by class; under each sample its target.",
-    ),
-    "columns": (
-        "Distilled samples",
-        "In natural units: the first target against each column. Shaded: the real "
-        "data's mean and one standard deviation to both sides.",
-    ),
-    "curves": (
-        "Course of the run",
-        "Shaded: the standard deviation over draws, where there are several.",
-    ),
-}
+_WITHOUT_WORDS = "How far the set's model is from the real data's, by the duality gap."
 
 
 class Report(NamedTuple):
@@ -59,15 +54,13 @@ class Report(NamedTuple):
 
     Attributes:
       title: what was run.
-      distilled: the result.
+      measured: the result, and what it is worth.
+      start: the set before the first step.
       step: the step it is from.
       steps: how many the run had.
       chosen_by: how the step was chosen.
-      validation: scalar -> Score.
-      test: scalar -> Score.
       seconds: time of distillation.
       preparation_seconds: time before its first step.
-      real_samples: how many real training samples were distilled.
       config: the whole configuration.
       metrics: rows of the log.
       run: further facts about the run (hardware, versions ...), name -> text.
@@ -75,15 +68,13 @@ class Report(NamedTuple):
     """
 
     title: str
-    distilled: DistilledSet
+    measured: Measured
+    start: DistilledSet
     step: int
     steps: int
     chosen_by: str
-    validation: Mapping[str, Score]
-    test: Mapping[str, Score]
     seconds: float
     preparation_seconds: float
-    real_samples: int
     config: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     run: Mapping[str, str]
@@ -103,84 +94,61 @@ def write_report(workdir: str | os.PathLike[str], report: Report) -> None:
     atomic.replace_file(folder / "report.html", to_html(report.title, blocks).encode())
 
 
-def score_rows(
-    validation: Mapping[str, Score], test: Mapping[str, Score]
-) -> list[tuple[str, str, str]]:
-    """Rows (scalar, validation, test) for a table; qualities first."""
-    names = sorted(
-        dict.fromkeys([*validation, *test]),
-        key=lambda name: not name.endswith(_QUALITIES),
-    )
-    return [
-        (name, _shown(name, validation.get(name)), _shown(name, test.get(name)))
-        for name in names
-    ]
-
-
-def _shown(name: str, score: Score | None) -> str:
-    if score is None:
-        return "-"
-    if name.endswith("accuracy"):
-        mean, std, unit = f"{100 * score.mean:.2f}", f"{100 * score.std:.2f}", " %"
-    else:
-        mean, std, unit = f"{score.mean:.4g}", f"{score.std:.2g}", ""
-    return f"{mean} ± {std}{unit}" if score.draws > 1 else f"{mean}{unit}"
-
-
 def _write_pictures(folder: Path, report: Report) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
+    distilled, start = report.measured.distilled, _start(report)
     pictures = {}
-    shape = decoded(report.distilled).inputs.shape
+    shape = decoded(distilled).inputs.shape
     if len(shape) == 4 and shape[-1] in (1, 3):
-        pictures["samples"] = to_png(
-            folder / "samples.png", report.distilled, annotate=True
-        )
-    if _is_table(report.distilled):
+        sets = {"start": start, "samples": distilled}
+        for name, each in sets.items():
+            if each is not None:
+                path = folder / f"{name}.png"
+                pictures[name] = to_png(path, each, annotate=True)
+    if _is_table(distilled):
         pictures["columns"] = folder / "columns.png"
-        atomic.replace_file(pictures["columns"], columns_png(report.distilled))
-    curves = curves_png(list(map(dict, report.metrics)))
+        atomic.replace_file(pictures["columns"], columns_png(distilled, start))
+    curves = curves_png(list(map(dict, report.metrics)), distilled)
     if curves is not None:
         pictures["curves"] = folder / "curves.png"
         atomic.replace_file(pictures["curves"], curves)
     return pictures
 
 
+def _start(report: Report) -> DistilledSet | None:
+    """The set before the first step, None where nothing has changed since."""
+    same = digest(report.start) == digest(report.measured.distilled)
+    return None if same else report.start
+
+
 def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
+    measured = report.measured
     blocks: list[Block] = [
         Cards(_cards(report)),
-        Table(
-            ("measured", "validation", "test"),
-            score_rows(
-                without_certificates(report.validation),
-                without_certificates(report.test),
-            ),
-        ),
+        Table(HEADER, score_rows(measured)),
+        *map(Text, not_converged(measured)),
         Text(
-            f"The distilled set is from step {report.step} of {report.steps}, "
-            f"{report.chosen_by}. The test split was read once, after that choice. "
-            "± is the standard deviation over the evaluation's own random draws, not "
-            "over seeds."
+            f"The distilled set is from step {number(report.step)} of "
+            f"{number(report.steps)}, {report.chosen_by}. The test split was read "
+            "once, after that choice. ± is the standard deviation over draws (of "
+            "random networks, or of the random real samples), not over seeds."
         ),
     ]
-    for name, (heading, text) in _PICTURES.items():
-        if name in pictures:
-            blocks += [Heading(heading), Picture(pictures[name], heading), Text(text)]
-        if name == "columns" and name in pictures:
-            blocks += _rows(report.distilled)
-    if report.distilled.certificate:
-        numbers = dict(report.distilled.certificate)
-        says = numbers.pop("says", None)
-        flat = [(k, _value(v)) for k, v in numbers.items()]
+    if _start(report) is None and report.steps:
+        blocks.append(Text("This set is the start itself: no step improved on it."))
+    if "samples" in pictures:
+        blocks += _images(report, pictures)
+    if "columns" in pictures:
+        rings = _start(report) is not None
+        blocks += _columns(measured.distilled, pictures["columns"], rings)
+    if "curves" in pictures:
         blocks += [
-            Heading("Certificate"),
-            Text(
-                "What the duality gap proves of the convex model trained on the "
-                "distilled set: how far it can be from the real data's model (radius), "
-                "and between which bounds its test error must lie."
-                + (f" Here {says}." if says else "")
-            ),
-            Table(("quantity", "value"), flat),
+            Heading("Course of the run"),
+            Picture(pictures["curves"], "Course of the run"),
+            Text("Shaded: the standard deviation over draws, where there are several."),
         ]
+    if measured.distilled.certificate:
+        blocks += _certificate(measured.distilled.certificate)
     blocks += [
         Heading("How it was run"),
         Code(report.command, "sh"),
@@ -190,6 +158,58 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
         Code(_USE, "python"),
     ]
     return blocks
+
+
+def _images(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
+    distilled = report.measured.distilled
+    shown = [Picture(pictures["samples"], f"Distilled, step {number(report.step)}")]
+    if "start" in pictures:
+        shown.insert(0, Picture(pictures["start"], "The start, before the first step"))
+    names = _not_drawn(distilled.class_names or (), "class", first=0)
+    return [
+        Heading("Distilled images"),
+        Pictures(shown),
+        Text(f"In natural pixels, by class; under each image its target.{names}"),
+    ]
+
+
+def _columns(distilled: DistilledSet, picture: Path, rings: bool) -> list[Block]:
+    names = distilled.columns.inputs if distilled.columns else ()
+    return [
+        Heading("Distilled rows"),
+        Picture(picture, "Distilled rows"),
+        Text(
+            "In natural units: the first target against each column. "
+            + ("Rings: the start. " if rings else "")
+            + "Shaded: the real data's mean and one standard deviation to both sides."
+            + _not_drawn(names, "column", first=1)
+        ),
+        *_rows(distilled),
+    ]
+
+
+def _not_drawn(names: Sequence[str], what: str, *, first: int) -> str:
+    """The names that no font could draw, beside what the picture says instead."""
+    missing = [
+        f"{what} {place} is {name}"
+        for place, name in enumerate(names, start=first)
+        if not can_draw(name)
+    ]
+    return f" In the picture, {', '.join(missing)}." if missing else ""
+
+
+def _certificate(certificate: Mapping[str, Any]) -> list[Block]:
+    says = str(certificate.get("says") or "")
+    return [
+        Heading("Certificate"),
+        Text(f"{says[:1].upper()}{says[1:]}." if says else _WITHOUT_WORDS),
+        Table(("certificate", "value"), certificate_rows(certificate), words=2),
+        Text(
+            "Both models are at the ridges that the set was distilled for, which need "
+            "not be those of the learners above. All numbers of the certificate are in "
+            "results.json."
+        ),
+    ]
 
 
 def _is_table(distilled: DistilledSet) -> bool:
@@ -209,38 +229,28 @@ def _rows(distilled: DistilledSet) -> list[Block]:
         names += [f"y{i}" for i in range(values.shape[1] - inputs)]
     else:
         names = [*columns.inputs, *columns.targets]
-    shown = [tuple(f"{value:.4g}" for value in row) for row in values[:_MOST_ROWS]]
+    shown = [tuple(number(float(each)) for each in row) for row in values[:_MOST_ROWS]]
     more = (
-        f"The first {_MOST_ROWS} of {len(values)} samples; exports/distilled.csv has "
-        "all."
+        f"The first {_MOST_ROWS} of {len(values)} rows; exports/distilled.csv has all."
     )
-    table: list[Block] = [Table(tuple(names), shown)]
+    table: list[Block] = [Table(tuple(names), shown, words=0)]
     return table + [Text(more)] if len(values) > _MOST_ROWS else table
 
 
-def without_certificates(scores: Mapping[str, Score]) -> dict[str, Score]:
-    """Scores without those of certificates, which have a section of their own."""
-    return {k: s for k, s in scores.items() if not k.startswith("certificate")}
-
-
 def _cards(report: Report) -> list[tuple[str, str]]:
-    cards = []
-    best = [name for name in report.test if name.endswith(_QUALITIES)]
-    if best:
-        cards.append((_shown(best[0], report.test[best[0]]), f"test {best[0]}"))
-    samples = len(decoded(report.distilled).targets)
-    cards.append((f"{samples}", "distilled samples"))
-    share = 100 * samples / report.real_samples
-    cards.append((f"{share:.2g} %", f"of {report.real_samples} real samples"))
+    measured = report.measured
+    samples = len(decoded(measured.distilled).targets)
+    what = samples_in_words(measured.distilled)
+    share = f"{number(float(f'{100 * samples / measured.real_samples:.2g}'))} %"
     prepared = f"to distil, after {duration(report.preparation_seconds)} of preparation"
-    cards.append((duration(report.seconds), prepared))
-    return cards
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return [
+        *headline(measured),
+        (
+            number(samples),
+            f"distilled {what}, {share} of {number(measured.real_samples)} real ones",
+        ),
+        (duration(report.seconds), prepared),
+    ]
 
 
 _USE = """\

@@ -2,16 +2,20 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ddjax.storage import atomic
+from ddjax.storage.writing import writing
 
 __all__ = ["RUN_FILE", "agree", "open_workdir", "refuse_another", "write_json"]
 
 RUN_FILE = "run.json"
 """What a run is: its folder holds this file from the first step on."""
+
+# Differences that an error lists.
+_NAMED = 4
 
 
 def open_workdir(workdir: str | os.PathLike[str]) -> Path:
@@ -19,11 +23,14 @@ def open_workdir(workdir: str | os.PathLike[str]) -> Path:
 
     Raises:
       ValueError: the path is no folder, or a folder of something else.
+      CannotWrite: it cannot be made.
     """
     path = Path(workdir).absolute()
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; a run needs a folder")
-    path.mkdir(parents=True, exist_ok=True)
+    for each in (path, *path.parents):
+        if each.exists() and not each.is_dir():
+            raise ValueError(f"{each} is a file; a run needs a folder")
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
     names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
     # Prepared results are found by what they are of, whoever left them.
     names = [name for name in names if name != "prepared"]
@@ -40,6 +47,7 @@ def agree(
     record: Mapping[str, Any],
     *,
     growing: Sequence[str] = (),
+    free: Callable[[str], bool] = lambda key: False,
 ) -> None:
     """Writes a JSON record, or compares it with the one that is there.
 
@@ -47,11 +55,13 @@ def agree(
       path: the file.
       record: JSON-able; tuples count as lists.
       growing: dotted keys whose number may be larger than what is there.
+      free: says of a dotted key that it may differ.
 
     Raises:
       ValueError: as `refuse_another`; or `record` is not JSON-able.
     """
-    held, wanted = refuse_another(path, record, growing=growing), _plain(path, record)
+    held = refuse_another(path, record, growing=growing, free=free)
+    wanted = _plain(path, record)
     if held != wanted:
         write_json(path, wanted)
 
@@ -61,6 +71,7 @@ def refuse_another(
     record: Mapping[str, Any],
     *,
     growing: Sequence[str] = (),
+    free: Callable[[str], bool] = lambda key: False,
     part: str | None = None,
 ) -> dict[str, Any] | None:
     """Compares a JSON record with the one that is there, and writes nothing.
@@ -71,6 +82,7 @@ def refuse_another(
       path: the file.
       record: JSON-able; tuples count as lists.
       growing: dotted keys whose number may be larger than what is there.
+      free: says of a dotted key that it may differ.
       part: the key of the record there that is compared; None for all of it.
 
     Returns:
@@ -78,17 +90,19 @@ def refuse_another(
 
     Raises:
       ValueError: the record there differs, with the differing keys; or it cannot be
-        read.
+        read; or `record` is not JSON-able.
     """
+    wanted = _plain(path, record)
     if not path.exists():
         return None
     held = _read(path)
     compared = held if part is None else held.get(part) or {}
-    differences = _differences(compared, _plain(path, record), growing)
-    if differences:
+    found = _differences(compared, wanted, growing, free)
+    if found:
+        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise ValueError(
-            f"{path} is of another run: {'; '.join(differences)}. Give another "
-            "folder, or what is there"
+            f"{path} is of another run: {'; '.join(found[:_NAMED])}{more}. Give "
+            "another folder, or what is there"
         )
     return held
 
@@ -96,7 +110,7 @@ def refuse_another(
 def _plain(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(record))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be written: {error}") from error
 
 
@@ -108,10 +122,13 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}. It says what the run in this folder is; "
+            "without it the run cannot go on: give a new folder"
+        ) from error
     if not isinstance(held, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(f"{path} holds no JSON object; give a new folder")
     return held
 
 
@@ -119,12 +136,13 @@ def _differences(
     held: dict[str, Any],
     wanted: dict[str, Any],
     growing: Sequence[str],
+    free: Callable[[str], bool],
 ) -> list[str]:
     before, now = _flat(held), _flat(wanted)
     found = []
     for key in sorted(before.keys() | now.keys()):
         there, here = before.get(key, "nothing"), now.get(key, "nothing")
-        if there == here or key.endswith("directory"):
+        if there == here or key.endswith("directory") or free(key):
             continue
         numbers = all(isinstance(value, (int, float)) for value in (there, here))
         if key in growing and numbers and here > there:
@@ -134,6 +152,8 @@ def _differences(
 
 
 def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(record, list) and any(isinstance(each, dict) for each in record):
+        record = {str(index): each for index, each in enumerate(record)}
     if not isinstance(record, dict) or not record:
         return {prefix: record}
     flat = {}

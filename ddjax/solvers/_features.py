@@ -39,8 +39,14 @@ class Features:
         """Keeps a reference; copies nothing for an array already on the host.
 
         Raises:
-          ValueError: features that are not floating-point numbers.
+          ValueError: features that are not a matrix of floating-point numbers.
         """
+        if not hasattr(features, "ndim"):
+            features = np.asarray(features)
+        if features.ndim != 2:
+            raise ValueError(
+                f"features must be (n, p), one row a sample, got shape {features.shape}"
+            )
         if not jnp.issubdtype(features.dtype, jnp.floating):
             raise ValueError(
                 f"features must be floating-point numbers, got {features.dtype}"

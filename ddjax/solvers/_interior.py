@@ -32,7 +32,7 @@ from ddjax.solvers._linear import separate_solver, simplex_solver
 from ddjax.solvers._losses import evaluate
 from ddjax.solvers._newton import Found, small_enough
 
-__all__ = ["interior_point"]
+__all__ = ["interior_point", "kink_distances"]
 
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -78,6 +78,23 @@ def _duals(pieces: _Pieces, targets: np.ndarray, simplex: np.ndarray) -> np.ndar
     return -np.sum(simplex * pieces.slopes, axis=-1)
 
 
+def kink_distances(
+    targets: np.ndarray, predictions: np.ndarray, *, loss: Loss
+) -> np.ndarray:
+    """How far the loss of each sample is from changing its piece, `(n,)`.
+
+    Args:
+      targets: `(n, c)` float64.
+      predictions: `(n, c)`.
+      loss: a loss with kinks.
+
+    Returns:
+      The largest piece less the second, the least of the outputs of a sample.
+    """
+    values = np.sort(_values(_pieces(loss, targets), targets, predictions), axis=-1)
+    return np.min(values[..., -1] - values[..., -2], axis=1)
+
+
 def _step(
     gram: np.ndarray,
     pieces: _Pieces,
@@ -116,13 +133,14 @@ def _longest(values: np.ndarray, change: np.ndarray) -> float:
     return min(1.0, 0.99 / max(float(shrink.max()), 1e-300))
 
 
-def _at_rest(gram: np.ndarray, targets: np.ndarray, loss: Loss, ridge: float) -> Found:
+def _at_rest(
+    gram: np.ndarray, targets: np.ndarray, shift: np.ndarray, loss: Loss, ridge: float
+) -> Found:
     """Zero weights: a solution that an interior point can only approach."""
-    zeros = np.zeros_like(targets)
-    local = evaluate(targets, zeros, loss=loss, width=_EPS)
+    local = evaluate(targets, shift, loss=loss, width=_EPS)
     pull = float(np.sum(local.duals * (gram @ local.duals)))
     gap = local.slack + max(pull, 0.0) / (2.0 * ridge)
-    return Found(zeros, local.duals, gap, local.loss, 0)
+    return Found(np.zeros_like(targets), local.duals, gap, local.loss, 0)
 
 
 def interior_point(
@@ -133,6 +151,7 @@ def interior_point(
     ridge: float,
     tolerance: float,
     max_iterations: int,
+    shift: np.ndarray | None = None,
 ) -> Found:
     """Minimises the regularised risk of a loss with kinks.
 
@@ -143,14 +162,18 @@ def interior_point(
       ridge: lambda > 0.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of Newton steps.
+      shift: added to all predictions, `(n, c)`: what samples whose duals are known
+        already contribute; zeros by default.
 
     Returns:
       The point with the smallest gap; coefficients are beta, `(n, c)`.
     """
-    resting = _at_rest(gram, targets, loss, ridge)
+    shift = np.zeros_like(targets) if shift is None else shift
+    resting = _at_rest(gram, targets, shift, loss, ridge)
     if small_enough(resting, tolerance):
         return resting
     pieces = _pieces(loss, targets)
+    pieces = pieces._replace(offsets=_values(pieces, targets, shift))
     floor = 4.0 * _EPS * float(np.abs(pieces.offsets).max(axis=-1).sum())
     simplex = np.full(pieces.offsets.shape, 1.0 / pieces.offsets.shape[-1])
     beta = _duals(pieces, targets, simplex)

@@ -19,6 +19,7 @@ __all__ = ["working_set"]
 
 _FIRST = 400
 _ROUNDS = 40
+_STEPS = 100
 
 
 def working_set(
@@ -28,6 +29,7 @@ def working_set(
     loss: Loss,
     ridge: float,
     tolerance: float,
+    max_iterations: int,
     limit: int,
 ) -> Found | None:
     """Minimises the regularised risk when few samples support the solution.
@@ -38,6 +40,7 @@ def working_set(
       loss: hinge, epsilon_insensitive or multiclass_hinge.
       ridge: lambda > 0.
       tolerance: on the gap relative to the primal objective.
+      max_iterations: of Newton steps, over all subsets.
       limit: largest subset.
 
     Returns:
@@ -57,7 +60,7 @@ def working_set(
             loss=loss,
             ridge=ridge,
             tolerance=0.1 * tolerance,
-            max_iterations=100,
+            max_iterations=min(_STEPS, max_iterations - steps),
         )
         steps += part.iterations
         weights = _combined(rows, part.coefficients) / ridge
@@ -71,8 +74,9 @@ def working_set(
             best = found
         wrong = np.argsort(-excess)[: max(_FIRST // 2, len(chosen) // 2)]
         wrong = wrong[excess[wrong] > 0]
-        if small_enough(best, 0.5 * tolerance) or wrong.size == 0:
-            return best
+        done = small_enough(best, 0.5 * tolerance) or wrong.size == 0
+        if done or steps >= max_iterations:
+            return best._replace(iterations=steps)
         if len(chosen) + len(wrong) > limit:
             support = np.abs(part.duals).max(axis=1) > 1e-5 * np.abs(part.duals).max()
             chosen, rows = chosen[support], rows[support]

@@ -33,9 +33,8 @@ raises `NotConverged`.
 The solvers run on the host (SciPy); they are not jittable and not differentiable.
 
 >>> import numpy as np
->>> from ddjax.kernels import losses
 >>> features, labels = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([1.0, -1.0])
->>> found = solve(features, labels, loss=losses.get("hinge"), ridge=0.5)
+>>> found = solve(features, labels, loss="hinge", ridge=0.5)
 >>> print(found.weights.round(4), found.converged, found.gap < 1e-6)
 [ 0.5 -1. ] True True
 """
@@ -47,7 +46,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from ddjax.kernels.losses import Loss
+from ddjax.kernels.losses import Loss, as_loss, check_targets
 from ddjax.solvers._features import Features
 from ddjax.solvers._interior import interior_point
 from ddjax.solvers._linear import lifted_cholesky
@@ -160,20 +159,14 @@ def _check(
         raise ValueError(f"tolerance must be > 0, got {tolerance}")
     if count == 0:
         raise ValueError("there are no samples")
+    shape = np.shape(targets)
+    if len(shape) not in (1, 2) or shape[0] != count:
+        raise ValueError(
+            f"targets have shape {shape}; {count} samples call for ({count},) or "
+            f"({count}, c)"
+        )
+    check_targets(loss, targets)
     values = np.asarray(targets).astype(np.float64)
-    if values.ndim not in (1, 2) or values.shape[0] != count:
-        raise ValueError(
-            f"targets have shape {values.shape}; {count} samples call for "
-            f"({count},) or ({count}, c)"
-        )
-    if loss.kind == "multiclass" and values.ndim != 2:
-        raise ValueError(
-            f"loss {loss.name!r} wants targets of shape ({count}, c), one-hot or "
-            f"probabilities; got {values.shape}"
-        )
-    bad = int(np.sum(~np.isfinite(values)))
-    if bad:
-        raise ValueError(f"targets hold {bad} values that are not finite")
     return values if values.ndim == 2 else values[:, None]
 
 
@@ -238,9 +231,11 @@ def _certified(
 def _support_vectors(
     features: Features,
     targets: ndarray,
+    *,
     loss: Loss,
     ridge: float,
     tolerance: float,
+    max_iterations: int,
 ) -> Found | None:
     """Working sets, output by output where the outputs are separate."""
     if loss.kind == "multiclass":
@@ -255,6 +250,7 @@ def _support_vectors(
             loss=loss,
             ridge=ridge,
             tolerance=tolerance,
+            max_iterations=max_iterations,
             limit=_DENSE_MULTICLASS if loss.kind == "multiclass" else _WORKING_SET,
         )
         if solved is None:
@@ -273,7 +269,7 @@ def solve(
     features: Float[_Real, "n p"],
     targets: Float[_Real, "n *c"],
     *,
-    loss: Loss,
+    loss: Loss | str,
     ridge: float,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
@@ -285,8 +281,9 @@ def solve(
     Args:
       features: rows phi_i; float32 or float64, on the host or on an accelerator. Large
         matrices are not copied as a whole.
-      targets: as the loss wants them, `(n,)` or `(n, c)`.
-      loss: the loss.
+      targets: as the loss wants them, `(n,)` or `(n, c)`: -1 and 1 (or learned real
+        labels) for margin losses, class probabilities for multiclass ones.
+      loss: the loss, or its name in `ddjax.kernels.losses.LOSSES`.
       ridge: lambda > 0, absolute. The DGKIP paper uses 1e-6 n.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
@@ -299,12 +296,13 @@ def solve(
       not.
 
     Raises:
-      ValueError: shapes do not fit, values are not finite, `ridge` or `tolerance` is
-        not positive, or the ridge is so small that features / ridge overflows.
+      ValueError: an unknown loss, targets that are not the loss's (see
+        `ddjax.kernels.losses.check_targets`), shapes that do not fit, values that are
+        not finite, a `ridge` or `tolerance` that is not positive, or a ridge so small
+        that features / ridge overflows.
       NotConverged: the gap is not within tolerance, and `require_convergence`.
     """
-    if features.ndim != 2:
-        raise ValueError(f"features must be (n, p), got shape {features.shape}")
+    loss = as_loss(loss)
     matrix = Features(features)
     wanted = _check(targets, matrix.count, loss, ridge, tolerance)
     if not matrix.finite():
@@ -329,7 +327,7 @@ def _large(
     """Many samples: working sets where they apply, else preconditioned L-BFGS."""
     loss, ridge = settings["loss"], settings["ridge"]
     if not loss.smooth:
-        found = _support_vectors(features, targets, loss, ridge, settings["tolerance"])
+        found = _support_vectors(features, targets, **settings)
         if found is not None:
             return _certified(features, targets, found, loss, ridge)
     start = None
@@ -367,7 +365,7 @@ def solve_kernel(
     gram: Float[_Real, "n n"],
     targets: Float[_Real, "n *c"],
     *,
-    loss: Loss,
+    loss: Loss | str,
     ridge: float,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
@@ -378,7 +376,7 @@ def solve_kernel(
     Args:
       gram: `k(x_i, x_j)`, positive semi-definite; symmetrised here.
       targets: as in `solve`.
-      loss: the loss.
+      loss: as in `solve`.
       ridge: lambda > 0, absolute.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
@@ -393,6 +391,7 @@ def solve_kernel(
         semi-definite.
       NotConverged: as for `solve`.
     """
+    loss = as_loss(loss)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram must be (n, n), got shape {gram.shape}")
     wanted = _check(targets, gram.shape[0], loss, ridge, tolerance)

@@ -2,5 +2,6 @@
 
 from ddjax.storage.checksum import checksum
 from ddjax.storage.lock import WorkdirInUse, exclusive
+from ddjax.storage.writing import CannotWrite
 
-__all__ = ["WorkdirInUse", "checksum", "exclusive"]
+__all__ = ["CannotWrite", "WorkdirInUse", "checksum", "exclusive"]

@@ -7,6 +7,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from ddjax.storage.writing import writing
+
 __all__ = ["beside", "replace_file", "sweep", "sync_folder"]
 
 _LEFT = re.compile(r"\.(.+)\.saving-[0-9a-f]{16}")
@@ -20,19 +22,20 @@ def replace_file(path: Path, data: bytes) -> None:
       data: what shall be in it.
 
     Raises:
-      OSError: it cannot be written.
+      CannotWrite: the disk is full or read-only, or the right to write is missing.
     """
     temporary = beside(path)
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    with writing(path):
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 

@@ -21,6 +21,8 @@ from numpy import ndarray
 
 from ddjax.storage import atomic
 from ddjax.storage.checksum import checksum
+from ddjax.storage.lock import exclusive
+from ddjax.storage.writing import writing
 
 __all__ = ["DISK_LIMIT", "Arrays", "Cache", "in_memory", "no_cache", "on_disk"]
 
@@ -145,17 +147,21 @@ def _bytes(arrays: Mapping[str, Any]) -> int:
 def _save(path: Path, arrays: Mapping[str, ndarray]) -> None:
     from safetensors.numpy import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.sweep(path.parent, re.escape(path.name))
-    temporary = atomic.beside(path)
     # safetensors writes the memory of an array, whatever its strides.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    try:
-        save_file(contiguous, temporary, metadata={"sha256": checksum(contiguous)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    atomic.sync_folder(path.parent)
+    described = {"sha256": checksum(contiguous)}
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever shares the folder would sweep away what is being written here.
+        with exclusive(path.parent, wait=True):
+            atomic.sweep(path.parent, re.escape(path.name))
+            temporary = atomic.beside(path)
+            try:
+                save_file(contiguous, temporary, metadata=described)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            atomic.sync_folder(path.parent)
 
 
 def _load(path: Path) -> dict[str, ndarray]:

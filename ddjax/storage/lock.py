@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder."""
+"""One process at a time in a folder: of a run, or of what runs share."""
 
 import contextlib
 import fcntl
@@ -6,8 +6,11 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+from ddjax.storage.writing import writing
 
 __all__ = ["LOCK_FILE", "WorkdirInUse", "exclusive"]
 
@@ -32,7 +35,7 @@ _HELD = _Held()
 
 
 @contextlib.contextmanager
-def exclusive(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def exclusive(workdir: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
     """Holds `workdir` for this process alone while the block runs.
 
     Blocks of one thread may be nested: the folder is free again when the outermost one
@@ -46,17 +49,21 @@ def exclusive(workdir: str | os.PathLike[str]) -> Iterator[None]:
     Args:
       workdir: an existing folder on a file system with working `flock` (every local
         one; NFS between the hosts that mount it with locking).
+      wait: while somebody else holds it, wait, with a warning that says for whom.
 
     Raises:
       WorkdirInUse: somebody else holds it; the message says who.
-      OSError: the file cannot be made, or the file system has no locks.
+      CannotWrite: the file cannot be made.
+      OSError: the file system has no locks.
     """
     held = os.getpid(), Path(workdir).resolve()
     with contextlib.ExitStack() as stack:
         if not _HELD.times.get(held):
-            descriptor = os.open(held[1] / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-            stack.callback(os.close, descriptor)
-            _take(descriptor, workdir)
+            path = held[1] / LOCK_FILE
+            with writing(path):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+                stack.callback(os.close, descriptor)
+                _take(descriptor, workdir, wait)
         _HELD.times[held] = _HELD.times.get(held, 0) + 1
         try:
             yield
@@ -66,14 +73,17 @@ def exclusive(workdir: str | os.PathLike[str]) -> Iterator[None]:
                 del _HELD.times[held]
 
 
-def _take(descriptor: int, workdir: str | os.PathLike[str]) -> None:
+def _take(descriptor: int, workdir: str | os.PathLike[str], wait: bool) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
-        raise WorkdirInUse(
-            f"{workdir} is in use by {holder or 'another process'}"
-        ) from None
+        in_use = f"{workdir} is in use by {holder or 'another process'}"
+        if not wait:
+            raise WorkdirInUse(in_use) from None
+        # The caller of `exclusive`, through its context manager.
+        warnings.warn(f"{in_use}; waiting for it to finish", stacklevel=4)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
     os.ftruncate(descriptor, 0)

@@ -30,13 +30,14 @@ from numpy import ndarray
 
 from ddjax.storage import atomic
 from ddjax.storage.lock import exclusive
+from ddjax.storage.writing import CannotWrite, writing
 
 __all__ = ["NotEnoughSpace", "ShardedRows", "filling", "sharded_rows"]
 
 _MANIFEST = "manifest.json"
 
 
-class NotEnoughSpace(OSError):
+class NotEnoughSpace(CannotWrite):
     """The rows do not fit on the disk; the message has both sizes."""
 
 
@@ -107,7 +108,7 @@ class ShardedRows(NamedTuple):
 
         Raises:
           ValueError: values of another shape or dtype, or that are not finite.
-          OSError: they cannot be written.
+          CannotWrite: the disk is full or read-only, or the right is missing.
         """
         rows = self.rows(shard)
         expected = (len(rows), *self.shape[1:])
@@ -128,7 +129,7 @@ class ShardedRows(NamedTuple):
             atomic.replace_file(path, self._header())
         data = np.ascontiguousarray(values).tobytes()
         # A map would meet a full disk with a signal instead of an error.
-        with open(path, "r+b") as file:
+        with writing(path), open(path, "r+b") as file:
             file.seek(self._place(rows))
             file.write(data)
             file.flush()
@@ -245,7 +246,9 @@ def filling(rows: ShardedRows) -> Iterator[list[int]]:
     values = rows.open()
     ```
 
-    Where nothing is pending nothing is locked, so that readers wait for nobody.
+    Where nothing is pending nothing is locked, so that readers wait for nobody. Where
+    another process is filling them, this one waits for it, with a warning that says who
+    that is, and computes what is then still pending.
 
     Args:
       rows: the description.
@@ -254,14 +257,15 @@ def filling(rows: ShardedRows) -> Iterator[list[int]]:
       The pending shards, ascending.
 
     Raises:
-      WorkdirInUse: another process is filling them.
       NotEnoughSpace: what is pending does not fit on the disk.
+      CannotWrite: the folder cannot be made or written.
     """
     if not rows.pending(warn=False):
         yield []
         return
-    rows.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(rows.folder):
+    with writing(rows.folder):
+        rows.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(rows.folder, wait=True):
         pending = rows.pending()
         _check_space(rows)
         yield pending

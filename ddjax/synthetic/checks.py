@@ -155,9 +155,11 @@ def _decoded_shapes(
             tuple(s.shape) for s in jax.eval_shape(decoder.decode, shapes)
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        # Jax explains itself over several lines, of which the first says what is wrong.
+        why = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"decoder {decoder.name!r} cannot decode the stored arrays "
-            f"{sorted(distilled.stored)}: {type(error).__name__}: {error}"
+            f"{sorted(distilled.stored)}: {type(error).__name__}: {why}"
         ) from error
     if len(inputs) < 2:
         raise ValueError(f"inputs have shape {inputs}; expected (m, *shape)")

@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from ddjax.data import preprocess
 from ddjax.data.columns import Columns
@@ -117,14 +119,18 @@ def decoded(distilled: DistilledSet) -> Pairs:
     return distilled.decoder.decode(jax.tree.map(jnp.asarray, distilled.stored))
 
 
-def natural_inputs(distilled: DistilledSet) -> Float[Array, "m *shape"]:
-    """The samples in the data's own units (images in [0, 1] up to clipping)."""
-    inputs = preprocess.invert(distilled.preprocessing, decoded(distilled).inputs)
-    return jnp.asarray(inputs)
+def natural_inputs(distilled: DistilledSet) -> Float[ndarray, "m *shape"]:
+    """The samples in the data's own units (images in [0, 1] up to clipping).
+
+    On the host, and behind a preprocessing in float64, so that what varies about a
+    large offset keeps its digits.
+    """
+    inputs = np.asarray(decoded(distilled).inputs)
+    return np.asarray(preprocess.invert(distilled.preprocessing, inputs))
 
 
-def natural_regression_targets(distilled: DistilledSet) -> Float[Array, "m c"]:
-    """Regression targets in the data's own units.
+def natural_regression_targets(distilled: DistilledSet) -> Float[ndarray, "m c"]:
+    """Regression targets in the data's own units, as in `natural_inputs`.
 
     Raises:
       ValueError: targets of another kind.
@@ -134,8 +140,8 @@ def natural_regression_targets(distilled: DistilledSet) -> Float[Array, "m c"]:
             f"targets of kind {distilled.targets_kind!r} have no natural units; only "
             "those of kind 'regression' have"
         )
-    targets = jnp.asarray(decoded(distilled).targets)
+    targets = np.asarray(decoded(distilled).targets)
     targets = targets.reshape(targets.shape[0], -1)
     if distilled.targets_preprocessing is None:
         return targets
-    return jnp.asarray(preprocess.invert(distilled.targets_preprocessing, targets))
+    return np.asarray(preprocess.invert(distilled.targets_preprocessing, targets))

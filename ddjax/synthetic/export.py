@@ -3,11 +3,16 @@
 import csv
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from ddjax.data import preprocess
+from ddjax.data.preprocess import Preprocessing
+from ddjax.data.resolution import coarse_columns
 from ddjax.storage import atomic
 from ddjax.synthetic import encoding
 from ddjax.synthetic.checks import check
@@ -18,7 +23,8 @@ from ddjax.synthetic.distilled import (
     natural_regression_targets,
 )
 from ddjax.synthetic.files import DistilledSetError
-from ddjax.synthetic.json_text import dumps
+from ddjax.synthetic.json_text import dumps, plain
+from ddjax.synthetic.learn_with import learn_with
 
 __all__ = [
     "PYTORCH_SNIPPET",
@@ -29,18 +35,25 @@ __all__ = [
 ]
 
 PYTORCH_SNIPPET = """\
-import torch
-from safetensors.torch import load_file
+import json
 
-distilled = load_file("distilled.safetensors")
-train = torch.utils.data.TensorDataset(distilled["inputs"], distilled["targets"])
-test_images = (test_images - distilled["mean"]) / distilled["std"]
+import torch
+from safetensors import safe_open
+
+with safe_open("distilled.safetensors", framework="pt") as file:
+    distilled = {name: file.get_tensor(name) for name in file.keys()}
+    learn_with = json.loads(file.metadata()["ddjax"])["learn_with"]
+
+inputs, targets = distilled["inputs"], distilled["targets"]
+test_inputs = ((test_inputs - distilled["mean"]) / distilled["std"]).float()
+if "whiten" in distilled:
+    test_inputs = (test_inputs.flatten(1) @ distilled["whiten"]).view_as(test_inputs)
 """
 """What a PyTorch user needs to read `to_torch_safetensors`.
 
-`test_images` are float images `(n, c, h, w)` in natural units (pixels in [0, 1]). After
-ZCA preprocessing one line follows:
-`test_images = (test_images.flatten(1) @ distilled["whiten"]).view_as(test_images)`.
+`test_inputs` are images `(n, c, h, w)` with pixels in [0, 1], or the rows of a table,
+`(n, d)`, in natural units. What `learn_with` says is in
+`ddjax.synthetic.learn_with.learn_with`.
 """
 
 
@@ -51,7 +64,9 @@ def to_npz(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
     units, not clipped), `targets`, `targets_kind`, `mean`, `std`, and where the set has
     them `labels`, `whiten`, `unwhiten` and `class_names`; of a regression set also
     `natural_targets`, and where it has them `targets_mean`, `targets_std`,
-    `input_names` and `target_names`; `description` is the JSON that `files.save`
+    `input_names` and `target_names`; `learn_with` is the JSON of
+    `ddjax.synthetic.learn_with.learn_with`: the loss, the head and the rule of
+    prediction that go with the targets; `description` is the JSON that `files.save`
     writes (provenance, certificate, digest).
 
     Args:
@@ -77,6 +92,7 @@ def to_npz(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
         "targets_kind": distilled.targets_kind,
         "labels": distilled.labels,
         "class_names": distilled.class_names,
+        "learn_with": dumps(plain(learn_with(distilled), "learn_with")),
         "description": dumps(document),
         **distilled.preprocessing._asdict(),
     }
@@ -99,12 +115,16 @@ def to_torch_safetensors(path: str | os.PathLike[str], distilled: DistilledSet) 
     """Writes tensors laid out as PyTorch wants them: see `PYTORCH_SNIPPET`.
 
     `inputs` are preprocessed, float32, images channels first `(m, c, h, w)`; `targets`
-    float32; `labels` int64; `mean` and `std` float32, shaped to broadcast to one input,
-    so that natural inputs become `(x - mean) / std`; after ZCA `whiten` and `unwhiten`
-    act from the right on inputs flattened channels first. Predictions of a regression
-    set become natural by `predictions * targets_std + targets_mean`. The metadata
-    hold, under `ddjax`, a JSON object with `targets_kind`, `class_names`, the `digest`
-    of the set and, where it has them, `columns`.
+    float32, `(m, k)` for a head of k outputs; `labels` int64; `mean` and `std` float32,
+    shaped to broadcast to one input, so that natural inputs become `(x - mean) / std`;
+    after ZCA `whiten` and `unwhiten` act from the right on inputs flattened channels
+    first. Predictions of a regression set become natural by `predictions * targets_std
+    + targets_mean`. Where a column lies so far from zero that float32 leaves it few
+    digits, these statistics are float64: give such columns as float64, and round behind
+    the map. The metadata hold, under `ddjax`, a JSON object with `targets_kind`,
+    `learn_with` (the loss, the head and the rule of prediction, see
+    `ddjax.synthetic.learn_with.learn_with`), `class_names`, the `digest` of the set
+    and, where it has them, `columns`.
 
     Args:
       path: the file, replaced in one step.
@@ -126,6 +146,7 @@ def to_torch_safetensors(path: str | os.PathLike[str], distilled: DistilledSet) 
     # One key, because several are written in no fixed order.
     metadata = {
         "targets_kind": distilled.targets_kind,
+        "learn_with": plain(learn_with(distilled), "learn_with"),
         "class_names": list(distilled.class_names or ()),
         "digest": encoding.digest(distilled),
     }
@@ -140,8 +161,9 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
 
     The header has the columns' names (`x0`, `x1`, ..., `y0`, ... where the set has
     none), inputs first. The numbers are the shortest that read back as the same
-    float32. One that trains on this table has to standardise it as the set was: its
-    own mean and standard deviation are not those of the data.
+    float32, or float64 in columns whose offset leaves float32 few digits. One that
+    trains on this table has to standardise it as the set was: its own mean and standard
+    deviation are not those of the data.
 
     Args:
       path: the file, replaced in one step.
@@ -158,10 +180,10 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
     path = Path(path)
     try:
         check(distilled)
-        targets = np.asarray(natural_regression_targets(distilled), np.float32)
+        targets = natural_regression_targets(distilled)
     except ValueError as error:
         raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
-    inputs = np.asarray(natural_inputs(distilled), np.float32)
+    inputs = natural_inputs(distilled)
     if inputs.ndim != 2:
         raise DistilledSetError(
             f"{path}: cannot be exported: inputs of shape {inputs.shape[1:]} are no "
@@ -176,9 +198,30 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
     )
     table = csv.writer(text, lineterminator="\n")
     table.writerow(names)
-    for row in np.concatenate([inputs, targets], axis=1):
-        table.writerow([str(value) for value in row])
+    cells = [
+        *_numbers(inputs, distilled.preprocessing),
+        *_numbers(targets, distilled.targets_preprocessing or preprocess.identity()),
+    ]
+    table.writerows(zip(*cells, strict=True))
     return write(path, text.getvalue().encode())
+
+
+def _numbers(
+    values: Float[ndarray, "m d"], behind: Preprocessing
+) -> Iterator[list[str]]:
+    """The columns as text, in as many digits as they have."""
+    wide = _outside_float32(behind)
+    for column, is_wide in zip(
+        values.T, np.broadcast_to(wide, values.shape[1:]), strict=True
+    ):
+        dtype = np.float64 if is_wide else np.float32
+        yield [str(value) for value in column.astype(dtype)]
+
+
+def _outside_float32(behind: Preprocessing) -> Bool[ndarray, "..."]:
+    """Mask of the columns that keep few digits in float32, as time stamps do."""
+    mean, std = np.asarray(behind.mean), np.asarray(behind.std)
+    return coarse_columns(mean, std, np.dtype(np.float32))
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -203,7 +246,7 @@ def _torch_arrays(distilled: DistilledSet) -> dict[str, ndarray]:
     order = np.arange(int(np.prod(shape)))
     arrays = {
         "inputs": inputs,
-        "targets": np.asarray(pairs.targets),
+        "targets": np.asarray(pairs.targets).reshape(len(inputs), -1),
         "mean": _with_rank(preprocessing.mean, len(shape)),
         "std": _with_rank(preprocessing.std, len(shape)),
     }
@@ -220,8 +263,18 @@ def _torch_arrays(distilled: DistilledSet) -> dict[str, ndarray]:
         matrix = getattr(preprocessing, name)
         if matrix is not None:
             arrays[name] = np.asarray(matrix)[np.ix_(order, order)]
+    float64 = set()
+    for behind, prefix in (
+        (preprocessing, ""),
+        (distilled.targets_preprocessing, "targets_"),
+    ):
+        if behind is not None and _outside_float32(behind).any():
+            float64 |= {f"{prefix}mean", f"{prefix}std"}
     result: dict[str, ndarray] = {
-        name: np.asarray(array, np.float32, order="C") for name, array in arrays.items()
+        name: np.asarray(
+            array, np.float64 if name in float64 else np.float32, order="C"
+        )
+        for name, array in arrays.items()
     }
     if distilled.labels is not None:
         result["labels"] = np.asarray(distilled.labels, np.int64)

@@ -14,9 +14,12 @@ from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import dumps, loads
 from ddjax.synthetic.schema import check_document
 
-__all__ = ["DOCUMENT", "DistilledSetError", "load", "save"]
+__all__ = ["DOCUMENT", "RUN_SUBFOLDER", "DistilledSetError", "load", "save"]
 
 DOCUMENT = "distilled.json"
+
+RUN_SUBFOLDER = "distilled"
+"""Where a run's folder holds its set."""
 
 _METADATA = "ddjax"
 _TENSORS = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
@@ -146,7 +149,9 @@ def _load_folder(path: Path) -> DistilledSet:
 def _read_document(path: Path) -> tuple[dict[str, Any], Path]:
     file = path / DOCUMENT
     if not file.is_file():
-        raise DistilledSetError(f"{path}: there is no {DOCUMENT} in this folder")
+        own = path / RUN_SUBFOLDER
+        hint = f"; load the run's set, {own}" if (own / DOCUMENT).is_file() else ""
+        raise DistilledSetError(f"{path}: there is no {DOCUMENT} in this folder{hint}")
     try:
         if file.stat().st_size > _LARGEST_DOCUMENT:
             raise ValueError(f"larger than {_LARGEST_DOCUMENT} bytes")

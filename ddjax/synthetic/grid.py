@@ -13,6 +13,7 @@ from numpy import ndarray
 from ddjax.synthetic.distilled import DistilledSet, decoded, natural_inputs
 from ddjax.synthetic.export import write
 from ddjax.synthetic.files import DistilledSetError
+from ddjax.synthetic.fonts import drawable, font_file
 from ddjax.synthetic.targets import predicted_labels
 
 __all__ = ["draw", "to_png"]
@@ -96,9 +97,10 @@ def draw(
 ) -> UInt8[ndarray, "height width 3"]:
     """Draws the samples in natural pixel space, row by class, enlarged without blur.
 
-    Rows are named by class. Samples without labels are filed under the class that their
-    target names, or follow each other when there are no classes. Many short rows are
-    set in panels side by side; a very long row is broken into lines.
+    Rows are named by class: with the class's number where no installed font can draw
+    a name, which a warning says. Samples without labels are filed under the class that
+    their target names, or follow each other when there are no classes. Many short rows
+    are set in panels side by side; a very long row is broken into lines.
 
     Args:
       distilled: a set of images `(h, w, 1)` or `(h, w, 3)`.
@@ -120,7 +122,8 @@ def draw(
     images = _pixels(distilled, limits)
     targets = np.asarray(decoded(distilled).targets, np.float64)
     plan = _plan(_rows(distilled, targets), images.shape[1:3], annotate)
-    heading, first = _font(plan.font.size + 2), plan.cells[0].x
+    title = None if title is None else drawable([title], ["distilled samples"])[0]
+    heading, first = _font(plan.font.size + 2, title or ""), plan.cells[0].x
     top = 0 if title is None else 2 * plan.font.size
     wide = math.ceil(heading.getlength(title or "")) + 2 * first
     picture = Image.new("RGB", (max(plan.size[0], wide), plan.size[1] + top), _PAPER)
@@ -129,7 +132,8 @@ def draw(
         place = (first, round(0.7 * top))
         pen.text(place, title, fill=_INK, font=heading, anchor="lm")
     for name, right, middle in plan.names:
-        pen.text((right, middle + top), name, fill=_INK, font=plan.font, anchor="rm")
+        font = _font(plan.font.size, name)
+        pen.text((right, middle + top), name, fill=_INK, font=font, anchor="rm")
     width, height = plan.tile
     for cell in plan.cells:
         x, y = cell.x, cell.y + top
@@ -170,9 +174,10 @@ def _rows(distilled: DistilledSet, targets: Float[ndarray, "m *c"]) -> list[_Row
     if labels is None or not names:
         return [_Row("", None, list(range(len(targets))))]
     labels = np.asarray(labels)
+    shown = drawable(names, [f"class {label}" for label in range(len(names))])
     rows = [
         _Row(name, label, np.flatnonzero(labels == label).tolist())
-        for label, name in enumerate(names)
+        for label, name in enumerate(shown)
     ]
     return [row for row in rows if row.samples]
 
@@ -207,9 +212,10 @@ def _plan(rows: list[_Row], image: tuple[int, ...], annotate: bool) -> _Plan:
     font = _font(min(18, max(11, round(0.2 * height))))
     strip = max(16, height // 3) if annotate else 0
     gap = max(3, height // 20)
-    names = [_shortened(row.name, font) for row in rows]
+    names = [_shortened(row.name, _font(font.size, row.name)) for row in rows]
     margin = 3 * gap
-    indent = math.ceil(max(map(font.getlength, names))) + margin if named else 0
+    widths = [_font(font.size, name).getlength(name) for name in names]
+    indent = math.ceil(max(widths)) + margin if named else 0
     panel = indent + columns * (width + gap) + 2 * margin
     pitch = lines * (height + strip + gap) + (margin if lines > 1 else 0)
     stacked = len(rows) // panels
@@ -272,14 +278,13 @@ def _draw_bars(
 def _shortened(name: str, font: Any) -> str:
     if font.getlength(name) <= _LARGEST_NAME:
         return name
-    while font.getlength(name + "…") > _LARGEST_NAME:
+    while font.getlength(name + "...") > _LARGEST_NAME:
         name = name[:-1]
-    return name + "…"
+    return name + "..."
 
 
-def _font(size: int) -> Any:
-    import matplotlib
+def _font(size: int, text: str = "") -> Any:
+    """A font for a text that `drawable` gave."""
     from PIL import ImageFont
 
-    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(file), size)
+    return ImageFont.truetype(font_file(text), size)

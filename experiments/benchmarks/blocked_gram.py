@@ -1,8 +1,11 @@
 """One Gram of random features in a process of its own, to see what memory it takes.
 
-`python -m experiments.benchmarks.blocked_gram --rows=N --form=FORM` prints JSON. Inputs
-are drawn when a block of them is asked for and results are given away block by block,
-as files would do it, so that nothing of size n is held but what the computation holds.
+    python -m experiments.benchmarks.blocked_gram --rows=N --form=FORM
+
+prints one line of JSON in seconds and writes nothing; `experiments.benchmarks.gram`
+calls it. Inputs are drawn when a block of them is asked for and results are given away
+block by block, as files would do it, so that nothing of size n is held but what the
+computation holds.
 """
 
 import argparse

@@ -1,46 +1,46 @@
 """Timing that can be compared: warmed up, waited for, in turns, as medians."""
 
-import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
-from experiments import records
+from experiments import commands
+
+# Flags belong to the command that asks for them, and so stand in its --help.
+flags.disclaim_key_flags()
 
 __all__ = [
+    "Options",
     "Timing",
     "Work",
+    "define_flags",
     "matrix_products",
-    "options",
     "ratios",
-    "table",
     "time_in_turns",
 ]
 
 
-def options(
-    name: str, description: str | None, arguments: Sequence[str] | None
-) -> argparse.Namespace:
-    """A benchmark's command line: `--toy`, `--seed`, `--repeats`, `--directory`.
+class Options(NamedTuple):
+    """The flags of every benchmark."""
 
-    Args:
-      name: of the module in this package.
-      description: for `--help`.
-      arguments: None for the process's own.
-    """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.benchmarks.{name}", description=description
+    toy: flags.FlagHolder[bool]
+    seed: flags.FlagHolder[int]
+    repeats: flags.FlagHolder[int]
+
+
+def define_flags() -> Options:
+    """Defines `--toy`, `--seed`, `--repeats`, and those of records."""
+    commands.define_record_flags()
+    return Options(
+        flags.DEFINE_bool("toy", False, "Tiny shapes, in seconds."),
+        flags.DEFINE_integer("seed", 0, "Of the inputs.", lower_bound=0),
+        flags.DEFINE_integer("repeats", 7, "Timed rounds.", lower_bound=1),
     )
-    parser.add_argument("--toy", action="store_true", help="tiny shapes, in seconds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--directory", type=Path, default=records.RESULTS)
-    return parser.parse_args(arguments)
 
 
 class Work(NamedTuple):
@@ -120,17 +120,3 @@ def matrix_products(*, size: int) -> dict[str, Work]:
     if jax.default_backend() == "cpu":
         products["np.matmul"] = Work(lambda: left @ right, operations)
     return products
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Rows of cells as aligned text; numbers with three figures."""
-
-    def cell(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = [list(header), *([cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
-        for line in lines
-    )

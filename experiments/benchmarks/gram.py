@@ -1,29 +1,35 @@
 """Gram matrices and random features, as fractions of the rate of a matrix product.
 
-`python -m experiments.benchmarks.gram [--toy]`
+    python -m experiments.benchmarks.gram [--again] [--toy]
 
 - Rates: every case takes turns with plain square matrix products in `jnp` and `np`; the
   faster of the two is what the machine can do, and each case's floating-point rate is
   given as a fraction of it.
 - Memory: the peak resident set of a fresh process that forms the Gram of n rows, block
   by block and in one piece, for growing n (`experiments/benchmarks/blocked_gram.py`).
+
+Writes `experiments/results/benchmarks/gram.json`, which `--again` measures anew, on
+your machine: a minute and a half on two cores.
 """
 
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ddjax.kernels import random_features, ridge
-from experiments import records
+from experiments import commands
 from experiments.benchmarks import blocked_gram, common
+from experiments.commands import Cell, Measured
 
-__all__ = ["FULL", "TOY", "Sizes", "main", "peaks", "rates"]
+__all__ = ["FULL", "TOY", "Sizes", "main", "peak", "rates"]
+
+_OPTIONS = common.define_flags()
 
 
 class Sizes(NamedTuple):
@@ -145,65 +151,55 @@ def rates(sizes: Sizes, *, seed: int, repeats: int) -> dict[str, dict[str, float
     }
 
 
-def peaks(sizes: Sizes) -> list[dict[str, Any]]:
-    """Peak memory of a fresh process for every n, in blocks and in one piece."""
-    entries = []
-    for form in blocked_gram.FORMS:
-        counts = sizes.in_one_piece if form == "in_one_piece" else sizes.rows
-        for n in counts:
-            command = [sys.executable, "-m", blocked_gram.__name__]
-            command += [f"--rows={n}", f"--form={form}"]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            entries.append(json.loads(done.stdout.splitlines()[-1]))
-    return entries
+def peak(form: str, rows: int) -> dict[str, Any]:
+    """Peak memory of a fresh process that forms the Gram of so many rows."""
+    command = [sys.executable, "-m", blocked_gram.__name__]
+    command += [f"--rows={rows}", f"--form={form}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(arguments: Sequence[str] | None = None) -> Path:
-    """Measures, prints the tables and writes the record; returns its path."""
-    options = common.options("gram", __doc__, arguments)
-    sizes = TOY if options.toy else FULL
-    memory = peaks(sizes)
-    print(
-        common.table(
-            ["form", "rows n", "in blocks of", "peak MiB", "of which before"],
-            [
-                (
-                    e["form"],
-                    e["rows"],
-                    e["block"] or "-",
-                    e["peak_mib"],
-                    e["before_mib"],
-                )
-                for e in memory
-            ],
-        )
-    )
-    found = rates(sizes, seed=options.seed, repeats=options.repeats)
-    rows = [
-        (name, 1e3 * f["seconds"], f["gflops_per_second"], f["fraction"])
-        for name, f in found.items()
-    ]
-    print(common.table(["case", "ms", "GFLOP/s", "fraction"], rows))
-    growth = {
-        form: memory_of[-1] / memory_of[0]
-        for form in blocked_gram.FORMS
-        if (memory_of := [e["peak_mib"] for e in memory if e["form"] == form])
+def main() -> None:
+    """Measures memory and rates."""
+    sizes = TOY if _OPTIONS.toy.value else FULL
+    seed, repeats = _OPTIONS.seed.value, _OPTIONS.repeats.value
+    counts = dict.fromkeys(blocked_gram.FORMS, sizes.rows)
+    counts["in_one_piece"] = sizes.in_one_piece
+    memory = {
+        f"memory, {form}, {n} rows": functools.partial(peak, form, n)
+        for form in counts
+        for n in counts[form]
     }
-    path = records.write_record(
+
+    def result(found: Mapping[str, Any]) -> Measured:
+        peaks = [found[part] for part in memory]
+        by_form = {
+            form: [each["peak_mib"] for each in peaks if each["form"] == form]
+            for form in counts
+        }
+        return Measured(
+            {
+                "rates": found["rates"],
+                "memory": peaks,
+                "peak_of_largest_n_over_smallest": {
+                    form: each[-1] / each[0] for form, each in by_form.items()
+                },
+            },
+            f"n to {max(sizes.rows)}, products of {sizes.product}, float32",
+            "toy shapes" if _OPTIONS.toy.value else None,
+        )
+
+    cell = Cell(
         "benchmarks/gram",
-        {"seed": options.seed, "repeats": options.repeats, "sizes": sizes},
+        {"seed": seed, "repeats": repeats, "sizes": sizes},
         {
-            "rates": found,
-            "memory": memory,
-            "peak_of_largest_n_over_smallest": growth,
+            **memory,
+            "rates": functools.partial(rates, sizes, seed=seed, repeats=repeats),
         },
-        scale=f"n to {max(sizes.rows)}, products of {sizes.product}, float32",
-        reduced="toy shapes" if options.toy else None,
-        directory=options.directory,
+        result,
     )
-    print(f"record: {path}")
-    return path
+    commands.measure([cell], tables=["gram", "blocked_gram"])
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -1,4 +1,4 @@
-"""The README's tables of the benchmarks."""
+"""The tables of the benchmarks."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 r"""An outer step of distilled regression, against inner steps T and real rows n.
 
-`python -m experiments.benchmarks.unrolled [--toy]`
+    python -m experiments.benchmarks.unrolled [--again] [--toy]
 
 The step is what a run repeats: from distilled inputs and targets, T steps of gradient
 descent from each of Q initial weights, the squared loss of the result on the real data,
@@ -12,12 +12,14 @@ its gradient in inputs and targets, and an update.
 - Real rows: the loss through the sufficient statistics, which are streamed once from
   rows that are drawn block by block, and for comparison from the rows themselves as
   long as these fit in memory.
+
+Writes `experiments/results/benchmarks/unrolled.json`, which `--again` measures anew, on
+your machine: a minute on two cores.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,11 +27,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.kernels import ridge, unrolled
-from experiments import records
+from experiments import commands
 from experiments.benchmarks import common
+from experiments.commands import Cell, Measured
 
 __all__ = ["FULL", "TOY", "Sizes", "against_rows", "against_steps", "main"]
 
+_OPTIONS = common.define_flags()
 FORMS = ("scan", "doubling", "spectral")
 RIDGE = 1e-3
 
@@ -252,65 +256,42 @@ def against_rows(sizes: Sizes, *, seed: int, repeats: int) -> list[dict[str, Any
     ]
 
 
-def _print(steps: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
-    header = ["Q", "T", *(f"{form}, ms" for form in FORMS)]
-    header += [f"scan / {form}" for form in FORMS[1:]] + ["disagreement"]
-    lines = [
-        (
-            entry["draws"],
-            entry["steps"],
-            *(1e3 * entry["seconds"][form].median for form in FORMS),
-            *(entry["scan_over"][form] for form in FORMS[1:]),
-            entry["disagreement"],
-        )
-        for entry in steps
-    ]
-    print(common.table(header, lines))
-    lines = [
-        (
-            entry["rows"],
-            entry["seconds_of_pass"],
-            1e3 * entry["seconds"].median,
-            1e3 * entry["seconds_from_rows"].median
-            if entry["seconds_from_rows"]
-            else "-",
-        )
-        for entry in rows
-    ]
-    header = ["n", "one pass, s", "step, ms", "step from the rows, ms"]
-    print(common.table(header, lines))
+def main() -> None:
+    """Measures both curves."""
+    sizes = TOY if _OPTIONS.toy.value else FULL
+    seed, repeats = _OPTIONS.seed.value, _OPTIONS.repeats.value
 
-
-def main(arguments: Sequence[str] | None = None) -> Path:
-    """Measures, prints the tables and writes the record; returns its path."""
-    options = common.options("unrolled", __doc__, arguments)
-    sizes = TOY if options.toy else FULL
-    steps = against_steps(sizes, seed=options.seed, repeats=options.repeats)
-    rows = against_rows(sizes, seed=options.seed, repeats=options.repeats)
-    _print(steps, rows)
-    one_draw = [entry for entry in steps if entry["draws"] == 1]
-    medians = [entry["seconds"].median for entry in rows]
-    path = records.write_record(
-        "benchmarks/unrolled",
-        {"seed": options.seed, "repeats": options.repeats, "sizes": sizes},
-        {
-            "against_steps": steps,
-            "against_rows": rows,
-            "most_over_least_steps": {
-                form: one_draw[-1]["seconds"][form].median
-                / one_draw[0]["seconds"][form].median
-                for form in FORMS
+    def result(found: Mapping[str, Any]) -> Measured:
+        steps, rows = found["against_steps"], found["against_rows"]
+        one_draw = [entry["seconds"] for entry in steps if entry["draws"] == 1]
+        medians = [entry["seconds"]["median"] for entry in rows]
+        return Measured(
+            {
+                **found,
+                "most_over_least_steps": {
+                    form: one_draw[-1][form]["median"] / one_draw[0][form]["median"]
+                    for form in FORMS
+                },
+                "slowest_over_fastest_rows": max(medians) / min(medians),
             },
-            "slowest_over_fastest_rows": max(medians) / min(medians),
+            f"m = {sizes.samples}, d = {sizes.inputs}, T to {max(sizes.steps)}, n to "
+            f"{max(sizes.rows)}, float32",
+            "toy shapes" if _OPTIONS.toy.value else None,
+        )
+
+    cell = Cell(
+        "benchmarks/unrolled",
+        {"seed": seed, "repeats": repeats, "sizes": sizes},
+        {
+            measure.__name__: functools.partial(
+                measure, sizes, seed=seed, repeats=repeats
+            )
+            for measure in (against_steps, against_rows)
         },
-        scale=f"m = {sizes.samples}, d = {sizes.inputs}, T to {max(sizes.steps)}, n to "
-        f"{max(sizes.rows)}, float32",
-        reduced="toy shapes" if options.toy else None,
-        directory=options.directory,
+        result,
     )
-    print(f"record: {path}")
-    return path
+    commands.measure([cell], tables=["unrolled"])
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

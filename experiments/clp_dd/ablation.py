@@ -1,22 +1,27 @@
 """What each choice in CLP-DD is worth, on the validation split.
 
-    python -m experiments.clp_dd.ablation --data_dir=DIR [--datasets=imagenette]
+    python -m experiments.clp_dd.ablation --data_dir=DIR [--dataset=imagenette]
 
 One setting at a time is changed from the default: the outer loss, its temperature, what
 is normalised or centred, lambda, learned labels. Every variant is probed with its own
 settings (closed form) and by gradient. The test split is not read. One record a variant
-and seed; what is on record is not run again (`--redo` does).
+and seed, under `experiments/results/clp_dd/ablation`; what is on record is not measured
+again (`--again` does). The committed records took 35 minutes on two cores.
 """
 
-import time
-from collections.abc import Sequence
+import functools
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from ddjax.evaluation import linear_probe
-from experiments import records
+from ddjax.evaluation.base import Evaluation
+from ddjax.methods.base import Method
+from ddjax.models import encoders
+from ddjax.storage.cache import in_memory
+from experiments import commands
 from experiments.clp_dd import common
+from experiments.commands import Cell, Measured
 
 __all__ = ["VARIANTS"]
 
@@ -39,7 +44,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What is changed from the default, by name."""
 
-_VARIANTS = flags.DEFINE_list("variants", list(VARIANTS), "Which variants.")
+common.define_data_flags()
+_DATASET = flags.DEFINE_enum(
+    "dataset", "imagenette", ("imagenette", "cub50"), "Data set."
+)
+_ENCODER = flags.DEFINE_enum(
+    "encoder", "mobilenetv2", list(encoders.ENTRIES), "Encoder to distil with."
+)
+_SEEDS = common.define_seeds()
+_VARIANTS = commands.define_choices("variants", list(VARIANTS), "Which variants.")
 _STEPS = flags.DEFINE_integer("steps", 1000, "Of distillation.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of the images.")
 _VIEWS = flags.DEFINE_integer(
@@ -47,65 +60,70 @@ _VIEWS = flags.DEFINE_integer(
 )
 _NAME = flags.DEFINE_string("name", "clp_dd/ablation", "Folder of the records.")
 _REDUCED = flags.DEFINE_string("reduced", None, "How this is less than the protocol.")
-_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
+commands.define_record_flags()
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs what is not on record yet."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
-    dataset, encoder = flags.FLAGS.datasets[0], flags.FLAGS.encoders[0]
-    problem, network = common.load(dataset), common.encoder(encoder)
-    evaluation = linear_probe(
-        encoder=network,
-        features_directory=common.cache_directory(),
-        views=None if _VIEWS.value < 0 else _VIEWS.value,
-    )
-    for variant in _VARIANTS.value:
-        if variant not in VARIANTS:
-            raise app.UsageError(f"unknown variant {variant!r}; known: {VARIANTS}")
-        name = f"{_NAME.value}/{dataset}_{encoder}_{variant.replace(' ', '_')}"
-        seeds = [int(each) for each in flags.FLAGS.seeds]
-        todo = common.seeds_to_run(name, seeds, redo=_REDO.value)
-        if not todo:
-            logging.info("%s is on record", name)
-            continue
-        settings = {
-            **common.settings_of("clp", per_class=1, learning_rate=_RATE.value),
-            **VARIANTS[variant],
-        }
-        began = time.perf_counter()
-        for run in common.distil(
-            settings, network, problem, seeds=todo, steps=_STEPS.value
-        ):
-            results: dict[str, Any] = common.worth(
-                [evaluation],
+def main() -> None:
+    """Measures what is not on record yet."""
+    dataset, encoder, cache = _DATASET.value, _ENCODER.value, in_memory(limit=2**31)
+
+    @functools.cache
+    def evaluation() -> Evaluation:
+        return linear_probe(
+            encoder=common.encoder(encoder),
+            features_directory=common.cache_directory(),
+            views=None if _VIEWS.value < 0 else _VIEWS.value,
+        )
+
+    @functools.cache
+    def method(variant: str) -> Method:
+        return common.method_of(settings(variant), common.encoder(encoder))
+
+    def settings(variant: str) -> dict[str, Any]:
+        default = common.settings_of("clp", per_class=1, learning_rate=_RATE.value)
+        return {**default, **VARIANTS[variant]}
+
+    def cell(variant: str, seed: int) -> Cell:
+        def worth() -> dict[str, Any]:
+            problem = common.load(dataset)
+            run = common.distil(
+                method(variant), problem, seed=seed, steps=_STEPS.value, cache=cache
+            )
+            found = common.worth(
+                [evaluation()],
                 run.distilled,
                 problem,
-                seed=run.seed,
+                seed=seed,
                 splits=("validation",),
             )
-            results["seconds_per_step"] = run.seconds_per_step
-            logging.info("%s seed %d: %s", variant, run.seed, results)
-            records.write_record(
-                f"{name}_seed{run.seed}",
-                {
-                    "dataset": dataset,
-                    "encoder": encoder,
-                    "variant": variant,
-                    "seed": run.seed,
-                    "method": settings,
-                    "views": _VIEWS.value,
-                },
-                results,
-                scale=f"{len(problem.train.inputs)} real images, 1 distilled image a "
-                f"class, {_STEPS.value} steps",
-                reduced=_REDUCED.value,
-                wall_seconds=time.perf_counter() - began,
-            )
-            began = time.perf_counter()
+            return {**found, "seconds_per_step": run.seconds_per_step}
+
+        stem = f"{dataset}_{encoder}_{variant.replace(' ', '_')}"
+        return Cell(
+            f"{_NAME.value}/{stem}_seed{seed}",
+            {
+                "dataset": dataset,
+                "encoder": encoder,
+                "variant": variant,
+                "seed": seed,
+                "method": settings(variant),
+                "views": _VIEWS.value,
+            },
+            commands.whole(worth),
+            lambda found: Measured(
+                found[""],
+                f"{len(common.load(dataset).train.inputs)} real images, 1 distilled "
+                f"image a class, {_STEPS.value} steps",
+                _REDUCED.value,
+            ),
+            check=lambda: common.check(dataset, [encoder]),
+        )
+
+    commands.measure(
+        [cell(variant, seed) for variant in _VARIANTS.value for seed in _SEEDS.value],
+        tables=["clp_ablation"] if _NAME.value == "clp_dd/ablation" else [],
+    )
 
 
 if __name__ == "__main__":
-    common.define_data_flags(("imagenette",), ("mobilenetv2",))
-    app.run(main)
+    commands.run(main)

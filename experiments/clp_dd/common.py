@@ -1,7 +1,7 @@
 """What the experiments on frozen encoders share: data, contenders, several seeds."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +16,21 @@ from ddjax import data, methods, runtime
 from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.base import Evaluation
 from ddjax.methods import frozen_features
+from ddjax.methods.base import Method
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.settings import as_encoder
 from ddjax.runtime import run_keys
-from ddjax.storage.cache import in_memory, no_cache
+from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders import Pairs, pixels
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import chosen_by_class
 from ddjax.synthetic.origin import provenance
 from ddjax.synthetic.targets import centred_one_hot
-from experiments import records
+from experiments import commands
+from experiments.data_flag import data_dir, define_data_dir
+
+# Flags belong to the command that asks for them, and so stand in its --help.
+flags.disclaim_key_flags()
 
 __all__ = [
     "CONTENDERS",
@@ -33,13 +38,15 @@ __all__ = [
     "STARTS",
     "Distilled",
     "cache_directory",
+    "check",
     "define_data_flags",
+    "define_seeds",
     "distil",
     "encoder",
     "load",
+    "method_of",
     "real_features",
     "real_set",
-    "seeds_to_run",
     "settings_of",
     "worth",
 ]
@@ -76,32 +83,27 @@ SELECTIONS = ("random", "nearest", "kmeans")
 nearest to the centres of k-means on its features."""
 
 
-def define_data_flags(datasets: Sequence[str], encoders: Sequence[str]) -> None:
-    """Defines `--data_dir`, `--cache_dir`, `--datasets`, `--encoders` and `--seeds`."""
-    flags.DEFINE_string(
-        "data_dir",
-        None,
-        "Folder with the image folders (imagenette/, cub50/) and the encoders' weights "
-        "(encoders/). Default: the environment's DDJAX_DATA_DIR, then ./local_data.",
-    )
+def define_data_flags() -> None:
+    """Defines `--data_dir` and `--cache_dir`."""
+    define_data_dir()
     flags.DEFINE_string(
         "cache_dir", None, "Folder of cached features. Default: DATA_DIR/features."
     )
-    flags.DEFINE_list("datasets", list(datasets), "Data sets, in order.")
-    flags.DEFINE_list("encoders", list(encoders), "Encoders to distil with, in order.")
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds; a table wants at least three.")
 
 
-def _data_directory() -> Path:
-    given = flags.FLAGS.data_dir or os.environ.get("DDJAX_DATA_DIR")
-    return Path(given or "local_data")
+def define_seeds() -> flags.FlagHolder[list[int]]:
+    """Defines `--seeds`."""
+    return commands.define_integers(
+        "seeds", (0, 1, 2), "Seeds; a table wants at least three.", lower_bound=0
+    )
 
 
 def cache_directory() -> str:
     """Where features are cached."""
-    return flags.FLAGS.cache_dir or str(_data_directory() / "features")
+    return flags.FLAGS.cache_dir or str(Path(data_dir() or "local_data") / "features")
 
 
+@functools.lru_cache(maxsize=1)
 def load(name: str) -> Problem:
     """Pixels in [0, 1] on the host, a tenth of the training data held out.
 
@@ -109,7 +111,7 @@ def load(name: str) -> Problem:
     """
     return data.load(
         name,
-        directory=_data_directory(),
+        directory=data_dir(),
         preprocessing="none",
         validation=0.1,
         seed=0,
@@ -117,9 +119,17 @@ def load(name: str) -> Problem:
     )
 
 
+@functools.cache
 def encoder(name: str) -> Encoder:
     """A pretrained encoder."""
-    return as_encoder({"name": name, "directory": str(_data_directory())})
+    return as_encoder({"name": name, "directory": data_dir()})
+
+
+def check(dataset: str, encoder_names: Sequence[str]) -> None:
+    """Looks whether images and weights are there, before any work."""
+    commands.check_data(dataset)
+    for name in encoder_names:
+        encoder(name)
 
 
 def real_features(network: Encoder, problem: Problem) -> Float[ndarray, "n p"]:
@@ -175,52 +185,48 @@ class Distilled(NamedTuple):
     """One run.
 
     Attributes:
-      seed: of the run.
       distilled: the set after the last step.
       losses: one a step.
       seconds_per_step: see `ddjax.runtime.TrainResult`.
     """
 
-    seed: int
     distilled: DistilledSet
     losses: Float[ndarray, " steps"]
     seconds_per_step: float
 
 
-def distil(
-    settings: Mapping[str, Any],
-    network: Encoder | Sequence[Encoder],
-    problem: Problem,
-    *,
-    seeds: Sequence[int],
-    steps: int,
-) -> Iterator[Distilled]:
-    """Runs of several seeds, which share what is prepared."""
+def method_of(
+    settings: Mapping[str, Any], network: Encoder | Sequence[Encoder]
+) -> Method:
+    """The method of what `settings_of` gives; one for all seeds compiles once."""
     keywords = {key: value for key, value in settings.items() if key != "name"}
-    method = methods.make(
+    return methods.make(
         settings["name"],
         encoder=network,
         features_directory=cache_directory(),
         **keywords,
     )
-    cache = in_memory()
-    for seed in seeds:
-        result = runtime.train(
-            method,
-            problem,
-            seed=seed,
-            steps=steps,
-            cache=cache,
-            log_every=1,
-            verbose=False,
-        )
-        assert result.seconds_per_step is not None
-        yield Distilled(
-            seed,
-            result.distilled,
-            np.array([row["loss"] for row in result.history]),
-            result.seconds_per_step,
-        )
+
+
+def distil(
+    method: Method, problem: Problem, *, seed: int, steps: int, cache: Cache = no_cache
+) -> Distilled:
+    """One run; those of several seeds share what is prepared, through the cache."""
+    result = runtime.train(
+        method,
+        problem,
+        seed=seed,
+        steps=steps,
+        cache=cache,
+        log_every=1,
+        verbose=False,
+    )
+    assert result.seconds_per_step is not None
+    return Distilled(
+        result.distilled,
+        np.array([row["loss"] for row in result.history]),
+        result.seconds_per_step,
+    )
 
 
 def real_set(
@@ -281,13 +287,6 @@ def _nearest_to_means(features: ndarray, labels: ndarray, per_class: int) -> nda
         distances = np.square(own - own.mean(axis=0)).sum(axis=1)
         rows.append(members[np.argsort(distances, kind="stable")[:per_class]])
     return np.concatenate(rows)
-
-
-def seeds_to_run(name: str, seeds: Sequence[int], *, redo: bool) -> list[int]:
-    """Seeds without a record `NAME_seedSEED`; with `redo` all of them."""
-    return [
-        seed for seed in seeds if redo or not records.on_record(f"{name}_seed{seed}")
-    ]
 
 
 def worth(

@@ -3,7 +3,7 @@
     python -m experiments.clp_dd.figures [--datasets=imagenette] [--rows=lgm,clp]
 
 One PNG a data set and encoder under `experiments/results/figures/`: a strip of images
-for each row of the table, one image a class, at most 20 classes.
+for each row of the table, one image a class, at most 20 classes. Seconds.
 """
 
 import textwrap
@@ -11,19 +11,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from numpy import ndarray
 
 from ddjax import synthetic
-from experiments import records
+from ddjax.models import encoders
+from experiments import commands, records
 from experiments.clp_dd import common
 from experiments.clp_dd.tables import ROWS
+from experiments.settings import ConfigError
 
 __all__ = ["strips"]
 
 _LARGEST = 20
 
-_ROWS = flags.DEFINE_list("rows", ["lgm", "clp_squared", "clp"], "Rows of the table.")
+_DATASETS = commands.define_choices("datasets", ("imagenette", "cub50"), "Data sets.")
+_ENCODERS = commands.define_choices(
+    "encoders",
+    ("mobilenetv2", "efficientnet_lite0"),
+    "Encoders.",
+    choices=encoders.ENTRIES,
+)
+_ROWS = commands.define_choices(
+    "rows",
+    ("lgm", "clp_squared", "clp"),
+    "Rows of the table.",
+    choices=common.CONTENDERS,
+)
 _SETS = flags.DEFINE_string("sets", "runs/clp_dd", "Folder of the distilled sets.")
 _NAME = flags.DEFINE_string("name", "clp_dd/table", "Folder of the records.")
 
@@ -67,22 +81,19 @@ def strips(images: dict[str, ndarray], names: Sequence[str]) -> ndarray:
     return pixels
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Draws what is there."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
     import matplotlib
     from PIL import Image
 
     matplotlib.use("agg")
-    prefix = _NAME.value.replace("/", "_")
-    for dataset in flags.FLAGS.datasets:
-        for encoder in flags.FLAGS.encoders:
+    prefix, drawn = _NAME.value.replace("/", "_"), 0
+    for dataset in _DATASETS.value:
+        for encoder in _ENCODERS.value:
             images, names = {}, ()
             for row in _ROWS.value:
                 stem = f"{prefix}_{dataset}_{encoder}_{row}_ipc1_seed0"
                 if not (Path(_SETS.value) / stem).exists():
-                    logging.info("no %s", stem)
                     continue
                 found = synthetic.load(Path(_SETS.value) / stem)
                 names = (found.class_names or ())[:_LARGEST]
@@ -93,11 +104,14 @@ def main(argv: Sequence[str]) -> None:
                 picture = Image.fromarray(strips(images, names))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 picture.save(path, optimize=True)
-                logging.info("wrote %s", path)
+                print(f"wrote {path}")
+                drawn += 1
+    if not drawn:
+        raise ConfigError(
+            f"no sets of {', '.join(_ROWS.value)} in {_SETS.value} (with one image a "
+            "class and seed 0): python -m experiments.clp_dd.table leaves them there"
+        )
 
 
 if __name__ == "__main__":
-    common.define_data_flags(
-        ("imagenette", "cub50"), ("mobilenetv2", "efficientnet_lite0")
-    )
-    app.run(main)
+    commands.run(main)

@@ -7,29 +7,47 @@ upper bound), sets of real images, and sets that LGM and CLP-DD distil, each wit
 several seeds. Every set is probed in closed form and by gradient, through the encoder
 that it was made with and through the others (transfer). The last step counts: there
 is nothing to choose. Settings are chosen with `--splits=validation`; the test split is
-read once. One record a set; what is on record is not run again (`--redo` does).
+read once. One record a set, under `experiments/results/clp_dd/table`; what is on record
+is not measured again (`--again` does). The committed records, with fewer trainings of
+the probes, took two hours in all on two cores.
 """
 
-import time
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from ddjax import synthetic
 from ddjax.data.problem import Problem
 from ddjax.evaluation import full_data_linear_probe, linear_probe
 from ddjax.evaluation.base import Evaluation
-from experiments import records
+from ddjax.methods.base import Method
+from ddjax.models import encoders
+from ddjax.storage.cache import Cache, in_memory
+from ddjax.synthetic.distilled import DistilledSet
+from experiments import commands
 from experiments.clp_dd import common
+from experiments.commands import Cell, Measured
 
 __all__ = ["ROWS"]
 
 ROWS = ("full", *common.SELECTIONS, *common.CONTENDERS)
 """Short names of the table's rows; `full` is the upper bound."""
 
-_ROWS = flags.DEFINE_list("rows", list(ROWS), "Rows of the table.")
+common.define_data_flags()
+_DATASETS = commands.define_choices(
+    "datasets", ("imagenette", "cub50"), "Data sets, in order."
+)
+_ENCODERS = commands.define_choices(
+    "encoders",
+    ("mobilenetv2", "efficientnet_lite0"),
+    "Encoders to distil with, in order.",
+    choices=encoders.ENTRIES,
+)
+_SEEDS = common.define_seeds()
+_ROWS = commands.define_choices("rows", ROWS, "Rows of the table.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 1, "Images a class.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Of CLP-DD.", lower_bound=1)
 _LGM_STEPS = flags.DEFINE_integer("lgm_steps", 5000, "Of LGM.", lower_bound=1)
@@ -57,34 +75,20 @@ _VIEWS = flags.DEFINE_integer(
 _TRAININGS = flags.DEFINE_integer(
     "trainings", 5, "Seeds of the probes' training by gradient.", lower_bound=1
 )
-_TRANSFER = flags.DEFINE_list(
+_TRANSFER = commands.define_choices(
     "transfer",
-    [],
+    (),
     "Encoders to probe through as well; the row clp_several distils on them, too.",
+    choices=encoders.ENTRIES,
+    least=0,
 )
-_SPLITS = flags.DEFINE_list(
-    "splits", ["validation", "test"], "Splits to report; leave test out when choosing."
+_SPLITS = commands.define_choices(
+    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
 )
 _NAME = flags.DEFINE_string("name", "clp_dd/table", "Folder of the records.")
 _SETS = flags.DEFINE_string("sets", "runs/clp_dd", "Folder of the distilled sets.")
 _REDUCED = flags.DEFINE_string("reduced", None, "How this is less than the protocol.")
-_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
-
-
-def _evaluations(network: Any, others: Sequence[str]) -> list[Evaluation]:
-    common_settings: dict[str, Any] = {
-        "features_directory": common.cache_directory(),
-        "seeds": _TRAININGS.value,
-        "views": None if _VIEWS.value < 0 else _VIEWS.value,
-        "ridge": _RIDGE.value,
-    }
-    own = linear_probe(encoder=network, **common_settings)
-    return [own] + [
-        linear_probe(
-            encoder=common.encoder(other), label=f"through_{other}", **common_settings
-        )
-        for other in others
-    ]
+commands.define_record_flags()
 
 
 def _others(encoder: str) -> list[str]:
@@ -92,116 +96,141 @@ def _others(encoder: str) -> list[str]:
     return [each for each in _TRANSFER.value if each != encoder]
 
 
-def _run_row(row: str, name: str, network: Any, problem: Problem, seeds: list[int]):
-    """Yields (seed, set, facts) for what is not on record."""
-    per_class = _PER_CLASS.value
-    if row in common.CONTENDERS:
-        is_lgm = row.startswith("lgm")
-        steps = _LGM_STEPS.value if is_lgm else _STEPS.value
-        settings = common.settings_of(
-            row,
-            per_class=per_class,
-            learning_rate=_LGM_RATE.value if is_lgm else _RATE.value,
-            start=_START.value,
-            copies=_COPIES.value,
-            augment_real=_AUGMENT_REAL.value,
-            temperature=_TEMPERATURE.value,
-            ridge=_RIDGE.value,
-        )
-        networks = network
-        if row == "clp_several":
-            networks = [network, *map(common.encoder, _others(network.name))]
-        runs = common.distil(settings, networks, problem, seeds=seeds, steps=steps)
-        for run in runs:
-            facts = {
-                "seconds_per_step": run.seconds_per_step,
-                "first_loss": float(run.losses[0]),
-                "last_loss": float(run.losses[-1]),
-            }
-            synthetic.save(
-                Path(_SETS.value) / f"{name.replace('/', '_')}_seed{run.seed}",
-                run.distilled,
-            )
-            yield run.seed, run.distilled, {**settings, "steps": steps}, facts
-        return
-    for seed in seeds:
-        how = "nearest" if row == "full" else row
-        distilled = common.real_set(
-            how, network, problem, seed=seed, per_class=per_class
-        )
-        yield seed, distilled, {"name": row, "per_class": per_class}, {}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Runs what is not on record yet."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
-    seeds = [int(each) for each in flags.FLAGS.seeds]
-    for dataset in flags.FLAGS.datasets:
-        problem = None
-        for encoder in flags.FLAGS.encoders:
-            for row in _ROWS.value:
-                if row not in ROWS:
-                    raise app.UsageError(f"unknown row {row!r}; known: {ROWS}")
-                name = f"{_NAME.value}/{dataset}_{encoder}_{row}"
-                # The bound is of the data and has no images a class.
-                name += "" if row == "full" else f"_ipc{_PER_CLASS.value}"
-                todo = common.seeds_to_run(
-                    name, seeds[:1] if row == "full" else seeds, redo=_REDO.value
-                )
-                if not todo:
-                    logging.info("%s is on record", name)
-                    continue
-                problem = problem or common.load(dataset)
-                _record(row, name, dataset, encoder, problem, todo)
-
-
-def _record(row, name, dataset, encoder, problem: Problem, seeds: list[int]) -> None:
-    network = common.encoder(encoder)
+@functools.cache
+def _evaluations(row: str, encoder: str) -> list[Evaluation]:
+    network, seeds = common.encoder(encoder), _TRAININGS.value
+    directory = common.cache_directory()
     if row == "full":
-        evaluations = [
+        return [
             full_data_linear_probe(
-                encoder=network,
-                features_directory=common.cache_directory(),
-                seeds=_TRAININGS.value,
+                encoder=network, features_directory=directory, seeds=seeds
             )
         ]
-    else:
-        evaluations = _evaluations(network, _others(encoder))
-    began = time.perf_counter()
-    for seed, distilled, settings, facts in _run_row(
-        row, name, network, problem, seeds
-    ):
-        results = common.worth(
+    settings: dict[str, Any] = {
+        "features_directory": directory,
+        "seeds": seeds,
+        "views": None if _VIEWS.value < 0 else _VIEWS.value,
+        "ridge": _RIDGE.value,
+    }
+    own = linear_probe(encoder=network, **settings)
+    return [own] + [
+        linear_probe(
+            encoder=common.encoder(other), label=f"through_{other}", **settings
+        )
+        for other in _others(encoder)
+    ]
+
+
+def _settings(row: str) -> dict[str, Any]:
+    """What makes a row's sets, for records."""
+    if row not in common.CONTENDERS:
+        return {"name": row, "per_class": _PER_CLASS.value}
+    is_lgm = row.startswith("lgm")
+    return common.settings_of(
+        row,
+        per_class=_PER_CLASS.value,
+        learning_rate=_LGM_RATE.value if is_lgm else _RATE.value,
+        start=_START.value,
+        copies=_COPIES.value,
+        augment_real=_AUGMENT_REAL.value,
+        temperature=_TEMPERATURE.value,
+        ridge=_RIDGE.value,
+    )
+
+
+def _steps(row: str) -> int | None:
+    """Of a row that learns."""
+    if row not in common.CONTENDERS:
+        return None
+    return _LGM_STEPS.value if row.startswith("lgm") else _STEPS.value
+
+
+@functools.cache
+def _method(row: str, encoder: str) -> Method:
+    names = [encoder, *(_others(encoder) if row == "clp_several" else ())]
+    return common.method_of(_settings(row), [common.encoder(each) for each in names])
+
+
+def _set(
+    name: str, row: str, encoder: str, problem: Problem, seed: int, cache: Cache
+) -> tuple[DistilledSet, dict[str, Any]]:
+    """The set of a row, which is kept in `--sets` when it is learned, and facts."""
+    steps = _steps(row)
+    if steps is None:
+        how = "nearest" if row == "full" else row
+        real = common.real_set(
+            how,
+            common.encoder(encoder),
+            problem,
+            seed=seed,
+            per_class=_PER_CLASS.value,
+        )
+        return real, {}
+    run = common.distil(
+        _method(row, encoder), problem, seed=seed, steps=steps, cache=cache
+    )
+    synthetic.save(Path(_SETS.value) / name.replace("/", "_"), run.distilled)
+    return run.distilled, {
+        "seconds_per_step": run.seconds_per_step,
+        "first_loss": float(run.losses[0]),
+        "last_loss": float(run.losses[-1]),
+    }
+
+
+def _cell(dataset: str, encoder: str, row: str, seed: int, cache: Cache) -> Cell:
+    # The bound is of the data and has no images a class.
+    count = "" if row == "full" else f"_ipc{_PER_CLASS.value}"
+    name = f"{_NAME.value}/{dataset}_{encoder}_{row}{count}_seed{seed}"
+    steps = _steps(row)
+
+    def worth() -> dict[str, Any]:
+        problem = common.load(dataset)
+        distilled, facts = _set(name, row, encoder, problem, seed, cache)
+        evaluations = _evaluations(row, encoder)
+        found = common.worth(
             evaluations, distilled, problem, seed=seed, splits=_SPLITS.value
         )
-        logging.info("%s seed %d: %s %s", name, seed, results, facts)
-        steps = settings.get("steps")
+        return {**found, **facts}
+
+    def result(found: Mapping[str, Any]) -> Measured:
+        inputs = common.load(dataset).train.inputs
         length = f", {steps} steps" if steps else ""
-        path = records.write_record(
-            f"{name}_seed{seed}",
-            {
-                "dataset": dataset,
-                "encoder": encoder,
-                "row": row,
-                "seed": seed,
-                "method": settings,
-                "views": _VIEWS.value,
-                "trainings": _TRAININGS.value,
-                "ridge": _RIDGE.value,
-            },
-            {**results, **facts},
-            scale=f"{len(problem.train.inputs)} real images of "
-            f"{problem.train.inputs.shape[1]} px{length}",
-            reduced=_REDUCED.value,
-            wall_seconds=time.perf_counter() - began,
-        )
-        logging.info("wrote %s", path)
-        began = time.perf_counter()
+        scale = f"{len(inputs)} real images of {inputs.shape[1]} px{length}"
+        return Measured(found[""], scale, _REDUCED.value)
+
+    return Cell(
+        name,
+        {
+            "dataset": dataset,
+            "encoder": encoder,
+            "row": row,
+            "seed": seed,
+            "method": _settings(row) | ({"steps": steps} if steps else {}),
+            "views": _VIEWS.value,
+            "trainings": _TRAININGS.value,
+            "ridge": _RIDGE.value,
+        },
+        commands.whole(worth),
+        result,
+        check=lambda: common.check(dataset, [encoder, *_others(encoder)]),
+    )
+
+
+def main() -> None:
+    """Measures what is not on record yet."""
+    cache = in_memory(limit=2**31)
+    tables = {"clp_dd/table": ["clp_accuracy"], "clp_dd/from_noise": ["clp_from_noise"]}
+    commands.measure(
+        [
+            _cell(dataset, encoder, row, seed, cache)
+            for dataset in _DATASETS.value
+            for encoder in _ENCODERS.value
+            for row in _ROWS.value
+            for seed in (_SEEDS.value[:1] if row == "full" else _SEEDS.value)
+        ],
+        tables=tables.get(_NAME.value, []),
+    )
 
 
 if __name__ == "__main__":
-    common.define_data_flags(
-        ("imagenette", "cub50"), ("mobilenetv2", "efficientnet_lite0")
-    )
-    app.run(main)
+    commands.run(main)

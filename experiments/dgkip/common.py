@@ -5,6 +5,7 @@ one `ddjax.storage.cache.in_memory` that is passed to each `ddjax.runtime.train`
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -18,23 +19,53 @@ from ddjax.evaluation.accuracy import accuracy
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
 from ddjax.storage.cache import Cache
+from experiments import commands
+from experiments.data_flag import data_dir, define_data_dir
+from experiments.settings import ConfigError
 
-__all__ = ["RIDGE", "accuracy_on", "define_data_flags", "descent", "load"]
+# Flags belong to the command that asks for them, and so stand in its --help.
+flags.disclaim_key_flags()
+
+__all__ = [
+    "DATASETS",
+    "RIDGE",
+    "accuracy_on",
+    "check_same_length",
+    "define_data_flags",
+    "descent",
+    "load",
+]
+
+DATASETS = ("mnist", "fashion_mnist", "cifar10")
+"""Those of the paper's two classes."""
 
 RIDGE = 1e-6
 """The paper's lambda per sample, of the real problem and of the distilled one."""
 
 
-def define_data_flags(datasets: Sequence[str]) -> None:
-    """Defines `--data_dir`, `--datasets` and `--seeds`."""
-    flags.DEFINE_string(
-        "data_dir",
-        None,
-        "Folder with the data sets' official files, one folder a data set. Default: "
-        "the environment's DDJAX_DATA_DIR, then ./local_data.",
+def define_data_flags(
+    datasets: Sequence[str],
+) -> tuple[flags.FlagHolder[list[str]], flags.FlagHolder[list[int]]]:
+    """Defines `--data_dir`, `--datasets` and `--seeds`; returns the last two."""
+    define_data_dir()
+    return (
+        commands.define_choices("datasets", datasets, "Data sets, in order."),
+        commands.define_integers(
+            "seeds", (0, 1, 2), "Seeds; a table wants at least three.", lower_bound=0
+        ),
     )
-    flags.DEFINE_list("datasets", list(datasets), "Data sets, in order.")
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds; a table wants at least three.")
+
+
+def check_same_length(
+    per_class: flags.FlagHolder[list[int]], *others: flags.FlagHolder[list[Any]]
+) -> None:
+    """Refuses flags that have to have as many entries as `--per_class`."""
+    for other in others:
+        if len(other.value) != len(per_class.value):
+            raise ConfigError(
+                f"--{other.name} has {len(other.value)} values and --{per_class.name} "
+                f"{len(per_class.value)}: they go together"
+            )
 
 
 def load(
@@ -47,7 +78,7 @@ def load(
     """A standardised problem with a tenth of the training data held out."""
     return data.load(
         name,
-        directory=flags.FLAGS.data_dir,
+        directory=data_dir(),
         classes=classes,
         validation=0.1,
         seed=seed,

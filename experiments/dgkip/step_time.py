@@ -6,25 +6,33 @@ All methods on one machine, on the same problem and the same networks, taking tu
 median over several runs of each run's median over its chunks. The paper's claim is that
 DGKIP's cost stays low as images are added; its gradient-norm form needs no m x m kernel
 and should grow no faster than linearly.
+
+Writes `experiments/results/dgkip/step_time/`, which `--again` measures anew, on your
+machine; the committed record took a minute and a half on two cores.
 """
 
+import functools
 import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
 from ddjax import methods, runtime
 from ddjax.data.problem import Problem
 from ddjax.methods.base import Method
 from ddjax.storage.cache import Cache, in_memory
-from experiments import records
+from experiments import commands
+from experiments.commands import Cell, Measured
+from experiments.data_flag import define_data_dir
 from experiments.dgkip import common
 
 __all__ = ["contenders", "measure"]
 
-_PER_CLASS = flags.DEFINE_list(
-    "per_class", ["1", "10", "50", "100"], "Images per class."
+define_data_dir()
+_DATASET = flags.DEFINE_enum("dataset", "mnist", common.DATASETS, "Data set.")
+_PER_CLASS = commands.define_integers(
+    "per_class", (1, 10, 50, 100), "Images per class."
 )
 _NETWORKS = flags.DEFINE_integer("networks", 30, "Random networks; the paper's: 30.")
 _WIDTH = flags.DEFINE_integer("width", 1024, "Units a layer; the paper's: 1024.")
@@ -34,6 +42,7 @@ _BATCH = flags.DEFINE_integer(
 _RUNS = flags.DEFINE_integer("runs", 3, "Runs of each method, in turns.")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed chunks a run, after a first step.")
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps a chunk.")
+commands.define_record_flags()
 
 
 def contenders(
@@ -96,49 +105,53 @@ def measure(
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Times every method at every size."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
-    began = time.perf_counter()
-    dataset = flags.FLAGS.datasets[0]
-    problem = common.load(dataset, seed=0, classes=(0, 1))
-    architecture = {"kind": "fully_connected", "depth": 3, "width": _WIDTH.value}
-    cache, rows = in_memory(), []
-    for count in map(int, _PER_CLASS.value):
+    dataset, networks, width = _DATASET.value, _NETWORKS.value, _WIDTH.value
+    architecture = {"kind": "fully_connected", "depth": 3, "width": width}
+    load = functools.cache(lambda: common.load(dataset, seed=0, classes=(0, 1)))
+    cache = in_memory()
+
+    def row(count: int) -> dict[str, Any]:
         seconds = measure(
-            contenders(architecture, _NETWORKS.value, _BATCH.value, count),
-            problem,
+            contenders(architecture, networks, _BATCH.value, count),
+            load(),
             runs=_RUNS.value,
             chunks=_REPEATS.value,
             steps=_STEPS.value,
             cache=cache,
         )
-        logging.info("%d images per class: %s", count, seconds)
-        rows.append({"per_class": count, "seconds_per_step": seconds})
-    full = (_NETWORKS.value, _WIDTH.value) == (30, 1024)
-    path = records.write_record(
+        return {"per_class": count, "seconds_per_step": seconds}
+
+    cell = Cell(
         f"dgkip/step_time/{dataset}",
         {
             "dataset": dataset,
             "classes": [0, 1],
             "seed": 0,
             "architecture": architecture,
-            "networks": _NETWORKS.value,
+            "networks": networks,
             "batch_size": _BATCH.value,
             "runs": _RUNS.value,
             "repeats": _REPEATS.value,
             "steps": _STEPS.value,
         },
-        {"rows": rows},
-        scale=f"{_NETWORKS.value} networks of 3 x {_WIDTH.value}, "
-        f"{_BATCH.value} real samples a step for KIP and RFAD",
-        reduced=None if full else "fewer or narrower networks than the paper's",
-        wall_seconds=time.perf_counter() - began,
+        {
+            f"{count} a class": functools.partial(row, count)
+            for count in _PER_CLASS.value
+        },
+        lambda found: Measured(
+            {"rows": list(found.values())},
+            f"{networks} networks of 3 x {width}, {_BATCH.value} real samples a step "
+            "for KIP and RFAD",
+            None
+            if (networks, width) == (30, 1024)
+            else "fewer or narrower networks than the paper's",
+        ),
+        check=lambda: commands.check_data(dataset),
     )
-    logging.info("wrote %s", path)
+    commands.measure([cell], tables=["step_time"])
 
 
 if __name__ == "__main__":
-    common.define_data_flags(("mnist",))
-    app.run(main)
+    commands.run(main)

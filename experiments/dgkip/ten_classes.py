@@ -1,18 +1,19 @@
 """All ten classes: DGKIP (softmax, one-vs-rest) beside selection, KIP and RFAD.
 
-    python -m experiments.dgkip.ten_classes --data_dir=DIR
+    python -m experiments.dgkip.ten_classes --data_dir=DIR [--again]
 
 Beyond the paper, which stops at two classes. Every set is worth four numbers, in
 columns that are never mixed: the softmax model and ten logistic ones (one-vs-rest) on
 the same random features, kernel ridge regression on the exact NTK, and fully connected
-networks trained from scratch. One record a data set and seed.
+networks trained from scratch. One record a data set and seed, under
+`experiments/results/dgkip/ten_classes`; what is on record is not measured again
+(`--again` does). The table's caption says how long it took, and on how many cores.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from ddjax import evaluation, methods, runtime
 from ddjax.data.problem import Problem
@@ -20,12 +21,15 @@ from ddjax.methods.base import Method
 from ddjax.methods.dgkip import DUALS
 from ddjax.models import feature_maps
 from ddjax.storage.cache import in_memory
-from experiments import records
+from experiments import commands
+from experiments.commands import Cell, Measured
 from experiments.dgkip import common
+from experiments.settings import ConfigError
 
 __all__ = ["contenders", "run_seed"]
 
-_PER_CLASS = flags.DEFINE_list("per_class", ["1", "10"], "Images per class.")
+_DATASETS, _SEEDS = common.define_data_flags(("mnist", "fashion_mnist"))
+_PER_CLASS = commands.define_integers("per_class", (1, 10), "Images per class.")
 _STEPS = flags.DEFINE_integer("steps", 1000, "Steps of every learned method.")
 _NETWORKS = flags.DEFINE_integer("networks", 4, "Random networks of 3 x width.")
 _WIDTH = flags.DEFINE_integer("width", 1024, "Units a layer.")
@@ -38,13 +42,17 @@ _SPLIT = flags.DEFINE_enum(
     "split", "test", ["validation", "test"], "validation while settings are chosen."
 )
 _NAME = flags.DEFINE_string("name", "dgkip/ten_classes", "Folder of the records.")
-_ONLY = flags.DEFINE_list("only", [], "Only these methods, by name; default: all.")
-_MEASURES = flags.DEFINE_list(
+_ONLY = flags.DEFINE_list(
+    "only",
+    [],
+    """Only these methods, by name (--only='KIP,"DGKIP, softmax"'); default: all.""",
+)
+_MEASURES = commands.define_choices(
     "measures",
-    ["probe", "one_vs_rest", "kernel_regression", "network"],
+    ("probe", "one_vs_rest", "kernel_regression", "network"),
     "What the sets are worth; network training takes the longest.",
 )
-_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
+commands.define_record_flags()
 
 
 def contenders(
@@ -154,10 +162,8 @@ def run_seed(
     return rows
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs what is not on record yet."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+def main() -> None:
+    """Measures what is not on record yet."""
     features = {
         "architecture": {"kind": "fully_connected", "depth": 3, "width": _WIDTH.value},
         "networks": _NETWORKS.value,
@@ -175,37 +181,55 @@ def main(argv: Sequence[str]) -> None:
         found = contenders(per_class=count, **settings)
         return {k: v for k, v in found.items() if not _ONLY.value or k in _ONLY.value}
 
-    for seed in map(int, flags.FLAGS.seeds):
-        for dataset in flags.FLAGS.datasets:
-            name = f"{_NAME.value}/{dataset}_seed{seed}"
-            if records.on_record(name) and not _REDO.value:
-                logging.info("%s is on record", name)
-                continue
-            began = time.perf_counter()
+    known = contenders(per_class=1, **settings)
+    for name in _ONLY.value:
+        if name not in known:
+            raise ConfigError(f"--only={name}: there are: {'; '.join(known)}")
+
+    def cell(dataset: str, seed: int) -> Cell:
+        def rows() -> dict[str, Any]:
             problem = common.load(dataset, seed=seed, limit=_LIMIT.value)
-            rows = run_seed(
+            found = run_seed(
                 problem,
                 seed=seed,
                 make=make,
-                per_class=[int(each) for each in _PER_CLASS.value],
+                per_class=_PER_CLASS.value,
                 features=features,
                 distilled_ridge=_RIDGE.value,
                 split=_SPLIT.value,
                 measures=_MEASURES.value,
             )
-            count = len(problem.train.inputs)
-            path = records.write_record(
-                name,
-                {"dataset": dataset, "seed": seed, "split": _SPLIT.value, **settings},
-                {"rows": rows},
+            return {"rows": found, "images": len(problem.train.inputs)}
+
+        def result(found: Mapping[str, Any]) -> Measured:
+            count = found[""]["images"]
+            return Measured(
+                {"rows": found[""]["rows"]},
                 scale=f"ten classes, {count} real images, {_STEPS.value} steps",
                 reduced=f"{_NETWORKS.value} networks for the 30 of the two-class paper"
                 + (f"; {count} real images" if _LIMIT.value else ""),
-                wall_seconds=time.perf_counter() - began,
             )
-            logging.info("wrote %s", path)
+
+        return Cell(
+            f"{_NAME.value}/{dataset}_seed{seed}",
+            {
+                "dataset": dataset,
+                "seed": seed,
+                "split": _SPLIT.value,
+                "per_class": _PER_CLASS.value,
+                "limit": _LIMIT.value,
+                **settings,
+            },
+            commands.whole(rows),
+            result,
+            check=lambda: commands.check_data(dataset),
+        )
+
+    commands.measure(
+        [cell(dataset, seed) for seed in _SEEDS.value for dataset in _DATASETS.value],
+        tables=["ten_classes"] if _NAME.value == "dgkip/ten_classes" else [],
+    )
 
 
 if __name__ == "__main__":
-    common.define_data_flags(("mnist", "fashion_mnist"))
-    app.run(main)
+    commands.run(main)

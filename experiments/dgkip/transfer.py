@@ -1,20 +1,22 @@
 """DGKIP on two classes: same-loss accuracies and the transfer between SVM and LR.
 
-    python -m experiments.dgkip.transfer --data_dir=DIR [--datasets=mnist,cifar10] ...
+    python -m experiments.dgkip.transfer --data_dir=DIR [--datasets=mnist,cifar10]
 
 For every data set and seed the networks are drawn and both convex problems are solved
 on the real training data once; then samples are distilled for each loss and number of
 images per class, and both convex models are trained on each set. The step is chosen by
 the validation split; the test split is read once. Settings are chosen with
 `--splits=validation`. Both models fit the set's own, learned labels. One record a data
-set, architecture and seed; what is on record is not run again (`--redo` does).
+set, architecture and seed, under `experiments/results/dgkip/transfer`; what is on
+record is not measured again (`--again` does). On two cores with `--networks=4
+--width=64`, as committed, some three minutes a record, nine of them.
 """
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from ddjax import evaluation, methods, runtime
 from ddjax.data.problem import Problem
@@ -24,7 +26,8 @@ from ddjax.methods.dgkip import DUALS
 from ddjax.methods.reference import solve_reference
 from ddjax.models import feature_maps
 from ddjax.storage.cache import Cache, in_memory
-from experiments import records
+from experiments import commands
+from experiments.commands import Cell, Measured
 from experiments.dgkip import common
 
 __all__ = ["LOSSES", "PAPER_NETWORKS", "PROBES", "run_seed"]
@@ -43,6 +46,7 @@ PAPER_NETWORKS = {
     "convolutional": {"depth": 3, "width": 256, "networks": 8},
 }
 
+_DATASETS, _SEEDS = common.define_data_flags(common.DATASETS)
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture", "convolutional", list(PAPER_NETWORKS), "Random networks."
 )
@@ -52,13 +56,13 @@ _NETWORKS = flags.DEFINE_integer(
 _WIDTH = flags.DEFINE_integer(
     "width", None, "Units or channels a layer; default: the paper's.", lower_bound=1
 )
-_PER_CLASS = flags.DEFINE_list("per_class", ["1", "10", "50"], "Images per class.")
-_STEPS = flags.DEFINE_list(
-    "steps", ["500", "300", "150"], "Steps for each entry of --per_class."
+_PER_CLASS = commands.define_integers("per_class", (1, 10, 50), "Images per class.")
+_STEPS = commands.define_integers(
+    "steps", (500, 300, 150), "Steps for each entry of --per_class."
 )
-_RATES = flags.DEFINE_list(
+_RATES = commands.define_numbers(
     "learning_rates",
-    ["0.03", "0.03", "0.1"],
+    (0.03, 0.03, 0.1),
     "Learning rate for each entry of --per_class: up over a tenth of the steps, then "
     "down to zero along a cosine. That of the labels is a tenth.",
 )
@@ -68,11 +72,16 @@ _START_RIDGE = flags.DEFINE_float(
     None,
     "lambda_S per sample at the start; falls over 0.8 of the steps. Default: lambda_S.",
 )
-_NAME = flags.DEFINE_string("name", "dgkip/transfer", "Folder of the records.")
-_REDO = flags.DEFINE_bool("redo", False, "Run again what is on record.")
-_SPLITS = flags.DEFINE_list(
-    "splits", ["validation", "test"], "Splits to report; leave test out when choosing."
+_NAME = flags.DEFINE_string(
+    "name",
+    None,
+    "Folder of the records. Default: dgkip/transfer, or for fully connected networks "
+    "dgkip/transfer_fully_connected.",
 )
+_SPLITS = commands.define_choices(
+    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
+)
+commands.define_record_flags()
 
 
 def run_seed(
@@ -211,65 +220,58 @@ def _distilled_row(
     }
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs what is not on record yet."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+def main() -> None:
+    """Measures what is not on record yet."""
+    common.check_same_length(_PER_CLASS, _STEPS, _RATES)
     kind = _ARCHITECTURE.value
     paper = PAPER_NETWORKS[kind]
+    default = "transfer" if kind == "convolutional" else f"transfer_{kind}"
+    folder = _NAME.value or f"dgkip/{default}"
     networks = _NETWORKS.value or paper["networks"]
     width = _WIDTH.value or paper["width"]
-    features = {
-        "architecture": {"kind": kind, "depth": paper["depth"], "width": width},
-        "networks": networks,
-    }
-    reduced = []
+    reduced = None
     if (networks, width) != (paper["networks"], paper["width"]):
-        reduced.append(
+        reduced = (
             f"{networks} networks of width {width} for the paper's "
             f"{paper['networks']} of {paper['width']}"
         )
-    for seed in map(int, flags.FLAGS.seeds):
-        for dataset in flags.FLAGS.datasets:
-            name = f"{_NAME.value}/{dataset}_{kind}_seed{seed}"
-            if records.on_record(name) and not _REDO.value:
-                logging.info("%s is on record", name)
-                continue
-            began = time.perf_counter()
-            config = {
-                "dataset": dataset,
-                "classes": [0, 1],
-                "seed": seed,
-                "features": features,
-                "per_class": [int(each) for each in _PER_CLASS.value],
-                "steps": [int(each) for each in _STEPS.value],
-                "learning_rates": [float(each) for each in _RATES.value],
-                "duals": _DUALS.value,
-                "start_ridge": _START_RIDGE.value,
-            }
-            rows = run_seed(
-                common.load(dataset, seed=seed, classes=(0, 1)),
-                seed,
-                features=features,
-                per_class=config["per_class"],
-                steps=config["steps"],
-                learning_rates=config["learning_rates"],
-                duals=_DUALS.value,
-                start_ridge=_START_RIDGE.value,
-                splits=_SPLITS.value,
-            )
-            path = records.write_record(
-                name,
-                config,
-                {"rows": rows},
-                scale=f"classes 0 and 1, {rows[0]['images']} real images, "
-                f"{'/'.join(_STEPS.value)} steps",
-                reduced="; ".join(reduced) or None,
-                wall_seconds=time.perf_counter() - began,
-            )
-            logging.info("wrote %s", path)
+    # What `run_seed` takes, and the records have.
+    settings: dict[str, Any] = {
+        "features": {
+            "architecture": {"kind": kind, "depth": paper["depth"], "width": width},
+            "networks": networks,
+        },
+        "per_class": _PER_CLASS.value,
+        "steps": _STEPS.value,
+        "learning_rates": _RATES.value,
+        "duals": _DUALS.value,
+        "start_ridge": _START_RIDGE.value,
+    }
+
+    def cell(dataset: str, seed: int) -> Cell:
+        def rows() -> list[dict]:
+            problem = common.load(dataset, seed=seed, classes=(0, 1))
+            return run_seed(problem, seed, **settings, splits=_SPLITS.value)
+
+        return Cell(
+            f"{folder}/{dataset}_{kind}_seed{seed}",
+            {"dataset": dataset, "classes": [0, 1], "seed": seed, **settings},
+            commands.whole(rows),
+            lambda found: Measured(
+                {"rows": found[""]},
+                f"classes 0 and 1, {found[''][0]['images']} real images, "
+                f"{'/'.join(map(str, _STEPS.value))} steps",
+                reduced,
+            ),
+            check=lambda: commands.check_data(dataset),
+        )
+
+    table = folder.removeprefix("dgkip/")
+    commands.measure(
+        [cell(dataset, seed) for seed in _SEEDS.value for dataset in _DATASETS.value],
+        tables=[table] if table in ("transfer", "transfer_fully_connected") else [],
+    )
 
 
 if __name__ == "__main__":
-    common.define_data_flags(("mnist", "fashion_mnist", "cifar10"))
-    app.run(main)
+    commands.run(main)

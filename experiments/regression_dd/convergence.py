@@ -1,6 +1,6 @@
 r"""How fast the outer loop of distilled regression converges, beside the paper.
 
-  python -m experiments.regression_dd.convergence
+    python -m experiments.regression_dd.convergence
 
 repeats the table of section 2.3 and figure 1 of "Toward Dataset Distillation for
 Regression Problems": a linear problem with noise (`ddjax.data.linear`), m = 99 samples
@@ -14,11 +14,17 @@ logarithm falls along a line with R² >= 0.99 (`longest_linear_window`); the slo
 the middle of the fall (`decrease_window`), which does not look at the fit, stands
 beside it.
 
-  python -m experiments.regression_dd.convergence --readings=all --seeds=0
+    python -m experiments.regression_dd.convergence --readings=all --seeds=0
 
 measures the readings that were searched, `search.json`.
+
+Writes `experiments/results/regression_dd/convergence.json` and two figures in an hour
+on two cores, the search in half an hour. What is on record is not measured again
+(`--again` does); no data are needed.
 """
 
+import contextlib
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +33,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 from jaxtyping import Array, Float, Int
 
 from ddjax import data, methods, runtime
@@ -42,8 +48,11 @@ from ddjax.models import feature_maps
 from ddjax.runtime import TrainResult
 from ddjax.solvers import convergence
 from ddjax.synthetic.distilled import DistilledSet, decoded
-from experiments import records
+from experiments import commands
+from experiments.commands import Cell, Measured
 from experiments.regression_dd import curvature
+from experiments.settings import ConfigError
+from experiments.tables import Record
 
 __all__ = [
     "ALPHA",
@@ -153,6 +162,16 @@ READINGS: dict[str, Reading] = {
     ),
 }
 """Name -> reading; `TABLE` names those of the README's table."""
+
+
+_READINGS = commands.define_choices(
+    "readings", TABLE, "Readings, or all.", choices=("all", *READINGS)
+)
+_SEEDS = commands.define_integers("seeds", (0, 1, 2, 3, 4), "Seeds.", lower_bound=0)
+_STEPS = commands.define_integers("inner_steps", STEPS, "The T.")
+_OUTER = flags.DEFINE_integer("outer_steps", 2500, "Outer steps of a run.")
+_THEORY = flags.DEFINE_bool("theory", True, "Check theorem 2.9 as well.")
+commands.define_record_flags()
 
 
 class JudgedData(NamedTuple):
@@ -349,67 +368,59 @@ def inner_curve(row: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def measure(
-    name: str, *, seeds: Sequence[int], outer: int, counts: Sequence[int]
-) -> list[dict[str, Any]]:
-    """One row for each T: the fits of every seed, and curves of the first."""
-    reading, rows = READINGS[name], []
-    for count in counts:
-        method, runs = method_of(reading, count), []
-        row: dict[str, Any] = {"inner_steps": count}
-        for seed in seeds:
-            began = time.perf_counter()
-            problem = load(seed, standardize=reading.standardize)
-            first = seed == seeds[0]
-            result = run(method, problem, seed=seed, outer=outer, curves=first)
-            steps = {each["step"]: each for each in result.history}
-            test = np.array([steps[step]["test_loss"] for step in range(1, outer + 1)])
-            found: dict[str, Any] = {
-                "seed": seed,
-                "seconds": time.perf_counter() - began,
-                "last_test_loss": float(test[-1]),
-                "last": {name: steps[outer][name] for name in _LAST},
-                "least_step_size_limit": min(
-                    steps[step]["step_size_limit"] for step in range(1, outer + 1)
-                ),
+    name: str, *, seeds: Sequence[int], outer: int, count: int
+) -> dict[str, Any]:
+    """A reading with T inner steps: the fits of all seeds, and curves of the first."""
+    reading, runs = READINGS[name], []
+    method = method_of(reading, count)
+    row: dict[str, Any] = {"inner_steps": count}
+    for seed in seeds:
+        began = time.perf_counter()
+        problem = load(seed, standardize=reading.standardize)
+        first = seed == seeds[0]
+        result = run(method, problem, seed=seed, outer=outer, curves=first)
+        steps = {each["step"]: each for each in result.history}
+        test = np.array([steps[step]["test_loss"] for step in range(1, outer + 1)])
+        found: dict[str, Any] = {
+            "seed": seed,
+            "seconds": time.perf_counter() - began,
+            "last_test_loss": float(test[-1]),
+            "last": {name: steps[outer][name] for name in _LAST},
+            "least_step_size_limit": min(
+                steps[step]["step_size_limit"] for step in range(1, outer + 1)
+            ),
+        }
+        try:
+            found |= fits(test)
+        except ValueError as error:
+            found["no_fit"] = str(error)
+        logging.info("%s, T = %d: %s", name, count, found)
+        runs.append(found)
+        if first:
+            every = max(1, outer // 250)
+            row["outer_curve"] = {
+                "outer_step": list(range(0, outer, every)),
+                "test_loss": [float(f"{v:.4g}") for v in test[::every]],
             }
-            try:
-                found |= fits(test)
-            except ValueError as error:
-                found["no_fit"] = str(error)
-            logging.info("%s, T = %d: %s", name, count, found)
-            runs.append(found)
-            if first:
-                every = max(1, outer // 250)
-                row["outer_curve"] = {
-                    "outer_step": list(range(0, outer, every)),
-                    "test_loss": [float(f"{v:.4g}") for v in test[::every]],
-                }
-                row["inner_curves"] = {
-                    str(step): inner_curve(steps[step])
-                    for step in (outer // PARTS * part for part in SHOWN)
-                }
-        rows.append({**row, "runs": runs})
-    return rows
+            row["inner_curves"] = {
+                str(step): inner_curve(steps[step])
+                for step in (outer // PARTS * part for part in SHOWN)
+            }
+    return {**row, "runs": runs}
 
 
-def theory(*, seed: int, outer: int, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Theorem 2.9 near the end points of the fixed variant."""
-    found = []
-    for count in counts:
-        method = method_of(READINGS["fixed"], count)
-        problem = load(seed, standardize=False)
-        result = run(method, problem, seed=seed, outer=outer)
-        found.append(
-            curvature.near(
-                result.distilled,
-                squared_error(problem),
-                outer_ridge=COMMON["outer_ridge"],
-                alpha=ALPHA,
-                draws=COMMON["draws"],
-            )
-        )
-        logging.info("curvature, T = %d: %s", count, found[-1])
-    return found
+def theory(*, seed: int, outer: int, count: int) -> dict[str, Any]:
+    """Theorem 2.9 near the end point of the fixed variant with T inner steps."""
+    method = method_of(READINGS["fixed"], count)
+    problem = load(seed, standardize=False)
+    result = run(method, problem, seed=seed, outer=outer)
+    return curvature.near(
+        result.distilled,
+        squared_error(problem),
+        outer_ridge=COMMON["outer_ridge"],
+        alpha=ALPHA,
+        draws=COMMON["draws"],
+    )
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -460,66 +471,91 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Measures, draws and writes the records."""
+    outer, seeds, names = _OUTER.value, _SEEDS.value, _READINGS.value
+    if outer < PARTS or outer % PARTS:
+        raise ConfigError(f"--outer_steps={outer} is no multiple of {PARTS}")
+    searched = names == ["all"]
+    if "all" in names and not searched:
+        raise ConfigError("--readings=all stands alone")
+    names = list(READINGS) if searched else names
+
+    def rows(name: str, count: int) -> dict[str, Any]:
+        with _one_thread():
+            row = measure(name, seeds=seeds, outer=outer, count=count)
+        if searched:
+            del row["outer_curve"], row["inner_curves"]
+        return row
+
+    def near_the_end(count: int) -> dict[str, Any]:
+        with _one_thread():
+            return theory(seed=seeds[0], outer=outer, count=count)
+
+    readings = {
+        name: {
+            f"{name}, T = {count}": functools.partial(rows, name, count)
+            for count in _STEPS.value
+        }
+        for name in names
+    }
+    parts = {part: each for found in readings.values() for part, each in found.items()}
+    ends = sorted({_STEPS.value[0], _STEPS.value[-1]})
+    if _THEORY.value and not searched:
+        parts |= {
+            f"theory, T = {count}": functools.partial(near_the_end, count)
+            for count in ends
+        }
+
+    def result(found: Mapping[str, Any]) -> Measured:
+        results: dict[str, Any] = {
+            "readings": {
+                name: {
+                    **READINGS[name]._asdict(),
+                    "rows": [found[part] for part in of_reading],
+                }
+                for name, of_reading in readings.items()
+            }
+        }
+        if _THEORY.value and not searched:
+            results["theory"] = [found[f"theory, T = {count}"] for count in ends]
+        return Measured(
+            results,
+            f"m = 99, d = 100, 800 real rows, {outer} outer steps",
+            None if outer >= 2500 else f"{outer} of 2500 outer steps",
+        )
+
+    cell = Cell(
+        f"regression_dd/{'search' if searched else 'convergence'}",
+        {"seeds": seeds, "outer_steps": outer, "common": COMMON, "alpha": ALPHA},
+        parts,
+        result,
+    )
+
+    def draw(found: Sequence[Record]) -> None:
+        (record,) = (each for each in found if each["name"] == cell.name)
+        for name in TABLE:
+            if name in record["results"]["readings"]:
+                figure = f"figures/regression_dd_convergence_{name}.png"
+                path = commands.directory() / figure
+                plot(record["results"]["readings"][name]["rows"], path)
+                print(f"drew {path}")
+
+    if searched:
+        commands.measure([cell], tables=["regression_readings"])
+    else:
+        shown = set(TABLE) <= set(names)
+        tables = ["regression_convergence"] if shown else []
+        tables += ["regression_theory"] if _THEORY.value else []
+        commands.measure([cell], tables=tables, finish=draw)
+
+
+def _one_thread() -> contextlib.AbstractContextManager[Any]:
+    """The matrices are small: threads would only wait for one another."""
     import threadpoolctl
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
-    # The matrices are small: threads would only wait for one another.
-    with threadpoolctl.threadpool_limits(limits=1):
-        _main()
-
-
-def _main() -> None:
-    began, names = time.perf_counter(), list(_READINGS.value)
-    searched = names == ["all"]
-    names = list(READINGS) if searched else names
-    for name in names:
-        if name not in READINGS:
-            raise app.UsageError(f"no reading {name!r}; known: {', '.join(READINGS)}")
-    seeds, outer = [int(each) for each in _SEEDS.value], _OUTER.value
-    if outer < PARTS or outer % PARTS:
-        raise app.UsageError(f"--outer_steps is {outer}, no multiple of {PARTS}")
-    counts = [int(each) for each in _STEPS.value]
-    settings = {"seeds": seeds, "outer_steps": outer, "common": COMMON, "alpha": ALPHA}
-    scale = f"m = 99, d = 100, 800 real rows, {outer} outer steps"
-    reduced = None if outer >= 2500 else f"{outer} of 2500 outer steps"
-    folder = Path(_DIRECTORY.value)
-    found = {}
-    for name in names:
-        rows = measure(name, seeds=seeds, outer=outer, counts=counts)
-        found[name] = {**READINGS[name]._asdict(), "rows": rows}
-        if name in TABLE and not searched:
-            path = folder / "figures" / f"regression_dd_convergence_{name}.png"
-            plot(rows, path)
-            logging.info("drew %s", path)
-    if searched:
-        for each in found.values():
-            for row in each["rows"]:
-                del row["outer_curve"], row["inner_curves"]
-    results: dict[str, Any] = {"readings": found}
-    if _THEORY.value and not searched:
-        results["theory"] = theory(
-            seed=seeds[0], outer=outer, counts=(counts[0], counts[-1])
-        )
-    path = records.write_record(
-        "regression_dd/search" if searched else "regression_dd/convergence",
-        settings,
-        results,
-        scale=scale,
-        reduced=reduced,
-        wall_seconds=time.perf_counter() - began,
-        directory=folder,
-    )
-    logging.info("wrote %s", path)
+    return threadpoolctl.threadpool_limits(limits=1)
 
 
 if __name__ == "__main__":
-    _READINGS = flags.DEFINE_list("readings", list(TABLE), "Readings, or all.")
-    _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
-    _STEPS = flags.DEFINE_list("inner_steps", [str(n) for n in STEPS], "The T.")
-    _OUTER = flags.DEFINE_integer("outer_steps", 2500, "Outer steps of a run.")
-    _THEORY = flags.DEFINE_bool("theory", True, "Check theorem 2.9 as well.")
-    _DIRECTORY = flags.DEFINE_string("directory", str(records.RESULTS), "Of records.")
-    app.run(main)
+    commands.run(main)

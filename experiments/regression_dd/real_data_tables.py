@@ -1,12 +1,12 @@
-"""The README's tables on distilled regression of real tables."""
+"""The tables on distilled regression of real tables."""
 
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from experiments.tables import Record, Table, below, caption, markdown
+from experiments.tables import Headline, Record, Table, below, caption, markdown
 
-__all__ = ["DATASETS", "FOLDER", "SHARE", "TABLES", "cells"]
+__all__ = ["DATASETS", "FOLDER", "SHARE", "TABLES", "cells", "headlines"]
 
 FOLDER = "regression_dd/real_data"
 
@@ -82,6 +82,18 @@ def fewest(found: Sequence[Record]) -> str:
         rows.append(row)
     header = ["fewest rows m", "all rows n", "their R²", *_METHODS]
     return markdown(header, rows)
+
+
+def headlines(found: Sequence[Record]) -> list[Headline]:
+    """Ten diamonds."""
+    values, count = cells(found), 10
+    distilled, random, full = (
+        _spread(values["diamonds", "fourier", method, m])
+        for method, m in (("distilled", count), ("random rows", count), (_ALL, 0))
+    )
+    what = f"diamonds, a table of prices: {count} rows"
+    learner = "ridge regression on Fourier features, R²"
+    return [Headline(what, learner, distilled, random, full)]
 
 
 def _places(values: dict[_Key, list[float]]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The README's tables on distilled regression."""
+"""The tables on distilled regression."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import sparse
 
 from ddjax.data import (
     Columns,
@@ -17,6 +18,7 @@ GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (40, 6, 5, 3), np.uint8)
 LABELS = np.arange(40) % 2
 FEATURES = GENERATOR.normal(size=(40, 7))
+MASKED = np.ma.masked_greater(FEATURES, 1.0)
 
 
 def natural(problem):
@@ -63,6 +65,9 @@ def test_parts_given_are_used_as_given():
         (LABELS.astype(bool), ("False", "True")),
         (np.where(LABELS, "dog", "cat"), ("cat", "dog")),
         (["dog" if y else "cat" for y in LABELS], ("cat", "dog")),
+        (np.array(["cat", "dog"], object)[LABELS], ("cat", "dog")),
+        (np.array(["kätzchen".encode(), b"z"])[LABELS], ("kätzchen", "z")),
+        (np.ma.masked_array(LABELS), ("0", "1")),
     ],
 )
 def test_labels_become_integers_from_0(labels, names):
@@ -70,6 +75,33 @@ def test_labels_become_integers_from_0(labels, names):
     assert source.class_names == names
     assert np.array_equal(source.train.labels, LABELS)
     assert source.train.targets is None
+
+
+def test_the_task_says_what_numbers_are():
+    floats = LABELS.astype(float)
+    classes = arrays.read((FEATURES, floats), task="classification")
+    assert classes.class_names == ("0", "1") and classes.train.targets is None
+    assert np.array_equal(classes.train.labels, LABELS)
+    for numbers in (floats, LABELS, LABELS.astype(bool)):
+        source = arrays.read((FEATURES, numbers), task="regression")
+        assert source.class_names is None and source.train.labels is None
+        np.testing.assert_array_equal(source.train.targets[:, 0], LABELS)
+    # Other parts are what the training data are.
+    some = np.where(LABELS, 1.5, 0.0)
+    source = arrays.read((FEATURES, some), (FEATURES[::2], some[::2]))
+    assert source.test.targets.shape == (20, 1)
+
+
+@pytest.mark.parametrize("value", [None, FEATURES, {"x": FEATURES}, (FEATURES,)])
+def test_what_is_no_pair_is_refused(value):
+    with pytest.raises(DataError, match="train is a .*; it must be a pair") as caught:
+        arrays._arrays(value, None, "train", judged=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_class_names_of_bytes_are_text():
+    source = arrays.read((IMAGES, LABELS), class_names=np.array([b"a", b"b"]).tolist())
+    assert source.class_names == ("a", "b")
 
 
 def test_class_names_order_the_labels():
@@ -226,8 +258,61 @@ ERRORS = {
     "int64 images": (dict(train=(IMAGES.astype(int), LABELS)), "dtype int64"),
     "first": (dict(train=(np.zeros((40, 3, 9, 9)), LABELS)), "channels go last"),
     "length": (dict(train=(IMAGES, LABELS[:39])), r"\(39,\) for 40 inputs"),
-    "one-hot": (dict(train=(IMAGES, np.eye(2, dtype=int)[LABELS])), r"\(40, 2\)"),
-    "objects": (dict(train=(IMAGES, np.array([None] * 40))), "dtype object"),
+    "one-hot": (dict(train=(IMAGES, np.eye(2, dtype=int)[LABELS])), "argmax"),
+    "two columns": (dict(train=(IMAGES, np.ones((40, 2), int))), r"\(40, 2\)"),
+    "objects": (
+        dict(train=(IMAGES, np.array(["a", None] * 20))),
+        r"sample 1 is None \(dtype object\)",
+    ),
+    "object inputs": (
+        dict(train=(np.array([[1.0, 2.0]] * 39 + [[3.0, "x"]], object), LABELS)),
+        "train inputs: sample 39, feature 1 is 'x'",
+    ),
+    "no inputs": (dict(train=(None, LABELS)), "train inputs: None; an array"),
+    "ragged": (dict(train=([[1, 2], [3]], LABELS)), "train inputs: no array: .*inhom"),
+    "sparse": (dict(train=(sparse.csr_matrix(FEATURES), LABELS)), "toarray"),
+    "masked inputs": (dict(train=(MASKED, LABELS)), "train inputs: a masked array"),
+    "masked labels": (
+        dict(train=(FEATURES, np.ma.masked_equal(LABELS, 1))),
+        "train labels or targets: a masked array",
+    ),
+    "list of masked": (dict(train=(list(MASKED), LABELS)), "a masked array"),
+    "latin": (dict(train=(IMAGES, np.array([b"a", b"\xff"])[LABELS])), "not UTF-8"),
+    "empty label": (
+        dict(train=(IMAGES, np.array(["a", ""])[LABELS])),
+        "sample 1 has the label ''",
+    ),
+    "0. and 1.": (
+        dict(train=(FEATURES, LABELS.astype(float))),
+        r"few whole numbers \(0, 1\).*task='classification' or task='regression'",
+    ),
+    "one-hot floats": (
+        dict(train=(FEATURES, np.eye(2)[LABELS])),
+        r"argmax\(axis=1\) for classes, or task='regression'",
+    ),
+    "numbers": (
+        dict(train=(FEATURES, np.arange(40))),
+        "40 classes in 40 samples; .*task='regression'",
+    ),
+    "half classes": (
+        dict(train=(FEATURES, LABELS + 0.5), task="classification"),
+        "sample 0 has the label 0.5",
+    ),
+    "missing label": (
+        dict(train=(FEATURES, np.where(LABELS, np.nan, 1.0)), task="classification"),
+        "sample 1 has the label nan",
+    ),
+    "task": (dict(train=(FEATURES, LABELS), task="classify"), "known: classification"),
+    "task of a triple": (
+        dict(train=(FEATURES, LABELS, FEATURES), task="regression"),
+        "is for pairs",
+    ),
+    "task of nothing": (dict(train=(FEATURES, None), task="regression"), "nothing to"),
+    "one name": (dict(train=(IMAGES, LABELS), class_names="ab"), "give a name a class"),
+    "one target": (
+        dict(train=(FEATURES, np.full(40, 7.0)), task="regression"),
+        "targets are 7 in every training row",
+    ),
     "nan target": (
         dict(train=(FEATURES, np.where(LABELS, np.nan, 1.0))),
         "train targets: sample 1 has a NaN",
@@ -284,8 +369,8 @@ ERRORS = {
     "same names": (dict(train=(IMAGES, LABELS), class_names=("a", "a")), "duplicates"),
     "four": (dict(train=(IMAGES, LABELS, FEATURES, None)), "or a triple"),
     "float labels": (
-        dict(train=(IMAGES, LABELS.astype(float), FEATURES)),
-        "train labels: dtype float64; expected integers",
+        dict(train=(IMAGES, LABELS + 0.5, FEATURES)),
+        "train labels: sample 0 has the label 0.5",
     ),
     "text targets": (
         dict(train=(IMAGES, LABELS, np.array(["x"] * 40))),

@@ -1,3 +1,5 @@
+import os
+import socket
 import warnings
 
 import numpy as np
@@ -71,6 +73,7 @@ def test_pixels_and_order(tmp_path):
     assert np.array_equal(one(tmp_path, 8), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*notes.txt. passed over")
 def test_files_that_are_not_images_are_passed_over(tmp_path):
     write_images(tmp_path, count=6)
     (tmp_path / "cat" / "notes.txt").write_text("x")
@@ -249,3 +252,133 @@ def test_named_folders_say_where_to_get_them(tmp_path, name, where):
         write_images(tmp_path / name / part)
     with pytest.raises(DataError, match=f"not the .*{where}"):
         load(name, directory=tmp_path)
+
+
+TRANSPARENT = {
+    "RGBA": (255, 0, 0, 0),
+    "LA": (0, 0),
+    "P": 0,
+    "RGB": (1, 2, 3),
+}
+
+
+@pytest.mark.parametrize("mode", TRANSPARENT)
+def test_what_is_transparent_is_white(mode, tmp_path):
+    write_images(tmp_path)
+    picture = Image.new(mode, (8, 8), TRANSPARENT[mode])
+    opaque = {"RGBA": (10, 20, 30, 255), "LA": (40, 255), "P": 1, "RGB": (9, 9, 9)}
+    picture.putpixel((3, 5), opaque[mode])
+    options = {}
+    if mode == "P":
+        picture.putpalette([255, 0, 0, 10, 20, 30])
+        options = {"transparency": 0}
+    if mode == "RGB":
+        options = {"transparency": (1, 2, 3)}
+    picture.save(tmp_path / "cat" / "0.png", **options)
+    for channels in (1, 3):
+        image = one(tmp_path, channels=channels)
+        shown = image[5, 3].copy()
+        image[5, 3] = 255
+        assert (image == 255).all() and (shown < 100).all()
+
+
+def test_half_transparent_is_half_white(tmp_path):
+    write_images(tmp_path)
+    Image.new("RGBA", (8, 8), (255, 0, 0, 127)).save(tmp_path / "cat" / "0.png")
+    expected = np.array([255, 128, 128])
+    assert np.abs(one(tmp_path).astype(int) - expected).max() <= 1
+
+
+def test_what_is_passed_over_is_counted(tmp_path):
+    write_images(tmp_path, count=10)
+    for name in ("cat/a.heic", "cat/b.HEIC", "dog/notes.txt", "dog/sub/7.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "beside.png").write_bytes(b"x")
+    (tmp_path / "README.md").write_bytes(b"x")
+    message = r"5 files \(beside.png, cat/a.heic, .*dog/sub\) passed over"
+    with pytest.warns(UserWarning, match=message):
+        problem = load("folder", directory=tmp_path)
+    counts = {".heic": 2, ".png": 1, ".txt": 1, "folder": 1}
+    assert problem.source["passed_over"] == counts
+    for image in (tmp_path / "cat").glob("*.png"):
+        image.unlink()
+    with pytest.raises(MissingDataError, match=r"cat: no images .*2 other.*\.heic"):
+        load("folder", directory=tmp_path)
+
+
+def test_usual_folders_are_read_without_a_word(tmp_path):
+    write_images(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert "passed_over" not in load("folder", directory=tmp_path).source
+
+
+def break_images(root, count):
+    for i in range(count):
+        (root / "cat" / f"{i}.png").write_bytes(b"broken")
+    whole = (root / "dog" / "3.png").read_bytes()
+    (root / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_broken_images_are_named_together(count, tmp_path):
+    write_images(tmp_path, count=20, size=(40, 40))
+    break_images(tmp_path, count)
+    with pytest.raises(DataError) as caught:
+        load("folder", directory=tmp_path)
+    message = str(caught.value)
+    assert f"{count + 1} of 40 images cannot be decoded: cat/0.png: not a" in message
+    assert message.count(".png: ") == min(count + 1, 10) and "\n" not in message
+    assert ("dog/3.png: broken" in message) == (count == 2)
+    assert "broken='skip'" in message
+
+
+def test_broken_images_may_be_skipped(tmp_path):
+    kept, pets = tmp_path / "kept", tmp_path / "pets"
+    write_images(pets, count=10, size=(40, 40))
+    break_images(pets, 2)
+    with pytest.warns(UserWarning, match=r"3 files \(cat/0.png, .*\) broken, skipped"):
+        problem = load("folder", directory=pets, broken="skip")
+    assert sum(problem.source["counts"].values()) == 17
+    assert problem.source["broken_skipped"] == {
+        "count": 3,
+        "first": ["cat/0.png", "cat/1.png", "dog/3.png"],
+    }
+    write_images(kept, count=10, size=(40, 40))
+    for name in problem.source["broken_skipped"]["first"]:
+        (kept / name).unlink()
+    assert load("folder", directory=kept).fingerprint == problem.fingerprint
+    break_images(pets, 10)
+    with pytest.raises(DataError, match="cat: every image of this class is broken"):
+        load("folder", directory=pets, broken="skip")
+    with pytest.raises(DataError, match="broken='drop'; known: refuse, skip"):
+        load("folder", directory=pets, broken="drop")
+    with pytest.raises(DataError, match="broken is only for folder, imagenette"):
+        load("digits", broken="skip")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "socket"])
+def test_what_is_no_file_is_refused_and_does_not_hang(kind, tmp_path, monkeypatch):
+    write_images(tmp_path, count=10)
+    monkeypatch.chdir(tmp_path / "cat")  # names of sockets are short
+    if kind == "pipe":
+        os.mkfifo("3a.png")
+    elif kind == "link":
+        os.symlink("nowhere.png", "3a.png")
+    else:
+        socket.socket(socket.AF_UNIX).bind("3a.png")
+    with pytest.raises(
+        DataError, match="1 of 21 images .*cat/3a.png: (a pipe|not a r)"
+    ):
+        load("folder", directory=tmp_path)
+    with pytest.warns(UserWarning, match="cat/3a.png"):
+        assert load("folder", directory=tmp_path, broken="skip").classes == 2
+
+
+def test_a_first_image_that_is_broken(tmp_path):
+    write_images(tmp_path, count=4)
+    os.mkfifo(tmp_path / "cat" / "..png")
+    os.mkfifo(tmp_path / "cat" / "+.png")
+    with pytest.raises(DataError, match=r"1 of 9 images .*cat/\+.png: a pipe"):
+        load("folder", directory=tmp_path)

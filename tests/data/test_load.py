@@ -258,6 +258,9 @@ def test_errors_name_the_value_and_what_is_allowed(case, tmp_path):
         ({"limit": 1e3}, "limit=1000.0"),
         ({"limit": True}, "limit=True"),
         ({"seed": 0.5}, "seed=0.5"),
+        ({"zca_ridge": "a"}, "zca_ridge='a'; it is a positive number"),
+        ({"device_budget": "1"}, "device_budget='1'; it is a number of bytes"),
+        ({"seed": 2**64}, r"an integer from 0 to 2\*\*64 - 1"),
     ],
 )
 def test_options_of_the_wrong_type(wrong, message):
@@ -267,9 +270,15 @@ def test_options_of_the_wrong_type(wrong, message):
         check_options(right._replace(**wrong))
 
 
+def test_integers_of_numpy_are_integers():
+    right = Options(None, 0.1, 3, "none", 0.1, 20, "auto", 0, None)
+    found = check_options(right._replace(seed=np.int64(3), limit=np.int32(20)))
+    assert found == right and type(found.seed) is type(found.limit) is int
+
+
 def test_regression_has_no_classes_to_choose():
     with pytest.raises(DataError, match="has no classes"):
-        data.from_arrays((np.ones((9, 2)), np.ones(9)), classes=(0, 1))
+        data.from_arrays((np.ones((9, 2)), np.arange(9.0)), classes=(0, 1))
 
 
 def test_nothing_is_ever_unpickled(tmp_path, monkeypatch):

@@ -75,3 +75,18 @@ def test_broken_files_are_named(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(MissingDataError, match="x.npz: no such file"):
         load("npz:x.npz", directory=tmp_path)
+
+
+def test_floats_that_could_be_classes_need_the_task(tmp_path):
+    path = tmp_path / "x.npz"
+    names = np.array([b"no", "já".encode()])
+    np.savez(path, x_train=IMAGES, y_train=LABELS.astype(np.float32))
+    with pytest.raises(DataError, match="x.npz: train.*task='classification' or task"):
+        load("npz:x.npz", directory=tmp_path)
+    numbers = load("npz:x.npz", directory=tmp_path, task="regression")
+    assert numbers.class_names is None and numbers.train.targets.shape == (29, 1)
+    with pytest.raises(DataError, match="task is only for npz; 'digits' takes no task"):
+        load("digits", task="classification")
+    np.savez(path, x_train=IMAGES, y_train=LABELS / 1.0, class_names=names)
+    classes = load("npz:x.npz", directory=tmp_path, task="classification")
+    assert classes.class_names == ("no", "já")

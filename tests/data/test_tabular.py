@@ -1,5 +1,7 @@
 """Tables: what is read, what is refused and what the message says."""
 
+import inspect
+import os
 import sys
 
 import numpy as np
@@ -61,7 +63,7 @@ def test_blank_lines_quotes_and_spaces(write):
 
 @given(
     rows=st.lists(
-        st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3),
+        st.tuples(*[st.floats(-3e38, 3e38)] * 3),
         min_size=4,
         max_size=10,
     ),
@@ -170,7 +172,7 @@ def test_a_table_is_split_preprocessed_and_fingerprinted(write):
     other_seed = data.load(
         "table:table.csv", directory=path.parent, table=table, seed=1
     )
-    np.testing.assert_array_equal(
+    np.testing.assert_allclose(
         *(
             preprocess.invert(p.targets_preprocessing, np.asarray(p.test.targets))
             for p in (problem, other_seed)
@@ -205,6 +207,12 @@ BAD = {
     "mixed": ("a,y\n1,2\n2,3\nx,4\n", {}, "line 4: column 'a' has 'x' there and a num"),
     "underscore": ("a,y\n1,2\n1_0,3\n", {}, "line 3: column 'a' has '1_0'"),
     "infinite": ("a,y\n1,2\ninf,3\n", {}, "line 3: column 'a' is infinite there"),
+    "large": (
+        "a,y\n1,2\n-1e308,3\n",
+        {},
+        "line 3: column 'a' is -1e.308 .*larger unit",
+    ),
+    "large target": ("a,y\n1,2\n3,1e39\n", {}, "line 3: column 'y' is 1e.39"),
     "text target": ("a,y\n1,u\n2,v\n", {}, "target 'y' is text .such as 'u'."),
     "constant": ("a,y\n1,2\n2,2\n", {}, "target 'y' is 2 in every row"),
     "missing": (
@@ -247,6 +255,104 @@ def test_errors_name_the_file_and_what_to_do(write, case):
         assert str(caught.value).startswith(str(path))
 
 
+DISGUISES = {
+    "a date or a time": (
+        *("2020-01-31", "31.12.2020", "1/2/20", "3 Jan 2020", "12:30"),
+        "2020-01-31T12:30:00Z",
+    ),
+    "a percentage": ("5%", "-0.5 %"),
+    "an amount of money": ("$5", "-$1,234.50", "5 €"),
+    "a number with a comma": ("0,5", "1,234.5", "1.234,5"),
+    "a number with signs between": ("1_000", "1 000", "1'000"),
+    "a negative number": ("−5", "(5)"),
+    "a fraction": ("1/2",),
+    "an error of a spreadsheet": ("#DIV/0!",),
+}
+
+
+@pytest.mark.parametrize("what", DISGUISES)
+def test_numbers_and_dates_as_text_are_refused(write, what):
+    for cell in DISGUISES[what]:
+        for other in ("7", "text"):
+            path = write(f'a,y\n{other},1\n"{cell}",2\n')
+            with pytest.raises(DataError) as caught:
+                tabular.read(path, target="y")
+            message = str(caught.value)
+            assert message.startswith(f"{path}: line 3: column 'a' has {cell!r} there,")
+            assert what in message and "orders={'a': [...]}" in message
+        # Whoever says that they are categories is believed.
+        path = write(f'a,y\ntext,1\n"{cell}",2\ntext,3\n')
+        orders = {"a": ("text", cell)}
+        assert tabular.read(path, target="y", orders=orders).train.count == 3
+
+
+def test_a_unit_in_every_cell_is_refused(write):
+    with pytest.raises(
+        DataError, match="line 2: column 'a' has '5 kg'.*units={'a': 'kg"
+    ):
+        tabular.read(write("a,y\n5 kg,1\n7kg,2\n"), target="y")
+
+
+@pytest.mark.filterwarnings("ignore:.* rows are fewer than")
+@pytest.mark.parametrize(
+    "cells",
+    [
+        *(("<1H OCEAN", "INLAND"), ("VS1", "SI2"), ("18-25", "65+"), ("1st", "2nd")),
+        *(("room 1", "room 2"), ("0-5%", "5-10%"), ("1.2.3", "v1"), ("May", "Mary")),
+    ],
+)
+def test_names_with_digits_are_text(write, cells):
+    path = write(f"a,y\n{cells[0]},1\n{cells[1]},2\n")
+    assert len(tabular.read(path, target="y").columns.inputs) == 2
+
+
+OTHER_FILES = {
+    b"PK\x03\x04": "Excel file .* export the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "old Excel file .* export it",
+    b"\x1f\x8b\x08": "gzip.*gunzip",
+    b"\xff\xfea\0": "UTF-16 text.*iconv -f UTF-16",
+    b"<!DOCTYPE html>": "an HTML page",
+}
+
+
+@pytest.mark.parametrize("start", OTHER_FILES)
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_files_of_other_kinds_get_their_own_advice(write, start, name):
+    path = write(start + bytes(range(256)), name)
+    with pytest.raises(DataError, match=OTHER_FILES[start]) as caught:
+        tabular.read(path, target="y")
+    assert "Latin" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("y", "table='y'; give keywords"),
+        ({"target": 1}, "target=1; it is the name of a column"),
+        ({"target": "y", "inputs": "a"}, "inputs='a'; it is a sequence of names"),
+        ({"target": "y", "units": ["m"]}, r"units=\['m'\]; it is a mapping"),
+        ({"target": "y", "orders": {"a": "xyz"}}, "to sequences of values"),
+        ({"target": "y", "delimiter": 3}, "delimiter=3; it is one character"),
+    ],
+)
+def test_options_of_the_wrong_type_are_named(options, message):
+    unchecked = inspect.unwrap(tabular.check_options)
+    with pytest.raises(DataError, match=message):
+        unchecked(options)
+
+
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(MissingDataError, match="a.csv: a pipe, .* not a file"):
+        tabular.read(tmp_path / "a.csv", target="y")
+
+
+def test_too_few_rows_to_split(write):
+    path = write("a,y\n1,1\n2,2\n3,3\n")
+    with pytest.raises(DataError, match="table.csv: 1 sample is left for training"):
+        data.load(f"table:{path}", table={"target": "y"})
+
+
 def test_what_load_says_of_tables(write, tmp_path):
     path = write(PLAIN)
     with pytest.raises(MissingDataError, match=r"none.csv: no such file"):
@@ -255,7 +361,9 @@ def test_what_load_says_of_tables(write, tmp_path):
         tabular.read(tmp_path, target="price")
     with pytest.raises(DataError, match="needs the column to predict"):
         data.load(f"table:{path}")
-    with pytest.raises(DataError, match="table has no 'targt'. Did you mean 'target'"):
+    with pytest.raises(
+        DataError, match=r"takes no 'targt' \(did you mean 'target'\?\); it takes: t"
+    ):
         data.load(f"table:{path}", table={"targt": "price"})
     with pytest.raises(DataError, match="table is only for table, california_housing"):
         data.load("digits", table={"target": "price"})
@@ -327,6 +435,23 @@ def test_parquet_errors(write, tmp_path, monkeypatch):
 
     with pytest.raises(DataError, match="not a Parquet file, or a broken one"):
         tabular.read(write("hello", "a.parquet"), target="y")
+    named = tmp_path / "c.parquet"
+    whole = pa.table({"name": ["text", "u"], "y": [1, 2]})
+    parquet.write_table(whole, named, compression="none", use_dictionary=False)
+    content = named.read_bytes()
+    for good, message in (
+        (b"name", r"a column's name is not UTF-8 text \(b'n.me'\).*rename"),
+        (b"text", r"column 'name' holds b't.xt', which is not UTF-8"),
+    ):
+        named.write_bytes(content.replace(good, good[:1] + b"\xff" + good[2:]))
+        message = message.replace(".", ".*", 1)
+        with pytest.raises(DataError, match=message) as caught:
+            tabular.read(named, target="y")
+        assert str(caught.value).startswith(str(named))
+    # What its first bytes call Parquet is Parquet.
+    named.rename(tmp_path / "c.data")
+    (tmp_path / "c.data").write_bytes(content)
+    assert tabular.read(tmp_path / "c.data", target="y").train.count == 2
     path = tmp_path / "b.parquet"
     lists = pa.array([[1], [2]])
     parquet.write_table(pa.table({"a": lists, "y": pa.array([1, 2])}), path)

@@ -9,6 +9,7 @@ import pytest
 
 from ddjax.evaluation import certificate, full_data, probe
 from ddjax.evaluation.certificate import in_words
+from ddjax.evaluation.wording import number
 from ddjax.models import feature_maps
 from ddjax.solvers import certificates, erm
 from ddjax.storage.cache import in_memory
@@ -201,10 +202,16 @@ def test_a_certificate_that_proves_nothing_says_so():
     scores = evaluation.evaluate(KEY, distilled, problem, "test")
     found = {name.split("/")[1]: score.mean for name, score in scores.items()}
     assert found["proves_something"] == 0.0
-    times = found["radius"] / found["reference_norm"]
+    # The distance and its bound are in one unit: the norm of the real solution.
+    for what, relative in (
+        ("radius", "relative_radius"),
+        ("deviation", "relative_deviation"),
+    ):
+        assert found[relative] == pytest.approx(found[what] / found["reference_norm"])
     assert in_words(found) == (
-        "the certificate proves nothing about the test error: the radius is "
-        f"{times:.3g} times the norm of the real solution"
+        "the certificate proves nothing about the test error: the distance of the "
+        "set's model from the real data's is only known to be at most "
+        f"{number(found['relative_radius'])} times that model's norm"
     )
     evaluation = certificate(loss="logistic", **MADE_WITH, features="inputs")
     everything = some_real(problem, 24, kind="margin")

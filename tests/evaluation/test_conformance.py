@@ -38,6 +38,10 @@ SMALL = {
     },
     "network": {"architecture": "fully_connected", "epochs": 2, "networks": 2},
     "probe": {"features": "inputs", "ridge_per_sample": 1e-2},
+    "random_real": {
+        "learner": {"name": "probe", "features": "inputs", "ridge_per_sample": 1e-2},
+        "draws": 2,
+    },
     "regression": {"features": "inputs"},
 }  # fmt: skip
 
@@ -79,7 +83,7 @@ def test_an_evaluation_knows_its_settings(name):
     parameters = inspect.signature(EVALUATIONS[name]).parameters
     assert set(settings) == set(parameters)
     assert settings["label"] == "here"
-    if "encoder" not in settings:
+    if not settings.get("encoder"):
         assert make(name, **settings).settings == settings
     for keyword, parameter in parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY

@@ -168,13 +168,14 @@ def test_features_too_large_for_the_upper_bound_are_refused():
 def test_every_kind_of_evaluation_has_a_name_of_its_own():
     needed = dict.fromkeys(
         ("linear_probe", "full_data_linear_probe"), {"encoder": linear_encoder()}
-    )
+    ) | {"random_real": {"learner": "probe"}}
     names = {
         name: EVALUATIONS[name](**needed.get(name, {})).name for name in EVALUATIONS
     }
     prefixes = {
         "kernel_regression": "kernel_regression",
         "probe": "probe_",
+        "random_real": "random_real_probe_",
         "network": "network_",
         "full_data": "full_data_",
         "regression": "regression",
@@ -193,7 +194,7 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
     ("settings", "message"),
     [
         ({"loss": "zero_one"}, "unknown loss 'zero_one'"),
-        ({"loss": "logistic", "loss_settings": {"gamma": 1.0}}, "does not take"),
+        ({"loss": "logistic", "loss_settings": {"gamma": 1.0}}, "takes no 'gamma'"),
         ({"ridge_per_sample": 0.0}, "ridge_per_sample must be > 0, got 0.0"),
         ({"features": "pixels"}, "unknown features 'pixels'; known: distillation"),
     ],

@@ -1,12 +1,26 @@
 """The benchmarks run, agree with each other and leave records; nothing is timed."""
 
-import json
-
 import numpy as np
 import pytest
 
 from experiments import records
-from experiments.benchmarks import common, gram, ridge
+from experiments.benchmarks import blocked_gram, common
+from tests.experiments import in_process
+
+gram, ridge, unrolled = (
+    in_process.load(f"benchmarks.{name}") for name in ("gram", "ridge", "unrolled")
+)
+
+
+def recorded(name, folder, capsys):
+    """The record that a benchmark leaves at toy size."""
+    toy = ("--toy", "--repeats=1", f"--directory={folder}")
+    ended = in_process.run(f"benchmarks.{name}", *toy, capsys=capsys)
+    assert ended.status == 0 and f"\nTable {name}:\n\n| " in ended.out
+    (record,) = records.read_records(folder)
+    assert record["name"] == f"benchmarks/{name}"
+    assert record["reduced"] == "toy shapes"
+    return record
 
 
 def test_contenders_take_turns():
@@ -24,15 +38,6 @@ def test_contenders_take_turns():
         common.time_in_turns({}, repeats=0)
 
 
-def test_table_aligns():
-    text = common.table(["name", "x"], [("long name", 0.12345), ("s", 12)])
-    assert text.splitlines() == [
-        "name       x    ",
-        "long name  0.123",
-        "s          12   ",
-    ]
-
-
 def test_matrix_products_count_their_operations():
     for work in common.matrix_products(size=8).values():
         assert work.operations == 1024
@@ -40,10 +45,7 @@ def test_matrix_products_count_their_operations():
 
 
 def test_ridge_contenders_agree_and_leave_a_record(tmp_path, capsys):
-    path = ridge.main(["--toy", "--repeats=1", f"--directory={tmp_path}"])
-    assert path == tmp_path / "benchmarks" / "ridge.json"
-    (record,) = records.read_records(tmp_path)
-    entries = record["results"]["entries"]
+    entries = recorded("ridge", tmp_path, capsys)["results"]["entries"]
     assert {(e["problem"], e["quantity"]) for e in entries} == {
         (problem, quantity)
         for problem in ("features", "kernel")
@@ -58,14 +60,19 @@ def test_ridge_contenders_agree_and_leave_a_record(tmp_path, capsys):
         }
         assert entry["disagreement"] < 1e-4, entry
         assert entry["times_ours"]["ddjax"] == 1.0
-    assert record["reduced"] == "toy shapes"
-    assert "jnp.linalg.solve / ours" in capsys.readouterr().out
 
 
-def test_gram_leaves_a_record(tmp_path, capsys):
-    path = gram.main(["--toy", "--repeats=1", f"--directory={tmp_path}"])
-    (record,) = records.read_records(tmp_path)
-    assert json.loads(path.read_text()) == record
+def test_gram_leaves_a_record(tmp_path, capsys, monkeypatch):
+    in_a_process = gram.peak
+
+    def peak(form, rows):
+        # One process is enough to see that it can be asked.
+        if form == "kernel":
+            return in_a_process(form, rows)
+        return blocked_gram.measure(rows=rows, form=form)
+
+    monkeypatch.setattr(gram, "peak", peak)
+    record = recorded("gram", tmp_path, capsys)
     rates = record["results"]["rates"]
     assert {"jnp.matmul", "np.matmul"} <= set(rates)
     assert len(rates) == 6
@@ -78,7 +85,6 @@ def test_gram_leaves_a_record(tmp_path, capsys):
     ]
     assert all(e["peak_mib"] >= e["before_mib"] > 0 for e in memory)
     assert memory[0]["checksum"] == pytest.approx(memory[2]["checksum"], rel=1e-5)
-    assert "peak MiB" in capsys.readouterr().out
 
 
 def test_feature_operations_by_hand():
@@ -89,10 +95,53 @@ def test_feature_operations_by_hand():
     assert gram._feature_operations(convolutional, 5, 1) == 2 * 5 * taps
 
 
+def test_unrolled_forms_agree_and_leave_a_record(tmp_path, capsys):
+    results = recorded("unrolled", tmp_path, capsys)["results"]
+    sizes = unrolled.TOY
+    entries = results["against_steps"]
+    assert [(e["draws"], e["steps"]) for e in entries] == [
+        *((1, steps) for steps in sizes.steps),
+        *((sizes.draws, steps) for steps in sizes.steps_with_draws),
+    ]
+    for entry in entries:
+        assert set(entry["seconds"]) == {"scan", "doubling", "spectral"}
+        assert entry["disagreement"] < 1e-5, entry
+        assert entry["scan_over"]["doubling"] > 0
+    assert [e["rows"] for e in results["against_rows"]] == list(sizes.rows)
+    assert results["against_rows"][0]["seconds_from_rows"]["repeats"] == 1
+    assert results["against_rows"][1]["seconds_from_rows"] is None
+    assert set(results["most_over_least_steps"]) == {"scan", "doubling", "spectral"}
+
+
+def test_statistics_and_rows_give_the_same_step():
+    sizes = unrolled.TOY
+    key = unrolled.jax.random.key(3)
+    n = sizes.rows_in_memory[0]
+    statistics = unrolled.ridge.streamed_statistics(unrolled._blocks(key, n, sizes))
+    rows = [
+        np.concatenate(part)
+        for part in zip(*unrolled._blocks(key, n, sizes), strict=True)
+    ]
+    assert len(rows[0]) == n == int(statistics.count)
+    distilled, starts, step_size = unrolled._start(sizes, 1, 0)
+    (mine, value), (other, wanted) = (
+        unrolled._compiled("doubling", loss)(
+            distilled, starts, data, step_size, unrolled.jnp.asarray(sizes.inner)
+        )
+        for data, loss in (
+            (statistics, unrolled._loss_from_statistics),
+            (tuple(rows), unrolled._loss_from_rows),
+        )
+    )
+    assert float(value) == pytest.approx(float(wanted), rel=1e-4)
+    for a, b in zip(mine, other, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_blocked_peak_does_not_grow_with_n():
-    sizes = gram.TOY._replace(rows=(20_000, 80_000), in_one_piece=(80_000,))
-    peak = {(e["form"], e["rows"]): e["peak_mib"] for e in gram.peaks(sizes)}
+    cases = [(form, rows) for form in blocked_gram.FORMS for rows in (20_000, 80_000)]
+    peak = {each: gram.peak(*each)["peak_mib"] for each in cases}
     for form in ("statistics", "kernel"):
         # The allocator keeps a little more of what was freed; the rows do not stay.
         assert peak[form, 80_000] < 1.15 * peak[form, 20_000]

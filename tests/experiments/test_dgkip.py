@@ -1,30 +1,16 @@
 """The experiments on the duality gap, on two or three of the digits."""
 
-import importlib
-
 import pytest
-from absl import flags
 
 from ddjax import data
 from ddjax.storage.cache import in_memory
 from experiments.dgkip import tables
+from tests.experiments import in_process
 
 FEATURES = {
     "architecture": {"kind": "fully_connected", "depth": 1, "width": 64},
     "networks": 1,
 }
-
-
-def command(name):
-    """A command's module, whose flags leave room for those of the next one."""
-    others = flags.FlagValues()
-    others.append_flag_values(flags.FLAGS)
-    flags.FLAGS.remove_flag_values(others)
-    try:
-        return importlib.import_module(f"experiments.dgkip.{name}")
-    finally:
-        flags.FLAGS.remove_flag_values(list(flags.FLAGS))
-        flags.FLAGS.append_flag_values(others)
 
 
 def counting(cache, made):
@@ -59,7 +45,7 @@ def record(name, rows):
 
 
 def test_transfer_fills_its_table(two_digits, monkeypatch):
-    transfer, made, results = command("transfer"), [], []
+    transfer, made, results = in_process.load("dgkip.transfer"), [], []
 
     def train(*arguments, **settings):
         results.append(trained(*arguments, **settings))
@@ -104,7 +90,7 @@ def test_transfer_fills_its_table(two_digits, monkeypatch):
 
 
 def test_trajectory_stays_below_its_bound(two_digits, tmp_path):
-    trajectory = command("trajectory")
+    trajectory = in_process.load("dgkip.trajectory")
     points = trajectory.trajectory(
         two_digits,
         seed=0,
@@ -125,7 +111,7 @@ def test_trajectory_stays_below_its_bound(two_digits, tmp_path):
 
 
 def test_ten_classes_measures_sets():
-    ten_classes = command("ten_classes")
+    ten_classes = in_process.load("dgkip.ten_classes")
     problem = data.load("digits", classes=(0, 1, 2), validation=0.1, seed=0)
 
     def contenders(count):
@@ -163,7 +149,7 @@ def test_ten_classes_measures_sets():
 
 
 def test_step_times_are_medians_of_runs_in_turns(two_digits, monkeypatch):
-    step_time = command("step_time")
+    step_time = in_process.load("dgkip.step_time")
     contenders = step_time.contenders(FEATURES["architecture"], 1, 32, 1)
     turns, seconds = [], iter((0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
     done = []

@@ -1,11 +1,10 @@
-from pathlib import Path
+import re
+from types import SimpleNamespace
 
 import pytest
 
 from experiments import fill_tables, records
 from experiments.dgkip import tables
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def transfer_record(seed, accuracy):
@@ -50,7 +49,7 @@ def test_fill_replaces_what_is_between_markers():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- table: figure -->\n<!-- end -->", "'figure'.*known: transfer"),
+        ("<!-- table: figure -->\n<!-- end -->", "'figure'.*known: .*transfer"),
         ("<!-- table: transfer -->\n", "not closed"),
     ],
 )
@@ -59,6 +58,42 @@ def test_bad_markers(text, message):
         fill_tables.fill(text, [transfer_record(0, 0.98)])
 
 
-def test_readme_is_what_the_records_say():
-    text = README.read_text()
-    assert fill_tables.fill(text, records.read_records()) == text
+@pytest.fixture(scope="module")
+def found():
+    return records.read_records()
+
+
+@pytest.mark.parametrize("page", fill_tables.pages(), ids=lambda page: page.name)
+def test_the_pages_are_what_the_records_say(page, found):
+    text = page.read_text(encoding="utf-8")
+    assert fill_tables.fill(text, found) == text
+
+
+def test_every_table_is_shown():
+    text = "".join(page.read_text(encoding="utf-8") for page in fill_tables.pages())
+    for name in fill_tables.TABLES:
+        assert f"<!-- table: {name} -->" in text, name
+
+
+def test_six_headlines(found):
+    rows = fill_tables.TABLES["headlines"](found).splitlines()[2:]
+    assert len(rows) == 6
+    assert all(re.search(r"\d ± \d", row) for row in rows)
+
+
+def test_check_names_the_pages_that_differ(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: transfer -->\nold\n<!-- end -->\n")
+    monkeypatch.setattr(fill_tables, "_ROOT", tmp_path)
+    monkeypatch.setattr(fill_tables, "pages", lambda: [page])
+    monkeypatch.setattr(
+        fill_tables.records, "read_records", lambda: [transfer_record(0, 0.98)]
+    )
+    monkeypatch.setattr(fill_tables, "_CHECK", SimpleNamespace(value=True))
+    with pytest.raises(SystemExit, match="page.md"):
+        fill_tables.main(["fill_tables"])
+    fill_tables._CHECK.value = False
+    fill_tables.main(["fill_tables"])
+    assert "wrote page.md" in capsys.readouterr().out and "98.00" in page.read_text()
+    fill_tables._CHECK.value = True
+    fill_tables.main(["fill_tables"])

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +19,17 @@ from configs.dgkip import digits
 from ddjax import synthetic
 from ddjax.methods.base import Progress
 from ddjax.methods.descent import Descent, learning_rate_at
-from ddjax.runtime import WorkdirInUse, metrics
+from ddjax.runtime import (
+    CannotWrite,
+    Diverged,
+    Interrupted,
+    NotEnoughMemory,
+    WorkdirInUse,
+    metrics,
+)
 from experiments import launch
 from experiments.launch import ConfigError, train_and_evaluate
+from experiments.outcome import finished
 from experiments.settings import resolve
 
 
@@ -110,7 +119,7 @@ def test_finished_run_says_so_and_does_nothing(done, capsys, monkeypatch):
     assert "has been finished" in shown and "kernel_regression/accuracy" in shown
     assert again.test == outcome.test
     after = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    before.pop(folder / ".lock"), after.pop(folder / ".lock")
+    # Not even the lock: the folder may be one to read only.
     assert before == after
 
 
@@ -123,6 +132,17 @@ def test_damaged_results_are_made_again(done, tmp_path):
         outcome = train_and_evaluate(_config(), folder)
     assert outcome.test == done[1].test
     assert json.loads((folder / "results.json").read_text())["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["[4]", '{"steps": 4, "validation": [], "test": []}', '{"steps": 4}', "\0"]
+)
+def test_whatever_is_wrong_with_results_is_a_warning(done, tmp_path, text):
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    (folder / "results.json").write_text(text)
+    with pytest.warns(UserWarning, match="results.json.*finishing again"):
+        assert finished(folder, 4) is None
 
 
 def test_folder_of_another_run(done, tmp_path):
@@ -157,7 +177,7 @@ def test_folder_of_something_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(ConfigError, match="thesis.tex is a file"):
         train_and_evaluate(_config(), tmp_path / "thesis.tex")
-    with pytest.raises(ConfigError, match="Not a directory: .*thesis.tex/run"):
+    with pytest.raises(ConfigError, match="thesis.tex is a file"):
         train_and_evaluate(_config(), tmp_path / "thesis.tex" / "run")
 
 
@@ -189,14 +209,53 @@ def test_second_process_is_refused(tmp_path):
         ("evaluate", "probes", {}, "unknown evaluation 'probes' in evaluate.probes"),
         ("evaluate", "kernel_regression", {"rigde": 1.0}, "Did you mean 'ridge'"),
         (None, "sed", 1, "config has no 'sed'. Did you mean 'seed'?"),
+        # Of another type.
+        (None, "method", "dgkip", "method is a section .* got 'dgkip'"),
+        (None, "evaluate", ("probe",), "evaluate is a section .* got \\('probe',\\)"),
+        (None, "seed", "x", "config.seed is 'x', of type str; it takes a whole number"),
+        (None, "seed", 10**20, r"seed must be in \[0, 2\^32\)"),
+        ("train", "steps", "many", "train.steps is 'many', of type str"),
+        ("train", "steps", 2.5, "train.steps is 2.5, of type float"),
+        ("train", "validate", 3, "train.validate is a list of evaluations, got 3"),
+        ("method", "per_class", "many", "method.per_class is 'many', .* it takes int"),
+        ("method", "decoder", 3, "method.decoder is 3"),
+        ("data", "validation", "a", "data.validation is 'a'.* it takes float"),
+        ("evaluate", "other", 3, "evaluate.other is a section .* got 3"),
+        ("evaluate", "kernel_regression", {"ridge": "x"}, "ridge is 'x', of type str"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, section, key, value, message):
     config = _config()
-    (config if section is None else config[section])[key] = value
+    with config.ignore_type():
+        (config if section is None else config[section])[key] = value
     with pytest.raises(ConfigError, match=message) as caught:
         train_and_evaluate(config, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_types_within_a_descent_are_named():
+    """`ConfigDict` refused them with an error of its own, and a traceback."""
+    for name, value in (("learning_rate", "fast"), ("rates", 3), ("schedule", 1.5)):
+        config = digits.get_config("runlocal")
+        with config.ignore_type():
+            config.method.descent[name] = value
+        with pytest.raises(ValueError, match=f"method.descent.{name} is {value!r}"):
+            resolve(config)
+
+
+def test_a_plain_dict_is_a_configuration(tmp_path):
+    run = resolve(_config().to_dict())
+    assert run.config == resolve(_config()).config
+    with pytest.raises(ConfigError, match="a configuration is a dict .* got NoneType"):
+        train_and_evaluate(None, tmp_path)
+
+
+def test_a_mistake_that_the_data_show_leaves_the_folder_free(tmp_path):
+    """What the run is was written first: the right command was then refused."""
+    with pytest.raises(ConfigError, match="monitor='accuracy' names no scalar"):
+        train_and_evaluate(_config(**{"train.monitor": "accuracy"}), tmp_path)
+    assert not (tmp_path / "run.json").exists()
+    assert train_and_evaluate(_config(seed=1), tmp_path).results["steps"] == 4
 
 
 def test_missing_data_name_the_place(tmp_path):
@@ -217,7 +276,7 @@ def parse(monkeypatch, capsys):
         for name in list(flags.FLAGS):
             if name.startswith("config."):
                 delattr(flags.FLAGS, name)
-        for name in ("config", "workdir"):
+        for name in ("config", "workdir", "data_dir"):
             flags.FLAGS[name].unparse()
 
     def parsed(*arguments):
@@ -268,6 +327,67 @@ def test_command_line_sets_the_configuration(parse):
     assert config.train.steps == 7 and config.method.per_class == 2
 
 
+def test_one_flag_for_the_data(parse):
+    """`--data_dir` of the table commands was unknown here."""
+    imagenette_file = f"--config={imagenette.__file__}"
+    for config_file in (_DIGITS, imagenette_file):
+        config, error = parse(config_file, "--data_dir=here", "--workdir=x")
+        assert error == "" and config.data.directory == "here"
+    assert config.encoder.directory == "here"
+    same = "--config.data.directory=here"
+    config, error = parse(_DIGITS, "--data_dir=here", same, "--workdir=x")
+    assert error == "" and config.data.directory == "here"
+    config, error = parse(_DIGITS, "--data_dir=there", same, "--workdir=x")
+    assert config is None and error.count("\n") == 1
+    assert "--data_dir=there and config.data.directory=here" in error
+
+
+@pytest.mark.parametrize(
+    "error,status,said",
+    [
+        (Diverged("loss is nan at step 3"), 1, "loss is nan"),
+        (ConfigError("no such data"), 2, "no such data"),
+        (WorkdirInUse("in use by process 1"), 2, "process 1"),
+        (CannotWrite("x cannot be written: full"), 3, "the same command goes on"),
+        (NotEnoughMemory("a step takes 3 TiB"), 4, "3 TiB"),
+        (RuntimeError("a bug"), 70, "Traceback"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
+        (Interrupted("stopped by SIGTERM", 15), 143, "stopped by SIGTERM"),
+    ],
+)
+def test_each_end_has_its_status(parse, monkeypatch, capsys, error, status, said):
+    parse(_DIGITS, "--workdir=x")
+
+    def ends(*_, **__):
+        raise error
+
+    monkeypatch.setattr(launch, "train_and_evaluate", ends)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit) as caught:
+        launch.main([])
+    written = capsys.readouterr().err
+    assert caught.value.code == status and said in written
+    assert written.count("\n") == 1 or status == 70
+    assert launch.__doc__ is not None and f" {status} " in launch.__doc__
+
+
+def test_ctrl_c_while_importing_is_one_line():
+    program = """
+import os, runpy, signal, sys
+
+class Interrupts:
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts)
+runpy.run_module("experiments.launch", run_name="__main__", alter_sys=True)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr == "stopped by Ctrl-C\n"
+
+
 def test_any_keyword_can_be_set_from_the_command_line(parse):
     """Those that the configuration does not list were "no such configuration key"."""
     config, error = parse(
@@ -291,7 +411,13 @@ def test_any_keyword_can_be_set_from_the_command_line(parse):
 
 def test_a_run_has_the_schedule_of_its_length(parse):
     """The rate was zero from step 500 on, whatever the steps."""
-    config, _ = parse(_DIGITS, "--config.train.steps=2000", "--workdir=x")
+    config, _ = parse(
+        _DIGITS,
+        "--config.train.steps=2000",
+        "--config.method.descent.learning_rate=0.01",
+        "--config.method.descent.warmup=0.0",
+        "--workdir=x",
+    )
     run = resolve(config)
     described = Descent(**run.method.settings["descent"])
     half, end = (
@@ -309,6 +435,12 @@ def test_an_encoder_stands_once(tmp_path):
         assert run.evaluations[label].settings["encoder"]["name"] == "mobilenetv2"
         directory = run.evaluations[label].settings["features_directory"]
         assert directory == run.method.settings["features_directory"]
+    # Their weights are a part of what the run is.
+    config.encoder.random = 1
+    weights, others = (launch._identity(r)["weights"] for r in (run, resolve(config)))
+    assert weights.keys() == others.keys() > {"method", "closed_form"}
+    for label in weights:
+        assert weights[label] != others[label] and len(weights[label][0]) == 64
 
 
 def test_a_set_is_judged_on_other_data(tmp_path):
@@ -325,6 +457,12 @@ def test_a_set_is_judged_on_other_data(tmp_path):
         outcome.test[f"kernel_regression{label}/accuracy"].mean for label in ("", "_b")
     )
     assert own > 0.9 and own != other
+    # It has no part in the run: a finished one is measured again, not refused.
+    config.evaluate.other.data.classes = (3, 4)
+    again = train_and_evaluate(config, tmp_path)
+    assert again.results["digest"] == outcome.results["digest"]
+    assert again.test["kernel_regression_b/accuracy"].mean != other
+    assert again.test["kernel_regression/accuracy"].mean == own
 
 
 def test_broken_config_files(parse, tmp_path):
@@ -332,11 +470,16 @@ def test_broken_config_files(parse, tmp_path):
         ("def get_config(:", "invalid syntax"),
         ("x = 1", "no attribute 'get_config'"),
         ("import no_such_package", "No module named 'no_such_package'"),
+        ("def get_config(): return 3", "a configuration is a dict"),
+        ("def get_config(): return {'seed': 0}", ""),
     ):
         path = tmp_path / f"broken{len(text)}.py"
         path.write_text(text)
         config, error = parse(f"--config={path}", "--workdir=x")
-        assert config is None and message in error and error.count("\n") == 1
+        if message:
+            assert config is None and message in error and error.count("\n") == 1
+        else:
+            assert config is not None and config.to_dict()["seed"] == 0
 
 
 def test_parse_arg():

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from ddjax import data
-from experiments.regression_dd import real_data, real_data_tables
+from experiments.regression_dd import real_data_tables
 from experiments.settings import resolve
+from tests.experiments import in_process
+
+real_data = in_process.load("regression_dd.real_data")
 
 
 def _record(seed, r2, dataset="diabetes"):
@@ -54,7 +57,9 @@ def test_the_figure_is_drawn_from_records():
 
 
 @pytest.mark.parametrize("kind", real_data.FEATURES)
-def test_a_seed_measures_every_method(kind):
+def test_a_seed_measures_every_method(kind, monkeypatch):
+    # Two that choose between are as good as five.
+    monkeypatch.setattr(real_data, "_RIDGES", (1e-3, 1e-6))
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(90, 3))
     targets = inputs @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=90)

@@ -29,7 +29,12 @@ def test_round_trip(tmp_path):
         "note": None,
     }
     path = records.write_record(
-        "toy/run_seed3", config, results, scale="toy", directory=tmp_path
+        "toy/run_seed3",
+        config,
+        results,
+        scale="toy",
+        wall_seconds=1.5,
+        directory=tmp_path,
     )
     assert path == tmp_path / "toy" / "run_seed3.json"
     (record,) = records.read_records(tmp_path)
@@ -49,14 +54,19 @@ def test_round_trip(tmp_path):
     assert record["versions"]["jax"]
     assert record["hardware"]["cores"] >= 1
     assert record["peak_memory_mib"] > 1
-    assert record["wall_seconds"] >= 0
+    assert record["wall_seconds"] == 1.5
     assert [p.name for p in path.parent.iterdir()] == ["run_seed3.json"]
 
 
 def test_same_name_replaces(tmp_path):
     for value in (1, 2):
         records.write_record(
-            "one", {}, {"value": value}, scale="toy", seed=value, directory=tmp_path
+            "one",
+            {"seed": value},
+            {"value": value},
+            scale="toy",
+            wall_seconds=1.5,
+            directory=tmp_path,
         )
     (record,) = records.read_records(tmp_path)
     assert record["results"] == {"value": 2} and record["seed"] == 2
@@ -66,7 +76,12 @@ def test_same_name_replaces(tmp_path):
 def test_not_finite_is_named(tmp_path, bad):
     with pytest.raises(ValueError, match=r"results\.inner\.loss.* is (nan|inf)"):
         records.write_record(
-            "x", {}, {"inner": {"loss": bad}}, scale="toy", directory=tmp_path
+            "x",
+            {},
+            {"inner": {"loss": bad}},
+            scale="toy",
+            wall_seconds=1.5,
+            directory=tmp_path,
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -74,19 +89,28 @@ def test_not_finite_is_named(tmp_path, bad):
 def test_unknown_type_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"config\.thing is a object"):
         records.write_record(
-            "x", {"thing": object()}, {}, scale="toy", directory=tmp_path
+            "x",
+            {"thing": object()},
+            {},
+            scale="toy",
+            wall_seconds=1.5,
+            directory=tmp_path,
         )
 
 
 @pytest.mark.parametrize("name", ["", "/x", "a//b", "../x", "a b", "a/"])
 def test_bad_name(tmp_path, name):
     with pytest.raises(ValueError, match="record name"):
-        records.write_record(name, {}, {}, scale="toy", directory=tmp_path)
+        records.write_record(
+            name, {}, {}, scale="toy", wall_seconds=1.5, directory=tmp_path
+        )
 
 
 def test_empty_scale(tmp_path):
     with pytest.raises(ValueError, match="scale"):
-        records.write_record("x", {}, {}, scale="", directory=tmp_path)
+        records.write_record(
+            "x", {}, {}, scale="", wall_seconds=1.5, directory=tmp_path
+        )
 
 
 def test_read_names_the_broken_file(tmp_path):

@@ -7,7 +7,10 @@ import pytest
 from configs.regression_dd import synthetic as synthetic_config
 from ddjax import data, methods, runtime, synthetic
 from experiments import settings
-from experiments.regression_dd import convergence, curvature, tables
+from experiments.regression_dd import curvature, tables
+from tests.experiments import in_process
+
+convergence = in_process.load("regression_dd.convergence")
 
 
 @pytest.mark.parametrize("arg", [None, "fixed,T=175", "runlocal"])
@@ -45,7 +48,7 @@ def test_the_paper_s_mu_follows_from_its_slopes():
 
 def test_runs_leave_curves(tmp_path, monkeypatch):
     monkeypatch.setattr(convergence, "COMMON", {**convergence.COMMON, "count": 5})
-    (row,) = convergence.measure("scheduled", seeds=[0], outer=25, counts=[4])
+    row = convergence.measure("scheduled", seeds=[0], outer=25, count=4)
     assert len(row["outer_curve"]["test_loss"]) == 25
     assert np.isfinite(row["outer_curve"]["test_loss"]).all()
     assert len(row["inner_curves"]) == len(convergence.SHOWN)
@@ -58,7 +61,8 @@ def test_runs_leave_curves(tmp_path, monkeypatch):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_judging_changes_nothing_else():
+def test_judging_changes_nothing_else(monkeypatch):
+    monkeypatch.setattr(convergence, "COMMON", {**convergence.COMMON, "count": 5})
     method = convergence.method_of(convergence.READINGS["scheduled"], 4)
     problem = convergence.load(0, standardize=False)
     plain = runtime.train(method, problem, steps=3, log_every=1, verbose=False)

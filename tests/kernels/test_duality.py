@@ -242,11 +242,38 @@ def test_infeasible_duals_give_an_infinite_gap():
             "needs targets",
         ),
         (lambda s: duality.margins(np.ones((2, 1)), np.ones(2)), r"\(n, 1\)"),
+        (
+            lambda s: duality.margins(np.ones(2), np.array([0, 1])),
+            "labels of one output are -1 and 1, got 0, 1",
+        ),
+        (
+            lambda s: duality.margins(np.ones((2, 3)), np.array([0, 3])),
+            "class numbers from 0 to 2, got 0, 3",
+        ),
+        (
+            lambda s: duality.gap(
+                np.ones(2), np.ones((3, 2)), np.array([0.0, 1.0, 1.0]), ridge=1.0, **s
+            ),
+            "'logistic'.*-1 and 1.*got 0, 1;",
+        ),
+        (
+            lambda s: duality.primal(
+                np.ones(2), np.ones((3, 2)), np.zeros(3), ridge=1.0, **s
+            ),
+            "-1 and 1.*got 0;",
+        ),
+        (
+            lambda s: duality.kernel_gap(
+                np.ones(2), 1.0, np.eye(2), np.array([0.0, 1.0]), ridge=1.0, **s
+            ),
+            "-1 and 1.*got 0, 1;",
+        ),
     ],
 )
 def test_mistakes_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call({"loss": losses.logistic()})
+    for loss in (losses.logistic(), "logistic"):
+        with pytest.raises(ValueError, match=message):
+            call({"loss": loss})
 
 
 # --- what the gap proves ---------------------------------------------------------

@@ -333,7 +333,8 @@ def test_integer_labels_are_accepted():
             lambda: losses.get("hinge_loss"),
             "unknown loss 'hinge_loss'; one of logistic",
         ),
-        (lambda: losses.get("hinge", gamma=1.0), "hinge.*gamma"),
+        (lambda: losses.get("hinge", gamma=1.0), "takes no 'gamma'; it takes: no set"),
+        (lambda: losses.get("huber", gamma=1.0), "takes no 'gamma'; it takes: delta"),
         (lambda: losses.get("smoothed_hinge", gamma=0.0), "gamma > 0, got 0.0"),
         (lambda: losses.get("huber", delta=-1.0), "delta > 0, got -1.0"),
         (lambda: losses.get("epsilon_insensitive", epsilon=-0.1), "got -0.1"),
@@ -342,11 +343,50 @@ def test_integer_labels_are_accepted():
             r"\(3,\).*\(3, 2\)",
         ),
         (lambda: losses.softmax().value(jnp.ones(3), jnp.ones(3)), r"\(n, c\)"),
+        (lambda: losses.as_loss("hing"), "unknown loss 'hing'; one of logistic"),
     ],
 )
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "message"),
+    [
+        ("hinge", np.array([0.0, 1.0, 1.0]), r"'hinge'.* -1 and 1.*got 0, 1;.*2 \* l"),
+        ("logistic", np.array([1.0, 2.0]), "got 1, 2;"),
+        ("squared_hinge", np.eye(3), "got 0, 1;"),
+        ("smoothed_hinge", np.array([True, False]), "got 0, 1;"),
+        ("softmax", np.array([0, 2, 1]), r"'softmax'.*shape \(3,\);.*one_hot"),
+        ("softmax", 2 * np.eye(3) - 1, "add up to 1.*row 0 .*from -1 to 1 .*sum to -1"),
+        ("multiclass_hinge", np.eye(3) / 3, "row 0 .*sum to 0.333"),
+        ("huber", np.array([1.0, np.nan]), "'huber' hold 1 values that are not finite"),
+        ("hinge", np.array([np.inf, 1.0]), "hold 1 values that are not finite"),
+        ("squared", np.array(["a", "b"]), "'squared' are <U1; numbers are needed"),
+    ],
+)
+def test_targets_of_another_loss_are_refused(name, targets, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        losses.check_targets(losses.get(name), targets)
+    assert "\n" not in str(caught.value)
+
+
+def test_targets_that_fit_pass():
+    fitting = {
+        "hinge": [np.array([-1, 1]), np.array([0.0, 0.3, -2.0]), jnp.ones((2, 3))],
+        "softmax": [np.eye(3, dtype=int), np.full((2, 4), 0.25, np.float32)],
+        "squared": [np.arange(3), np.zeros((2, 2))],
+    }
+    for name, cases in fitting.items():
+        for targets in cases:
+            losses.check_targets(losses.get(name), targets)
+    # What is traced has no values to look at.
+    jax.jit(lambda y: losses.check_targets(losses.hinge(), y))(jnp.zeros(3))
+
+
+def test_a_name_is_as_good_as_the_loss():
+    assert losses.as_loss("hinge") is losses.as_loss(losses.hinge()) is losses.hinge()
 
 
 def test_every_loss_is_documented():

@@ -719,6 +719,7 @@ def unchecked(function):
         ({"convention": "mean"}, "'mean'.*absolute.*relative.*per_sample"),
         ({"side": "left"}, "'left'.*auto.*sample.*feature"),
         ({"ridge": -1.0}, "-1.0"),
+        ({"ridge": jnp.float32(-1.0)}, "ridge is -1.0, but must be finite and >= 0"),
         ({"ridge": float("nan")}, "nan"),
         ({"ridge": float("inf")}, "inf"),
     ],
@@ -736,7 +737,7 @@ def test_wrong_options(change, message):
         ((3, 2), (4, 1), None, ValueError, "3 rows.*targets of shape \\(4, 1\\)"),
         ((3, 2), (3, 1), (2,), ValueError, "weights of shape \\(2,\\)"),
         ((0, 2), (0, 1), None, ValueError, "at least one row"),
-        ((3,), (3,), None, ValueError, "at least one row"),
+        ((3,), (3,), None, ValueError, "at least one row is needed, in a matrix"),
     ],
 )
 def test_wrong_shapes(features, targets, weights, error, message):

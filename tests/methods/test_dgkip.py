@@ -328,3 +328,9 @@ def test_registry():
         methods.make("dgkp")
     with pytest.raises(ValueError, match="did you mean 'per_class'"):
         methods.make("dgkip", per_clas=3)
+    with pytest.raises(
+        ValueError, match="'dgkip' takes no 'x'; it takes: loss, per_cl"
+    ):
+        methods.make("dgkip", x=3)
+    with pytest.raises(ValueError, match="method 'clp' needs 'encoder'"):
+        methods.make("clp")

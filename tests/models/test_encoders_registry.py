@@ -1,4 +1,4 @@
-"""The registered encoders: sizes, and the table of them in the README."""
+"""The registered encoders: sizes, and the table of them in the docs."""
 
 import math
 import os
@@ -12,7 +12,7 @@ import pytest
 from ddjax.models import encoders
 from ddjax.models.encoders import vit
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "encoders.md"
 
 # Of the trained weights, without classifiers, projections, mask tokens and running
 # statistics.
@@ -66,7 +66,7 @@ def test_the_readme_lists_it(name):
         f"| `{name}` | {size} | {width} | {entry.repository}: `{entry.original}` | "
         f"{entry.licence} | `{entry.file}` |"
     )
-    assert row in README.read_text(encoding="utf-8")
+    assert row in PAGE.read_text(encoding="utf-8")
 
 
 def test_images_that_no_patch_divides_are_refused():

@@ -53,6 +53,38 @@ def test_stored_dtypes_become_the_one_computed_in(small, arrays, tmp_path, store
     assert encoder.source["repository"] == small.repository
 
 
+def test_images_of_bytes_are_pixels_by_255(small):
+    encoder = encoders.random("small", jax.random.key(0))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    found = encoder.apply(encoder.params, pixels)
+    expected = encoder.apply(encoder.params, (pixels / 255).astype(np.float32))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((1, 8, 8, 3), 255.0, np.float32), r"255 to 255.*\[0, 1\].*by 255"),
+        (np.full((1, 8, 8, 3), -2.0, np.float32), r"from -2 to -2.*\[0, 1\]"),
+        (np.full((1, 8, 8, 3), np.nan, np.float32), "are not finite"),
+        (np.ones((1, 8, 8, 3), bool), "dtype bool.*uint8 or floats in"),
+        (np.ones((1, 8, 8, 3), np.int32), "dtype int32.*uint8 or floats in"),
+        (np.ones((1, 3, 8, 8), np.float32), r"\(1, 3, 8, 8\).*channels last"),
+        (np.ones((1, 8, 8, 1), np.float32), r"\(1, 8, 8, 1\).*RGB"),
+        (np.ones((8, 8, 3), np.float32), r"\(8, 8, 3\).*\(n, h, w, 3\)"),
+    ],
+)
+def test_other_images_are_refused(small, images, message):
+    encoder = encoders.random("small", jax.random.key(0))
+    with pytest.raises(encoders.EncoderError, match=message) as caught:
+        encoder.apply(encoder.params, images)
+    assert "\n" not in str(caught.value)
+    if "dtype" in message or "shape" in str(caught.value):
+        with pytest.raises(encoders.EncoderError, match=message):
+            jax.eval_shape(encoder.apply, encoder.params, images)
+
+
 def test_features_are_those_of_the_normalised_images(small, arrays, tmp_path):
     path = write(tmp_path, arrays)
     encoder = encoders.load("small", weights=path)

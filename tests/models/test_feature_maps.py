@@ -197,6 +197,21 @@ def test_fourier_features_are_rebuilt_and_relative_to_the_size_of_inputs():
     assert np.abs(wanted - np.eye(4)).max() > 0.1
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, bool])
+@pytest.mark.parametrize(
+    "description",
+    [
+        feature_maps.inputs(),
+        feature_maps.random(jax.random.key(3), SMALL, networks=2),
+        feature_maps.fourier(jax.random.key(4), frequencies=5),
+    ],
+)
+def test_bytes_are_refused(description, dtype):
+    params, apply = feature_maps.build(description, SHAPE)
+    with pytest.raises(ValueError, match=f"type {np.dtype(dtype)}.*scale or standard"):
+        apply(params, jnp.ones((2, *SHAPE), dtype))
+
+
 @pytest.mark.parametrize(
     "settings", [{"frequencies": 0}, {"length_scale": -1.0}, {"networks": 2}]
 )

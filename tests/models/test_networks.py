@@ -85,6 +85,13 @@ def test_feature_vectors_are_refused_by_the_convnet():
         convnet(outputs=10).init(jax.random.key(0), jnp.zeros((1, 64)))
 
 
+@pytest.mark.parametrize("factory", [convnet, fully_connected])
+def test_bytes_are_refused(factory):
+    inputs = jnp.ones((2, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="type uint8.*scale or standardise images"):
+        factory(outputs=2, depth=2).init(jax.random.key(0), inputs)
+
+
 @pytest.mark.parametrize("size", ["outputs", "depth", "width", "first_padding"])
 def test_sizes_below_one_are_refused(size):
     with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):

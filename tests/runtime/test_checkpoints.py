@@ -1,5 +1,7 @@
 """Checkpoints: exact, checked, and the newest sound one wins."""
 
+import logging
+import shutil
 from typing import NamedTuple
 
 import jax
@@ -9,6 +11,7 @@ import optax
 import pytest
 
 from ddjax.runtime.checkpoints import CheckpointStore
+from ddjax.storage import CannotWrite
 
 
 class _State(NamedTuple):
@@ -144,4 +147,29 @@ def test_other_state_is_an_error(store):
     other = _state(0)._replace(stored={"x": jnp.zeros((2, 4)), "y": jnp.zeros(2)})
     with pytest.raises(ValueError, match=r"does not fit this run's state: \.stored"):
         store.restore(other)
+    assert store.steps() == [2, 3]
+
+
+def test_a_full_disk_is_one_error(store, tmp_path, monkeypatch, caplog):
+    """Orbax's threads logged up to eighteen tracebacks besides."""
+    words = "RESOURCE_EXHAUSTED: Failed writing: No space left on device"
+
+    def fails(*_, **__):
+        raise ValueError(words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._manager, "save", fails)
+        with pytest.raises(CannotWrite, match="checkpoints cannot be written: No spac"):
+            store.save(4, _state(4), {})
+    for name in ("absl", "asyncio"):
+        try:
+            fails()
+        except ValueError:
+            logging.getLogger(name).exception("a thread failed")
+        logging.getLogger(name).error("another matter")
+    assert [record.message for record in caplog.records] == ["another matter"] * 2
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(CannotWrite, match=r"takes up to 1.0 MiB.*has 0.0 MiB left"):
+        store.save(4, _state(4), {})
     assert store.steps() == [2, 3]

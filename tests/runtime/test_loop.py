@@ -1,6 +1,8 @@
 """The loop: exact, compiled once, resumable from anywhere, and plain about trouble."""
 
+import inspect
 import os
+import shutil
 import signal
 
 import jax
@@ -13,7 +15,15 @@ from ddjax.data.feed import rows_of_step
 from ddjax.data.problem import Split
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.methods.base import Progress, keys_of_step
-from ddjax.runtime import Diverged, Interrupted, metrics, run_keys, train
+from ddjax.runtime import (
+    CannotWrite,
+    Diverged,
+    Interrupted,
+    memory,
+    metrics,
+    run_keys,
+    train,
+)
 from ddjax.storage.cache import in_memory, no_cache
 from tests.runtime import fakes
 
@@ -154,8 +164,19 @@ def test_a_folder_belongs_to_one_method_and_problem(tmp_path):
 
 
 def test_a_mistake_leaves_the_folder_free(tmp_path):
-    with pytest.raises(ValueError, match="monitor"):
-        _train(tmp_path / "monitor", monitor="spread/acc")
+    """Seen before the first step: nothing is written, the next try may be another."""
+
+    def wrong(key, distilled, problem, split, cache=no_cache):
+        raise ValueError("loss 'hinge' takes two classes")
+
+    for mistake in (
+        {"monitor": "spread/acc"},
+        {"evaluations": [Evaluation("x", {}, wrong)]},
+    ):
+        with pytest.raises(ValueError, match="monitor=|two classes"):
+            _train(tmp_path / "run", steps=1, **mistake)
+        names = {path.name for path in (tmp_path / "run").iterdir()}
+        assert names == {".lock", "prepared"}
 
     def refuse(key, problem, cache):
         raise ValueError("no such problem")
@@ -164,6 +185,73 @@ def test_a_mistake_leaves_the_folder_free(tmp_path):
         _train(tmp_path / "run", method=fakes.quadratic()._replace(prepare=refuse))
     assert not (tmp_path / "run" / "run.json").exists()
     _train(tmp_path / "run", method=fakes.quadratic(learning_rate=0.5))
+
+
+def test_a_folder_belongs_to_what_chooses_the_best(tmp_path):
+    """Scores of other evaluations, or of another scalar, do not compare."""
+    _train(tmp_path, steps=1)
+    other = fakes.spread()._replace(settings={"ridge": 1.0})
+    with pytest.raises(ValueError, match="evaluations.0.settings.ridge is 'nothing'"):
+        _train(tmp_path, steps=1, evaluations=[other])
+    with pytest.raises(ValueError, match="monitor is None there, 'spread/size' here"):
+        _train(tmp_path, steps=1, monitor="spread/size")
+
+
+def test_a_folder_belongs_to_the_weights_of_an_encoder(tmp_path):
+    """It went on with other weights that lay under the same path."""
+
+    def with_weights(sha256):
+        encoder = {"name": "clip", "file": "clip.safetensors", "sha256": sha256}
+        method = fakes.quadratic()
+        return method._replace(settings={**method.settings, "encoder": [encoder]})
+
+    _train(tmp_path, steps=1, evaluations=(), method=with_weights("aa"))
+    with pytest.raises(ValueError, match="encoder.0.sha256 is 'aa' there, 'bb' here"):
+        _train(tmp_path, steps=1, evaluations=(), method=with_weights("bb"))
+
+
+def test_one_evaluation_at_the_end_has_nothing_to_choose(tmp_path):
+    settings = {"steps": 2, "evaluate_every": 0, "checkpoint_every": 0}
+    with pytest.warns(UserWarning, match="monitor='spread/acc'.*taking the last set"):
+        result = _train(tmp_path, monitor="spread/acc", **settings)
+    assert (result.step, result.monitor) == (2, None)
+
+
+def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch):
+    usage, saved = shutil.disk_usage(tmp_path), []
+
+    def filling_up(path):
+        saved.append(path)
+        return usage._replace(free=usage.free if len(saved) <= 2 else 1000)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", filling_up)
+        with pytest.raises(CannotWrite, match="a checkpoint takes up to") as caught:
+            _train(tmp_path, choose="last")
+    assert "\n" not in str(caught.value) and "MiB left" in str(caught.value)
+    result = _train(tmp_path, choose="last")
+    assert result.resumed_from == 12
+    np.testing.assert_array_equal(
+        fakes.inputs(result.distilled), fakes.inputs(whole[1].distilled)
+    )
+
+
+def test_a_disk_that_is_full_elsewhere_is_said_of_the_folder(tmp_path, monkeypatch):
+    def full(log, row):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(metrics.MetricsLog, "write", full)
+    with pytest.raises(CannotWrite, match=f"{tmp_path} cannot be written: No space"):
+        _train(tmp_path)
+
+
+def test_a_run_larger_than_memory_is_refused_before_its_first_step(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(memory, "free_memory", lambda: 1)
+    with pytest.raises(memory.NotEnoughMemory, match="a step takes .* MiB, 0.0 MiB"):
+        _train(tmp_path, steps=1)
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_without_a_folder_it_is_the_same_and_nothing_is_kept(
@@ -361,6 +449,51 @@ def test_arguments_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match=name):
         _train(tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong,message",
+    [
+        ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"seed": 10**20}, r"seed must be in \[0, 2\^32\), got 100000000000000000000"),
+        ({"seed": "1"}, "seed must be a whole number, got '1'"),
+        ({"method": "dgkip"}, r"method is a str: 'dgkip'.*ddjax.methods.make"),
+        ({"problem": np.zeros(3)}, "problem is a ndarray.*ddjax.data.load"),
+        ({"evaluations": fakes.spread()}, r"give \[evaluation\]"),
+        ({"evaluations": "probe"}, "evaluations takes a list.*got 'probe'"),
+        ({"evaluations": 3}, "evaluations takes a list.*got '3'"),
+        ({"cache": "folder"}, "cache is a str: 'folder'.*on_disk"),
+        ({"config": [1]}, "config is a list"),
+        ({"workdir": 3}, "workdir is a int: '3'"),
+        ({"evaluations": (), "monitor": "x/accuracy"}, "needs evaluations"),
+    ],
+)
+def test_arguments_of_other_types(tmp_path, wrong, message):
+    """As without the annotations checked, which only the tests do."""
+    given = {
+        "method": fakes.quadratic(),
+        "problem": fakes.problem(),
+        "steps": 1,
+        "workdir": tmp_path / "run",
+    } | wrong
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(train)(given.pop("method"), given.pop("problem"), **given)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_file_is_no_workdir(tmp_path, place):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match="/file is a file; a run needs a folder"):
+        _train(tmp_path / place)
+
+
+@pytest.mark.parametrize("text", ['{"seed": 3, "st', "[]", "\xff"])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="run.json.*give a new folder") as caught:
+        _train(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_metrics_must_be_scalars_with_a_loss(tmp_path):

@@ -186,6 +186,7 @@ def test_certificate_takes_the_best_duals():
     weights = rng.normal(size=4)
     solution = erm.solve(features, targets, tolerance=1e-10, **settings)
     plain = certificates.certificate(weights, features, targets, **settings)
+    assert plain["duals"] == "solved"
     best = certificates.certificate(
         weights, features, targets, duals=solution.duals, **settings
     )
@@ -193,15 +194,61 @@ def test_certificate_takes_the_best_duals():
         weights, features, targets, duals=1e3 * np.ones(6), **settings
     )
     assert best["duals"] == "given"
-    assert best["gap"] < useless["gap"] <= plain["gap"]
+    np.testing.assert_allclose(best["gap"], plain["gap"], rtol=1e-6)
+    assert best["gap"] < useless["gap"]
     with jax.enable_x64(True):
         value = float(duality.primal(weights, features, targets, **settings))
     np.testing.assert_allclose(best["gap"], value - solution.primal, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        *(("hinge", limit) for limit in (1000, 25)),
+        *(("multiclass_hinge", limit) for limit in (1000, 25)),
+        ("epsilon_insensitive", 25),
+        *((name, 1000) for name in ("squared_hinge", "huber", "softmax")),
+    ],
+)
+def test_at_the_solution_the_default_duals_are_about_as_good_as_the_solvers(
+    name, limit, monkeypatch
+):
+    """The gradient at a kink, where support vectors lie, says nothing."""
+    monkeypatch.setattr(certificates, "_MOST_SOLVED", limit)
+    loss, (features, _, targets), *_ = random_problem(name, 5)
+    solution = erm.solve(features, targets, loss=name, ridge=0.1)
+    assert solution.converged
+    settings = {"loss": name, "ridge": 0.1}
+    given = certificates.certificate(
+        solution.weights, features, targets, duals=solution.duals, **settings
+    )
+    plain = certificates.certificate(solution.weights, features, targets, **settings)
+    by_kernel = certificates.kernel_certificate(
+        features.astype(float) @ solution.weights,
+        float(np.sum(np.square(solution.weights))),
+        features.astype(float) @ features.astype(float).T,
+        targets,
+        **settings,
+    )
+    certificates.check_certificate(plain)
+    for report in (plain, by_kernel):
+        assert report["gap"] <= 2.0 * given["gap"] + report["rounding"]
+    solved = "solved" if limit >= len(features) else "solved in part"
+    assert plain["duals"] == by_kernel["duals"] == ("kkt" if loss.smooth else solved)
+
+
+def test_a_kernel_that_is_none_leaves_the_other_duals():
+    gram = np.array([[1.0, 3.0], [3.0, 1.0]])
+    report = certificates.kernel_certificate(
+        np.zeros(2), 1.0, gram, np.array([1.0, -1.0]), loss="hinge", ridge=1e-3
+    )
+    assert report["duals"] in ("kkt", "surrogate")
+
+
+@pytest.mark.parametrize(
     ("extra", "message"),
     [
+        ({"loss": "hing"}, "unknown loss 'hing'; one of logistic"),
         ({"reference_ridge": None}, "together"),
         ({"ridge": -1.0}, "ridge must be finite and > 0, got -1.0"),
         ({"test_labels": np.arange(40)}, "-1 and 1"),

@@ -343,6 +343,19 @@ def test_unfinished_work_says_so(small_limits):
     )
 
 
+def test_working_sets_take_no_more_iterations_than_allowed(small_limits, monkeypatch):
+    monkeypatch.setattr("ddjax.solvers._working_set._FIRST", 20)
+    features, targets = problem(losses.hinge(), 120, 8, columns=1, seed=8)
+    settings = {"loss": "hinge", "ridge": 0.01}
+    found = erm.solve(features, targets[:, 0], **settings)
+    assert found.converged and found.iterations > 4
+    settings["max_iterations"] = 4
+    found = erm.solve(features, targets[:, 0], **settings)
+    assert not found.converged and found.iterations == 4
+    with pytest.raises(erm.NotConverged, match="max_iterations is 4: allow more"):
+        erm.solve(features, targets[:, 0], require_convergence=True, **settings)
+
+
 @pytest.mark.parametrize("many", [False, True])
 def test_unfinished_work_is_refused_on_request(many, request):
     if many:
@@ -464,8 +477,10 @@ def changed(**change):
         ({"ridge": math.nan}, "ridge must be finite and > 0, got nan"),
         ({"tolerance": 0.0}, "tolerance must be > 0, got 0.0"),
         ({"features": np.full((10, 4), np.nan)}, "features hold values"),
-        ({"targets": np.full(10, np.inf)}, "targets hold 10 values"),
-        ({"loss": losses.softmax()}, r"softmax.*\(10, c\).*\(10,\)"),
+        ({"targets": np.full(10, np.inf)}, "hold 10 values that are not finite"),
+        ({"loss": losses.softmax()}, r"softmax.*\(n, c\).*\(10,\)"),
+        ({"loss": "softmx"}, "unknown loss 'softmx'; one of logistic, hinge"),
+        ({"targets": np.arange(10.0) % 2}, "'logistic'.*-1 and 1.*got 0, 1;"),
         ({"features": np.zeros((0, 4)), "targets": np.zeros(0)}, "no samples"),
     ],
 )
@@ -474,7 +489,18 @@ def test_mistakes_are_named(change, message):
         changed(**change)
 
 
+def test_losses_go_by_name():
+    features, labels = binary(10, 4)
+    by_name = erm.solve(features, labels, loss="hinge", ridge=1.0)
+    itself = erm.solve(features, labels, loss=losses.hinge(), ridge=1.0)
+    np.testing.assert_array_equal(by_name.weights, itself.weights)
+    by_kernel = erm.solve_kernel(features @ features.T, labels, loss="hinge", ridge=1.0)
+    np.testing.assert_allclose(by_kernel.primal, itself.primal, rtol=1e-5)
+
+
 def test_kernel_mistakes_are_named():
+    with pytest.raises(ValueError, match="-1 and 1.*got 0, 1;"):
+        erm.solve_kernel(np.eye(2), np.array([0.0, 1.0]), loss="hinge", ridge=1.0)
     with pytest.raises(ValueError, match="gram holds values"):
         erm.solve_kernel(
             np.full((3, 3), np.nan), np.ones(3), loss=losses.hinge(), ridge=1.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ddjax.storage.cache import Cache, in_memory, no_cache, on_disk
+from tests.storage.waiting import held_until_waited_for
 
 SETTINGS = {"data": "0f1e", "ridge": 1e-3, "sizes": (3, 4), "names": {"a": None}}
 
@@ -156,8 +157,17 @@ def test_nested(tmp_path):
         return {"sum": jnp.sum(jnp.asarray(inner["weights"]))}
 
     assert float(cache("outer", {}, outer)["sum"]) == 15.0
-    names = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
+    names = sorted(path.name.split("-")[0] for path in tmp_path.glob("*.safe*"))
     assert names == ["inner", "outer"]
+
+
+def test_two_that_share_a_folder_do_not_sweep_away_each_other(tmp_path, monkeypatch):
+    cache = on_disk(tmp_path)
+    cache("first", {}, _result)
+    (said,), found = held_until_waited_for(
+        monkeypatch, tmp_path, lambda: cache("second", {}, _result)
+    )
+    assert "in use by process" in said and found.keys() == _result().keys()
 
 
 def test_what_is_too_large_for_the_disk_is_computed_each_time(tmp_path):
@@ -169,7 +179,7 @@ def test_what_is_too_large_for_the_disk_is_computed_each_time(tmp_path):
                 "reference", {}, lambda: calls.append(1) or _result()
             )
         assert len(calls) == expected
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
 
 
 def test_memory_drops_what_was_not_asked_for_longest():

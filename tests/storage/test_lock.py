@@ -10,6 +10,7 @@ import time
 import pytest
 
 from ddjax.storage.lock import WorkdirInUse, exclusive
+from tests.storage.waiting import held_until_waited_for
 
 _HOLDER = """
 import sys, time, importlib.util
@@ -59,6 +60,18 @@ def test_blocks_of_one_thread_may_be_nested(tmp_path):
             raise KeyError
         assert _in_another_thread(tmp_path / "run")
     assert not _in_another_thread(tmp_path / "run")
+
+
+def test_waiting_says_for_whom_and_goes_on(tmp_path, monkeypatch):
+    def second():
+        with exclusive(tmp_path, wait=True):
+            return (tmp_path / ".lock").read_text()
+
+    (said,), holder = held_until_waited_for(monkeypatch, tmp_path, second)
+    assert f"{tmp_path} is in use by process {os.getpid()} on " in said
+    assert " since 2" in said and "waiting" in said
+    assert holder.startswith(f"process {os.getpid()} on ")
+    assert not _in_another_thread(tmp_path)
 
 
 def test_other_folders_are_not_held(tmp_path):

@@ -7,8 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from ddjax.storage import WorkdirInUse, exclusive
+from ddjax.storage import exclusive
 from ddjax.storage.shards import NotEnoughSpace, filling, sharded_rows
+from tests.storage.waiting import held_until_waited_for
 
 KEY = {"what": "tests", "sizes": (1, 2)}
 
@@ -115,24 +116,18 @@ def test_an_open_map_outlives_a_rebuild(tmp_path):
     np.testing.assert_array_equal(found, before)
 
 
-def test_one_process_fills_and_anyone_reads(tmp_path):
+def test_one_process_fills_and_anyone_reads(tmp_path, monkeypatch):
     described, _, _ = build(tmp_path)
     with exclusive(described.folder):
         assert not build(tmp_path)[2]
-        manifest = json.loads((described.folder / "manifest.json").read_bytes())
-        del manifest["shards"]["1"]
-        (described.folder / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(WorkdirInUse):
-            _in_another_thread(lambda: build(tmp_path))
-    assert build(tmp_path)[2] == [1]
-
-
-def _in_another_thread(work):
-    """The lock may be taken again by the thread that holds it."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
+    manifest = json.loads((described.folder / "manifest.json").read_bytes())
+    del manifest["shards"]["1"]
+    (described.folder / "manifest.json").write_text(json.dumps(manifest))
+    (said,), (_, found, computed) = held_until_waited_for(
+        monkeypatch, described.folder, lambda: build(tmp_path)
+    )
+    assert str(described.folder) in said and computed == [1]
+    np.testing.assert_array_equal(found, values(range(21)))
 
 
 def test_too_little_space_is_noticed_before_anything_is_computed(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,18 @@ from safetensors.numpy import load_file
 
 from ddjax import synthetic
 from ddjax.data import preprocess
+from ddjax.synthetic.learn_with import learn_with
 from tests.synthetic.problems import (
     changed,
     distilled_set,
     natural_images,
+    table,
     table_set,
 )
 
 Error = synthetic.DistilledSetError
 KINDS = ("none", "standardize", "zca", "zca_uncentred")
-README = Path(__file__).parents[2] / "README.md"
+PAGE = (Path(__file__).parents[2] / "docs" / "for-pytorch-users.md").read_text()
 SHAPES = ((3, 4, 3), (4, 3, 1), (5,))
 
 
@@ -73,10 +76,11 @@ def test_csv_is_the_table_in_natural_units(tmp_path):
         header, *rows = csv.reader(file)
     assert header == ["rooms", "area", "age", "price"]
     found = np.array(rows, np.float32)
-    np.testing.assert_array_equal(found[:, :3], synthetic.natural_inputs(distilled))
-    np.testing.assert_array_equal(
-        found[:, 3:], synthetic.natural_regression_targets(distilled)
+    natural = (
+        synthetic.natural_inputs(distilled),
+        synthetic.natural_regression_targets(distilled),
     )
+    np.testing.assert_array_equal(found, np.float32(np.concatenate(natural, axis=1)))
     nameless = distilled._replace(columns=None, targets_preprocessing=None)
     text = synthetic.to_csv(path, nameless).read_text()
     assert text.startswith("x0,x1,x2,y0\n")
@@ -138,41 +142,192 @@ def test_torch_metadata(tmp_path):
         metadata = json.loads(file.metadata()["ddjax"])
     assert metadata == {
         "targets_kind": "scores",
+        "learn_with": learn_with(distilled),
         "class_names": list(distilled.class_names),
         "digest": synthetic.digest(distilled),
     }
 
 
-def test_the_snippet_is_five_lines_and_runs(tmp_path, monkeypatch):
-    assert len([line for line in synthetic.PYTORCH_SNIPPET.splitlines() if line]) == 5
-    compile(synthetic.PYTORCH_SNIPPET, "snippet", "exec")
-    torch = pytest.importorskip("torch")
-    distilled = distilled_set(shape=(3, 4, 3))
-    synthetic.to_torch_safetensors(tmp_path / "distilled.safetensors", distilled)
-    monkeypatch.chdir(tmp_path)
-    images = natural_images(7, (3, 4, 3), seed=5)
-    names = {"test_images": torch.from_numpy(images.transpose(0, 3, 1, 2).copy())}
-    exec(synthetic.PYTORCH_SNIPPET, names)
-    expected = preprocess.apply(distilled.preprocessing, images)
-    np.testing.assert_allclose(
-        names["test_images"].numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-5
-    )
-    loader = torch.utils.data.DataLoader(names["train"], batch_size=6)
-    ((inputs, targets),) = loader
-    network = torch.nn.Conv2d(3, 2, 3)
-    assert network(inputs).shape == (6, 2, 1, 2)
-    np.testing.assert_array_equal(
-        inputs.numpy(), distilled.stored["inputs"].transpose(0, 3, 1, 2)
-    )
-    np.testing.assert_array_equal(targets.numpy(), distilled.stored["targets"])
+# --- the page for PyTorch users, on a set of every kind ---------------------------
 
 
-@pytest.mark.skipif(
-    not README.exists() or "safetensors.torch" not in README.read_text(),
-    reason="README.md does not show PyTorch",
+def block(name):
+    """A marked block of the page, as a reader would copy it."""
+    found = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", PAGE, re.S)
+    assert found is not None, name
+    return found.group(1)
+
+
+def digits_set(digits, kind, *, preprocessing="standardize"):
+    """Forty real digits a class with targets of a kind, new images, what to predict."""
+    images, labels = digits
+    classes = 2 if kind == "margin" else 3
+    images, labels = images[labels < classes], labels[labels < classes]
+    rows = np.concatenate([np.flatnonzero(labels == k)[:40] for k in range(classes)])
+    prep = preprocess.fit(images, kind=preprocessing)
+    one_hot = np.eye(classes, dtype=np.float32)[labels]
+    wanted, recipe = labels[200:], {}
+    if kind == "margin":
+        targets = 1.2 * (2 * labels.astype(np.float32) - 1)
+    elif kind == "probabilities":
+        targets = 0.85 * one_hot + 0.05
+    elif kind == "scores":
+        targets = one_hot - np.float32(1 / classes)
+    elif kind == "one_vs_rest":
+        targets, kind = 2 * one_hot - 1, "scores"
+        recipe = {"loss": {"name": "logistic"}}
+    else:
+        assert kind == "representation"
+        targets = wanted = np.tanh(images.reshape(-1, 64) @ np.eye(64)[:, 26:30])
+        targets, wanted = targets.astype(np.float32), wanted[200:]
+    distilled = distilled_set()._replace(
+        stored={
+            "inputs": np.asarray(preprocess.apply(prep, images[rows])),
+            "targets": targets[rows],
+        },
+        recipe={"targets_kind": kind, **recipe},
+        labels=None if kind == "representation" else labels[rows],
+        preprocessing=prep,
+        class_names=None
+        if kind == "representation"
+        else tuple(f"digit {k}" for k in range(classes)),
+    )
+    return distilled, images[200:], wanted
+
+
+def regression_rows():
+    """Five rows for ridge regression on the inputs, new rows, their targets."""
+    problem = table(samples=200, device=False)
+    distilled = table_set()._replace(
+        preprocessing=problem.preprocessing,
+        targets_preprocessing=problem.targets_preprocessing,
+    )
+    distilled = changed(
+        distilled,
+        inputs=problem.train.inputs[:20],
+        targets=problem.train.targets[:20],
+    )
+    ridge = {"strength": 1e-6, "convention": "per_sample"}
+    recipe = {**distilled.recipe, "features": {"kind": "inputs"}, "ridge": ridge}
+    rows = preprocess.invert(problem.preprocessing, problem.test.inputs[20:])
+    targets = problem.test.targets[20:]
+    wanted = preprocess.invert(problem.targets_preprocessing, targets)
+    return distilled._replace(recipe=recipe), np.asarray(rows), np.asarray(wanted)
+
+
+KINDS_OF_TARGETS = (
+    ("probabilities", "standardize"),
+    ("scores", "none"),
+    ("scores", "zca"),
+    ("one_vs_rest", "standardize"),
+    ("margin", "standardize"),
+    ("representation", "standardize"),
+    ("regression", "standardize"),
 )
-def test_the_readme_shows_the_snippet():
-    assert f"```python\n{synthetic.PYTORCH_SNIPPET}```" in README.read_text()
+
+
+def exported(tmp_path, monkeypatch, digits, kind, preprocessing):
+    """The two files in the working directory; new inputs and what they are."""
+    if kind == "regression":
+        distilled, inputs, wanted = regression_rows()
+    else:
+        distilled, inputs, wanted = digits_set(
+            digits, kind, preprocessing=preprocessing
+        )
+    monkeypatch.chdir(tmp_path)
+    synthetic.to_npz("distilled.npz", distilled)
+    synthetic.to_torch_safetensors("distilled.safetensors", distilled)
+    return inputs, wanted
+
+
+def assert_right(predicted, wanted):
+    predicted = np.asarray(predicted)
+    assert predicted.shape == wanted.shape
+    if wanted.ndim == 1:
+        assert np.mean(predicted == wanted) > 0.9
+    else:
+        squares = np.square(predicted - wanted).sum(axis=0)
+        total = np.square(wanted - wanted.mean(axis=0)).sum(axis=0)
+        assert np.all(1 - squares / total > 0.5)
+
+
+@pytest.mark.parametrize("learner", ["numpy-learn", "sklearn-learn"])
+@pytest.mark.parametrize(("kind", "preprocessing"), KINDS_OF_TARGETS)
+def test_the_page_reads_every_kind_in_numpy(
+    tmp_path, monkeypatch, digits, kind, preprocessing, learner
+):
+    inputs, wanted = exported(tmp_path, monkeypatch, digits, kind, preprocessing)
+    names = {"test_inputs": inputs}
+    for name in ("numpy-read", learner, "numpy-predict"):
+        exec(block(name), names)
+    assert_right(names["predicted"], wanted)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("kind", "preprocessing"), KINDS_OF_TARGETS)
+def test_the_page_reads_every_kind_in_pytorch(
+    tmp_path, monkeypatch, digits, kind, preprocessing
+):
+    torch = pytest.importorskip("torch")
+    inputs, wanted = exported(tmp_path, monkeypatch, digits, kind, preprocessing)
+    if inputs.ndim == 4:
+        inputs = inputs.transpose(0, 3, 1, 2)
+    names = {"test_inputs": torch.from_numpy(np.ascontiguousarray(inputs))}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name in ("read", "train", "ridge", "predict"):
+            exec(block(f"pytorch-{name}"), names)
+    assert_right(names["predicted"], wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss", "outputs", "prediction"),
+    [
+        ("probabilities", "cross_entropy", 3, "largest"),
+        ("scores", "squared", 3, "largest"),
+        ("one_vs_rest", "logistic", 3, "largest"),
+        ("margin", "logistic", 1, "sign"),
+        ("representation", "squared", 4, "value"),
+    ],
+)
+def test_exports_say_what_goes_with_the_targets(
+    tmp_path, digits, kind, loss, outputs, prediction
+):
+    distilled, _, _ = digits_set(digits, kind)
+    path = synthetic.to_torch_safetensors(tmp_path / "a.safetensors", distilled)
+    with safe_open(path, framework="numpy") as file:
+        said = json.loads(file.metadata()["ddjax"])["learn_with"]
+        targets = file.get_tensor("targets")
+    assert targets.shape == (len(distilled.stored["targets"]), outputs)
+    with np.load(synthetic.to_npz(tmp_path / "a.npz", distilled)) as file:
+        assert json.loads(str(file["learn_with"])) == said
+    assert (said["loss"], said["outputs"]) == (loss, outputs)
+    assert said["prediction"] == prediction
+    assert said["formula"] and said["prediction_in_words"]
+    assert f"`{loss}`" in PAGE and f"`{prediction}`" in PAGE
+    # The page's blocks know every name that can be said.
+    assert f'"{loss}": ' in block("pytorch-train")
+
+
+def test_exports_say_what_learners_saw_the_inputs_through(tmp_path):
+    said = learn_with(distilled_set())
+    assert "through" not in said
+    inputs = np.asarray(distilled_set().stored["inputs"], float)
+    np.testing.assert_allclose(said["ridge"], 1e-6 * np.square(inputs).sum() / 6)
+    probe = {"ridge": 0.01, "normalize_features": True}
+    recipe = {
+        "targets_kind": "scores",
+        "encoders": [{"name": "mobilenetv2", "file": "m.safetensors"}],
+        "probe": probe,
+    }
+    said = learn_with(distilled_set()._replace(recipe=recipe))
+    assert said["through"]["probe"] == probe and "ridge" not in said
+    assert said["through"]["encoders"][0]["name"] == "mobilenetv2"
+
+
+def test_the_page_shows_the_snippet():
+    compile(synthetic.PYTORCH_SNIPPET, "snippet", "exec")
+    assert block("pytorch-read") == synthetic.PYTORCH_SNIPPET
 
 
 @pytest.mark.parametrize("export", [synthetic.to_npz, synthetic.to_torch_safetensors])

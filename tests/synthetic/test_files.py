@@ -687,6 +687,9 @@ def test_missing_files(tmp_path):
         synthetic.load(tmp_path / "nothing")
     with pytest.raises(Error, match=r"there is no distilled.json in this folder"):
         synthetic.load(tmp_path)
+    synthetic.save(tmp_path / "run" / "distilled", distilled_set())
+    with pytest.raises(Error, match=r"run: there is no distilled.json .*run/distilled"):
+        synthetic.load(tmp_path / "run")
     folder, tensors = _saved(tmp_path)
     tensors.unlink()
     with pytest.raises(Error, match=f"{tensors.name}: there is no such file"):

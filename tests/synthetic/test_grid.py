@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ddjax import synthetic
+from ddjax.synthetic import fonts
 from tests.synthetic.problems import NONE, changed, distilled_set
 
 BLUE = (38, 103, 172)
@@ -167,3 +168,37 @@ def test_what_is_no_image_is_refused(tmp_path, shape):
     with pytest.raises(synthetic.DistilledSetError, match="a.png: cannot be drawn"):
         synthetic.to_png(tmp_path / "a.png", distilled)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A machine with one font, which has two characters of Chinese."""
+    own = fonts._own()
+    glyphs = {own: frozenset(range(32, 127)), "cjk.ttf": frozenset(map(ord, "猫犬 "))}
+    monkeypatch.setattr(fonts, "_installed", lambda: ("cjk.ttf",))
+    monkeypatch.setattr(fonts, "_characters", glyphs.__getitem__)
+    fonts._font_with_all.cache_clear()
+    yield own
+    fonts._font_with_all.cache_clear()
+
+
+def test_a_font_is_found_that_has_every_character(installed):
+    assert fonts.font_file("cat") == installed
+    assert fonts.font_file("猫 犬") == "cjk.ttf"
+    assert fonts.can_draw("猫 犬") and not fonts.can_draw("猫 鳥")
+    assert fonts.font_file("猫 鳥") == installed
+    with pytest.warns(UserWarning) as warned:
+        shown = fonts.drawable(["a\ncat", "猫", "鳥", "魚"], ["0", "1", "2", "3"])
+    assert shown == ["a cat", "猫", "2", "3"]
+    (message,) = (str(each.message) for each in warned)
+    assert "can draw '鳥' (nor 1 other names); pictures say '2' instead" in message
+
+
+def test_names_that_no_font_has_are_numbers_not_boxes(monkeypatch):
+    monkeypatch.setattr(fonts, "_installed", tuple)
+    fonts._font_with_all.cache_clear()
+    with pytest.warns(UserWarning, match="no installed font can draw '猫'"):
+        picture = synthetic.draw(_flat(2, 1, class_names=("猫", "class 1")))
+    fonts._font_with_all.cache_clear()
+    expected = synthetic.draw(_flat(2, 1, class_names=("class 0", "class 1")))
+    np.testing.assert_array_equal(picture, expected)

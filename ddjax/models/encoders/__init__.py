@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from ddjax.models.encoders import weights as _weights
 from ddjax.models.encoders.base import Encoder, EncoderError, MissingWeightsError
+from ddjax.models.encoders.images import as_pixels
 from ddjax.models.encoders.layers import at_least_single
 from ddjax.models.encoders.registry import ENTRIES, Entry
 
@@ -21,6 +22,7 @@ __all__ = [
     "MissingWeightsError",
     "load",
     "random",
+    "weights_file",
 ]
 
 
@@ -50,7 +52,7 @@ def load(
         or does not hold exactly these weights.
     """
     entry = _entry(name, options)
-    path = _path(entry, weights, directory)
+    path = weights_file(name, weights=weights, directory=directory)
     arrays = _weights.read(
         path,
         entry.shapes(entry.spec),
@@ -104,11 +106,18 @@ def _entry(name: str, options: dict[str, Any]) -> Entry:
     return entry
 
 
-def _path(
-    entry: Entry,
-    weights: str | os.PathLike[str] | None,
-    directory: str | os.PathLike[str] | None,
+def weights_file(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
 ) -> Path:
+    """Where `load` looks for weights.
+
+    Raises:
+      EncoderError: an unknown name.
+    """
+    entry = _entry(name, {})
     if weights is not None:
         return Path(weights)
     folder = Path(directory or os.environ.get("DDJAX_DATA_DIR") or "local_data")
@@ -144,11 +153,12 @@ def _encoder(
 
 def _features(
     params: dict[str, Array],
-    images: Float[Array, "b h w 3"],
+    images: Any,
     *,
     entry: Entry,
     options: dict[str, Any],
 ) -> Float[Array, "b p"]:
+    images = as_pixels(images)
     dtype = next(iter(params.values())).dtype
     images = images.astype(jnp.promote_types(images.dtype, at_least_single(dtype)))
     mean = jnp.asarray(entry.mean, images.dtype).reshape(1, 1, 1, 3)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
+from ddjax.storage.checksum import checksum
+
 __all__ = ["Encoder", "EncoderError", "MissingWeightsError"]
 
 
@@ -23,8 +25,10 @@ class Encoder(NamedTuple):
       name: the registered name, such as `mobilenetv2`.
       params: its weights, flat, under the key names of the file they came from.
       apply: `(params, images) -> features`; the images `(b, h, w, 3)` are RGB in
-        [0, 1], the encoder's own normalisation happens inside. Pure, differentiable in
-        both arguments, and to be compiled by the caller.
+        [0, 1], or uint8, which is divided by 255; the encoder's own normalisation
+        happens inside. Pure, differentiable in both arguments, and to be compiled by
+        the caller. Other images are an `EncoderError`, see
+        `ddjax.models.encoders.images.as_pixels`.
       input_size: height and width that the weights were trained for, in pixels.
       width: number p of features.
       source: where the weights come from: `repository`, `file`, `licence`, `sha256`
@@ -41,4 +45,8 @@ class Encoder(NamedTuple):
     @property
     def setting(self) -> dict[str, Any]:
         """What tells it from others: its name and where its weights come from."""
-        return {"name": self.name, **self.source}
+        known = {"name": self.name, **self.source}
+        if known.get("sha256") is None:
+            # Of random weights, or somebody's own, there is no file to go by.
+            known["sha256"] = checksum(self.params)
+        return known

@@ -52,7 +52,8 @@ def cached_features(
 
     A build that is killed goes on, the next time, after its last finished shard. A
     shard whose bytes are not those that were written, that is cut off or that holds
-    NaN, is computed again, with a warning.
+    NaN, is computed again, with a warning. While another process builds the same cache,
+    this one waits for it, with a warning that says for whom.
 
     Args:
       encoder: the frozen encoder.
@@ -72,7 +73,6 @@ def cached_features(
     Raises:
       EncoderError: images that the encoder cannot take, features that are not finite
         (naming the image), or arguments that do not fit together.
-      ddjax.storage.WorkdirInUse: another process is building the same cache.
       ddjax.storage.shards.NotEnoughSpace: the features do not fit on the disk.
     """
     if block < 1 or shard_rows < 1:

@@ -5,12 +5,19 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
 from numpy import ndarray
 
 from ddjax.models.encoders.base import EncoderError
 
-__all__ = ["ImageRows", "fingerprint_of", "image_rows"]
+__all__ = ["ImageRows", "as_pixels", "fingerprint_of", "image_rows"]
+
+# Distilled images may leave [0, 1] a little; bytes, and images normalised by the mean
+# and standard deviation of a data set, leave it by more.
+_EXCESS = 0.5
 
 
 class ImageRows(NamedTuple):
@@ -92,16 +99,52 @@ def _of_blocks(blocks: Iterable[Any], count: int) -> Callable[[range], ndarray]:
     return read
 
 
+def as_pixels(images: Any) -> Float[Array, "b h w 3"]:
+    """Images as an encoder's mathematics wants them: RGB in [0, 1], floats.
+
+    Works on traced images, of which shape and dtype are checked, and costs nothing in
+    the compiled program but the division of bytes. Of others the values are looked at
+    as well.
+
+    Args:
+      images: `(b, h, w, 3)`; floats in [0, 1], or uint8, which are divided by 255.
+
+    Raises:
+      EncoderError: images of another shape or dtype, with values far from [0, 1], or
+        not finite.
+    """
+    if not hasattr(images, "shape"):
+        images = np.asarray(images)
+    _check_form(images.shape, np.dtype(images.dtype))
+    if images.dtype == np.uint8:
+        return jnp.asarray(images).astype(jnp.result_type(float)) / 255.0
+    if not isinstance(images, Tracer):
+        low, high = float(images.min()), float(images.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise EncoderError("images hold values that are not finite")
+        if low < -_EXCESS or high > 1 + _EXCESS:
+            raise EncoderError(
+                f"images have values from {low:g} to {high:g}; an encoder takes pixels "
+                "in [0, 1] and normalises them itself (divide bytes by 255)"
+            )
+    return jnp.asarray(images)
+
+
+def _check_form(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
+        first = len(shape) == 4 and shape[1] == 3
+        raise EncoderError(
+            f"images have shape {shape}; an encoder takes RGB images (n, h, w, 3)"
+            + (", channels last" if first else "")
+        )
+    if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise EncoderError(
+            f"images have dtype {dtype}; expected uint8 or floats in [0, 1]"
+        )
+
+
 def _check_images(images: ndarray, row: int) -> ndarray:
-    if images.ndim != 4 or images.shape[-1] != 3 or not images.size:
-        raise EncoderError(
-            f"images have shape {images.shape}; an encoder takes RGB images "
-            "(n, h, w, 3)"
-        )
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise EncoderError(
-            f"images have dtype {images.dtype}; expected uint8 or floats in [0, 1]"
-        )
+    _check_form(images.shape, images.dtype)
     if images.dtype.kind == "f":
         wrong = ~((images >= -1e-3) & (images <= 1 + 1e-3)).all(axis=(1, 2, 3))
         if wrong.any():

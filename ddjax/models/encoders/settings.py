@@ -37,7 +37,7 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
     options = {key: value for key, value in given.items() if value is not None}
     if "name" not in options:
         raise EncoderError(f"encoder {given} has no 'name'")
-    known_as = json.dumps(options, sort_keys=True, default=str)
+    known_as = json.dumps([options, _written(options)], sort_keys=True, default=str)
     if known_as not in _LOADED:
         name, seed = options.pop("name"), options.pop("random", None)
         if seed is None:
@@ -49,3 +49,15 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
             _LOADED.pop(next(iter(_LOADED)))
         _LOADED[known_as] = found
     return _LOADED[known_as]
+
+
+def _written(options: Mapping[str, Any]) -> list[int]:
+    """When the file of the weights was written: others may come to lie in its place."""
+    if options.get("random") is not None:
+        return []
+    place = {key: options.get(key) for key in ("weights", "directory")}
+    path = encoders.weights_file(options["name"], **place)
+    if not path.is_file():
+        return []
+    status = path.stat()
+    return [status.st_mtime_ns, status.st_size, status.st_ino]

@@ -1,0 +1,76 @@
+"""How many digits floating point leaves of a column that lies far from zero."""
+
+import warnings
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from numpy import ndarray
+
+__all__ = [
+    "coarse_columns",
+    "default_float",
+    "warn_of_lost_digits",
+    "working_float",
+]
+
+# What varies is known to a thousandth of its standard deviation, or it is reported.
+_KEPT = 1e-3
+_NAMED = 5
+
+
+def default_float() -> np.dtype:
+    """Of jax: float32, or float64 under `jax_enable_x64`."""
+    return np.dtype(jnp.result_type(float))
+
+
+def working_float(dtype: np.dtype) -> np.dtype:
+    """What raw values are worked on in before they are rounded to the default float.
+
+    float64 for what float32 cannot hold: float64 and longer, integers of 32 bits and
+    more. The default float for the rest.
+    """
+    wide = dtype.kind in "iuf" and dtype.itemsize > (4 if dtype.kind == "f" else 2)
+    return np.dtype(np.float64) if wide else default_float()
+
+
+def coarse_columns(mean: ndarray, std: ndarray, dtype: np.dtype) -> ndarray:
+    r"""Mask of the columns whose variation a floating type holds to few digits.
+
+    .. math:: \epsilon\, |\mu| > 10^{-3} \sigma, \qquad \sigma > 0 .
+
+    Args:
+      mean: of each column.
+      std: standard deviation of each, zero for those that do not vary.
+      dtype: the floating type that holds them.
+    """
+    return (std > 0) & (np.finfo(dtype).eps * np.abs(mean) > _KEPT * std)
+
+
+def warn_of_lost_digits(
+    where: str,
+    columns: Sequence[str],
+    statistics: Sequence[tuple[float, float]],
+    *,
+    dtype: np.dtype,
+    remedy: str,
+) -> None:
+    """Warns, in one line, of columns whose digits are lost.
+
+    Args:
+      where: the file or argument, for the message.
+      columns: what they are called.
+      statistics: mean and standard deviation of each.
+      dtype: the floating type that cannot hold them.
+      remedy: what the user may do.
+    """
+    named = [
+        f"{name} (varies by {std:.3g} about {mean:.6g})"
+        for name, (mean, std) in zip(columns, statistics, strict=True)
+    ]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    warnings.warn(
+        f"{where}: {', '.join(named[:_NAMED])}{more}: {dtype.name} keeps fewer than "
+        f"three digits of what varies there; {remedy}",
+        stacklevel=5,
+    )

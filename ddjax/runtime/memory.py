@@ -1,0 +1,83 @@
+"""Runs that do not fit in memory: one line that says how much is asked for."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from ddjax.runtime.chunk import Chunk
+
+__all__ = ["NotEnoughMemory", "check_memory", "enough_memory", "free_memory"]
+
+_REMEDY = (
+    "Lower the networks' width or number (features), the distilled samples a class, "
+    "or the batch and block sizes"
+)
+
+
+class NotEnoughMemory(MemoryError):
+    """The run does not fit; the message says how much it asks for and what to lower."""
+
+
+@contextlib.contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turns what NumPy and XLA raise for want of memory into a `NotEnoughMemory`."""
+    try:
+        yield
+    except NotEnoughMemory:
+        raise
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        text = str(error)
+        told = ("RESOURCE_EXHAUSTED", "Out of memory")
+        if not isinstance(error, MemoryError) and not any(w in text for w in told):
+            raise
+        asked = re.search(r"([\d,]+)\s*bytes|([\d.]+)\s*([KMGTPE]iB)", text)
+        what = "more than there is"
+        if asked and asked[1]:
+            what = _size(int(asked[1].replace(",", "")))
+        elif asked:
+            what = f"{asked[2]} {asked[3]}"
+        raise NotEnoughMemory(_message(f"one array takes {what}")) from error
+
+
+def check_memory(chunk: Chunk) -> None:
+    """Refuses steps that would not fit, before the first one.
+
+    Raises:
+      NotEnoughMemory: what the compiled steps need besides their arguments, which are
+        there already, is more than is free.
+    """
+    analysis, free = chunk.run.memory_analysis(), free_memory()
+    if analysis is None or free is None:
+        return
+    needed = analysis.temp_size_in_bytes + max(
+        0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    )
+    if needed > free:
+        raise NotEnoughMemory(_message(f"a step takes {_size(needed)}"))
+
+
+def free_memory() -> int | None:
+    """Bytes that are free where jax computes, None where that is not known."""
+    device = jax.devices()[0]
+    counted = device.memory_stats() or {}
+    if "bytes_limit" in counted:
+        return counted["bytes_limit"] - counted.get("bytes_in_use", 0)
+    found = None
+    if device.platform == "cpu" and Path("/proc/meminfo").exists():
+        text = Path("/proc/meminfo").read_text()
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 2**10 if found else None
+
+
+def _message(what: str) -> str:
+    free = free_memory()
+    beside = "" if free is None else f", {_size(free)} are free"
+    return f"the run does not fit in memory: {what}{beside}. {_REMEDY}"
+
+
+def _size(count: int) -> str:
+    unit, name = (2**30, "GiB") if count >= 2**28 else (2**20, "MiB")
+    return f"{count / unit:,.1f} {name}"

@@ -1,0 +1,405 @@
+"""What the commands behind the tables share: flags, cells that are measured once, ends.
+
+A command lists the records that its table is made of, a `Cell` each, and `measure`
+makes those that are missing, one after the other: the same command goes on where it was
+stopped. A mistake is one line, before any work, and an exit status:
+
+0 done; 1 a loss became NaN or infinite; 2 a mistake in the command or the data; 3 the
+disk is full or read-only; 4 the memory does not suffice; 130 and 143 stopped by Ctrl-C
+or SIGTERM.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from absl import app, flags, logging
+
+from ddjax import runtime
+from ddjax.data import registry
+from ddjax.runtime.devices import commit
+from ddjax.runtime.memory import enough_memory
+from ddjax.storage import atomic
+from ddjax.storage.writing import writing
+from experiments import records
+from experiments.data_flag import data_dir
+from experiments.settings import ConfigError, one_line, users_mistakes
+from experiments.tables import Record
+
+__all__ = [
+    "Cell",
+    "Measured",
+    "check_data",
+    "define_choices",
+    "define_integers",
+    "define_numbers",
+    "define_record_flags",
+    "directory",
+    "end",
+    "measure",
+    "run",
+    "whole",
+]
+
+# Flags belong to the command that asks for them, and so stand in its --help.
+flags.disclaim_key_flags()
+
+
+class Measured(NamedTuple):
+    """What a record says about a result, see `experiments.records.write_record`."""
+
+    results: Mapping[str, Any]
+    scale: str
+    reduced: str | None = None
+
+
+class Cell(NamedTuple):
+    """One record, and how to make it.
+
+    Attributes:
+      name: of the record.
+      config: everything that determines it.
+      parts: part -> measures it. Parts are kept as soon as they are measured, in
+        JSON's types: a command that is stopped goes on with the next one.
+      result: all parts -> what the record says.
+      check: says what is missing (a data set, weights), before any cell is measured.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    parts: Mapping[str, Callable[[], Any]]
+    result: Callable[[Mapping[str, Any]], Measured]
+    check: Callable[[], object] = lambda: None
+
+
+def whole(measure: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """The `Cell.parts` of a record that is measured in one go."""
+    return {"": measure}
+
+
+class _Several(flags.ListParser):
+    """Comma-separated values, at least one, each of which is looked at."""
+
+    def __init__(self, one: Callable[[Any], Any], *, least: int = 1) -> None:
+        super().__init__()
+        self._one, self._least = one, least
+
+    def parse(self, argument: Any) -> list[Any]:
+        """The values, or a ValueError that names the wrong one."""
+        found = [self._one(each) for each in super().parse(argument)]
+        if len(found) < self._least:
+            raise ValueError("at least one value is needed")
+        return found
+
+
+def _define(name: str, default: Sequence[Any], text: str, parser: _Several) -> Any:
+    serializer = flags.CsvListSerializer(",")
+    return flags.DEFINE(parser, name, list(default), text, serializer=serializer)
+
+
+def define_integers(
+    name: str, default: Sequence[int], text: str, *, lower_bound: int = 1
+) -> flags.FlagHolder[list[int]]:
+    """A flag of whole numbers, separated by commas."""
+
+    def one(value: Any) -> int:
+        if not str(value).isdecimal() or int(value) < lower_bound:
+            raise ValueError(f"{value!r} is not a whole number from {lower_bound} on")
+        return int(value)
+
+    return _define(name, default, text, _Several(one))
+
+
+def define_numbers(
+    name: str, default: Sequence[float], text: str
+) -> flags.FlagHolder[list[float]]:
+    """A flag of positive numbers, separated by commas."""
+
+    def one(value: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise ValueError(f"{value!r} is not a positive number")
+        return number
+
+    return _define(name, default, text, _Several(one))
+
+
+def define_choices(
+    name: str,
+    default: Sequence[str],
+    text: str,
+    *,
+    choices: Iterable[str] | None = None,
+    least: int = 1,
+) -> flags.FlagHolder[list[str]]:
+    """A flag of names, separated by commas, each one of the `choices`.
+
+    Args:
+      name: of the flag.
+      default: what it is when it is not given.
+      text: for `--help`.
+      choices: what may be named; by default what `default` has.
+      least: how many have to be named.
+    """
+    known = list(choices or default)
+
+    def one(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"no {value!r}; there are: {', '.join(known)}")
+        return value
+
+    return _define(name, default, text, _Several(one, least=least))
+
+
+def define_record_flags() -> None:
+    """Defines `--again` and `--directory`, which every command with records has."""
+    flags.DEFINE_bool("again", False, "Measure anew what is on record, and replace it.")
+    flags.DEFINE_string(
+        "directory", None, "Root of the records. Default: experiments/results."
+    )
+
+
+def directory() -> Path:
+    """Where the records are."""
+    return Path(flags.FLAGS.directory or records.RESULTS)
+
+
+@functools.cache
+def check_data(name: str) -> None:
+    """Looks whether the files of a data set are there, before any work.
+
+    Raises:
+      ddjax.data.DataError: they are missing or damaged; the message says which.
+    """
+    folder = data_dir()
+    registry.read_source(
+        name,
+        directory=Path(folder or "local_data"),
+        explicit=folder is not None,
+        image_size=None,
+        channels=None,
+    )
+
+
+def measure(
+    cells: Sequence[Cell],
+    *,
+    tables: Sequence[str] = (),
+    finish: Callable[[Sequence[Record]], object] | None = None,
+) -> None:
+    """Makes the records that are missing, and prints the tables that they fill.
+
+    Args:
+      cells: the records of the command; with `--again` all of them are made.
+      tables: names of the tables that are made of them.
+      finish: called with all records when anything has been measured, to draw figures.
+
+    Raises:
+      ConfigError: a `Cell.check` that failed.
+      CannotWrite: the records cannot be written.
+    """
+    root = directory()
+    missing = [
+        cell
+        for cell in cells
+        if flags.FLAGS.again or not records.on_record(cell.name, directory=root)
+    ]
+    if len(missing) < len(cells):
+        kept = [cell for cell in cells if cell not in missing]
+        print(_on_record(kept, len(cells), tables, root), flush=True)
+    with users_mistakes():
+        for cell in missing:
+            cell.check()
+    for folder in {(root / cell.name).parent for cell in missing}:
+        _make_folder(folder)
+    if missing:
+        _measure(missing, root)
+    found = records.read_records(root)
+    if missing and finish is not None:
+        finish(found)
+    # It has a flag of its own, which is no flag of this command.
+    from experiments.fill_tables import TABLES
+
+    for name in tables:
+        print(f"\nTable {name}:\n\n{TABLES[name](found)}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes sure that records can be written there, before they cost anything."""
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"{_shown(folder)} is no folder: {one_line(error)}"
+        ) from error
+
+
+def _measure(cells: Sequence[Cell], root: Path) -> None:
+    """Part after part; each is kept, and the record written with the last."""
+    kept = {cell.name: _Kept(cell, root) for cell in cells}
+    count = sum(len(cell.parts) for cell in cells)
+    began, before = time.perf_counter(), sum(len(each.found) for each in kept.values())
+    done = before
+    for cell in cells:
+        mine = kept[cell.name]
+        for part, compute in cell.parts.items():
+            if part in mine.found:
+                continue
+            name = f"{cell.name}, {part}" if part else cell.name
+            left = ""
+            if done > before:
+                each = (time.perf_counter() - began) / (done - before)
+                left = f" (about {_duration(each * (count - done))} left)"
+            print(f"[{done + 1} of {count}] {name}{left}", flush=True)
+            try:
+                with users_mistakes(only_ours=True):
+                    mine.measure(part, compute)
+            except (KeyboardInterrupt, runtime.Interrupted) as error:
+                signum = getattr(error, "signum", 2)
+                end(
+                    f"stopped; {done} of {count} are measured, the same command goes on"
+                    + (" without --again" if flags.FLAGS.again else ""),
+                    128 + signum,
+                )
+            done += 1
+        print(f"wrote {_shown(mine.write())}", flush=True)
+
+
+class _Kept:
+    """The parts of a record that are measured, in a file until all are."""
+
+    def __init__(self, cell: Cell, root: Path) -> None:
+        self.cell, self.root = cell, root
+        self.path = root / f"{cell.name}.parts"
+        self.about = {
+            "config": records.plain(cell.config, "config"),
+            "commit": commit("ddjax", "experiments/*.py", "configs"),
+        }
+        self.found: dict[str, Any] = {}
+        self.seconds = 0.0
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            # Of another commit or other settings, they would not go together.
+            if kept["about"] == records.plain(self.about, "about"):
+                self.found, self.seconds = kept["found"], kept["seconds"]
+
+    def measure(self, part: str, compute: Callable[[], Any]) -> None:
+        began = time.perf_counter()
+        self.found[part] = records.plain(compute(), f"results of {self.cell.name}")
+        self.seconds += time.perf_counter() - began
+        if len(self.found) < len(self.cell.parts):
+            kept = {"about": self.about, "found": self.found, "seconds": self.seconds}
+            atomic.replace_file(self.path, json.dumps(kept).encode("utf-8"))
+
+    def write(self) -> Path:
+        results, scale, reduced = self.cell.result(self.found)
+        path = records.write_record(
+            self.cell.name,
+            self.cell.config,
+            results,
+            scale=scale,
+            reduced=reduced,
+            wall_seconds=self.seconds,
+            directory=self.root,
+        )
+        self.path.unlink(missing_ok=True)
+        return path
+
+
+def _on_record(
+    kept: Sequence[Cell], count: int, tables: Sequence[str], root: Path
+) -> str:
+    """What there is, where, what it is for, and how to measure it anew."""
+    places = {str((root / cell.name).parent) for cell in kept}
+    where = _shown(Path(os.path.commonpath(places)))
+    if len(kept) == 1:
+        where = _shown(root / f"{kept[0].name}.json")
+    fills = f", for the table {' and '.join(tables)}" if tables else ""
+    differing: set[str] = set()
+    for cell in kept:
+        text = (root / f"{cell.name}.json").read_text(encoding="utf-8")
+        there, asked = json.loads(text)["config"], records.plain(cell.config, "config")
+        differing |= {key for key in there if asked.get(key, there[key]) != there[key]}
+    other = (
+        f"They were measured with other settings ({', '.join(sorted(differing))}). "
+        if differing
+        else ""
+    )
+    return (
+        f"{len(kept)} of {count} records are there: {where}{fills}. {other}"
+        "--again measures anew and replaces them, --directory=DIR measures beside them."
+    )
+
+
+def _shown(path: Path) -> str:
+    """A path, from here where it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def run(main: Callable[[], object]) -> None:
+    """Parses the flags, does `main`, and turns every expected end into a status."""
+
+    def guarded(argv: Sequence[str]) -> None:
+        del argv
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        try:
+            with enough_memory():
+                main()
+        except ConfigError as error:
+            end(f"error: {error}", 2)
+        except runtime.Diverged as error:
+            end(f"error: {error}", 1)
+        except runtime.CannotWrite as error:
+            end(f"error: {one_line(error)}", 3)
+        except runtime.NotEnoughMemory as error:
+            end(f"error: {one_line(error)}", 4)
+        except KeyboardInterrupt:
+            end("stopped by Ctrl-C; run the same command again to go on", 130)
+
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {message}", file=sys.stderr
+    )
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Flags; a mistake is one line and exit status 2."""
+    try:
+        rest = flags.FLAGS(list(argv))
+    except SystemExit:
+        # Absl has shown the help, and calls that a failure.
+        sys.exit(0)
+    except flags.Error as error:
+        end(f"error: {one_line(error)}", 2)
+    if len(rest) > 1:
+        end(f"error: unknown argument {rest[1]!r}; --help shows what there is", 2)
+    return rest
+
+
+def end(message: str, status: int) -> NoReturn:
+    """Says why and leaves."""
+    print(message, file=sys.stderr)
+    sys.exit(status)
