@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 JOBS ?= 2
 
 RUN := $(VENV)/bin/python
-PYTEST := -m pytest --jaxtyping-packages=ddjax,beartype.beartype \
+PYTEST := -m pytest --jaxtyping-packages=ddjax,tests.typechecker \
 	--numprocesses=$(JOBS) --dist=worksteal
 
 .DEFAULT_GOAL := help

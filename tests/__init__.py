@@ -1,0 +1,1 @@
+from tests.checking import typechecker as typechecker

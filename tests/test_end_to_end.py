@@ -15,7 +15,8 @@ from ddjax.runtime import metrics
 
 ROOT = Path(__file__).parent.parent
 # Compiled as runs are, each process for itself: the tests' own shortcuts are left out.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+SHORTCUTS = ("JAX_", "XLA_FLAGS")
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(SHORTCUTS)}
 LONG = "--config.train.steps=1000000"
 
 

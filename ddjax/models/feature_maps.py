@@ -173,8 +173,10 @@ def as_architecture(what: Architecture | Mapping[str, Any] | str) -> Architectur
         return what
     fields = {"kind": what} if isinstance(what, str) else dict(what)
     kind = fields.pop("kind", None)
+    known = ", ".join(_ARCHITECTURES)
+    if kind is None:
+        raise ValueError(f"an architecture needs a 'kind' ({known}), got {fields}")
     if kind not in _ARCHITECTURES:
-        known = ", ".join(_ARCHITECTURES)
         raise ValueError(f"unknown architecture {kind!r}; known: {known}")
     try:
         return _ARCHITECTURES[kind](**fields)

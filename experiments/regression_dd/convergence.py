@@ -161,7 +161,7 @@ READINGS: dict[str, Reading] = {
         _learned_step_size(ALPHA / 300),
     ),
 }
-"""Name -> reading; `TABLE` names those of the README's table."""
+"""Name -> reading; `TABLE` names those of the page's table."""
 
 
 _READINGS = commands.define_choices(

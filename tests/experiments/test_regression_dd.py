@@ -70,8 +70,11 @@ def test_judging_changes_nothing_else(monkeypatch):
     found = [row.pop("test_loss") for row in judged.history]
     assert len(found) == 3 and np.isfinite(found).all()
     for row, other in zip(plain.history, judged.history, strict=True):
-        assert row | {"seconds": 0} == other | {"seconds": 0}
-    assert synthetic.digest(plain.distilled) == synthetic.digest(judged.distilled)
+        # Two programs: the same numbers up to rounding.
+        assert row | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, rel=1e-5)
+    for name, array in plain.distilled.stored.items():
+        other = judged.distilled.stored[name]
+        np.testing.assert_allclose(array, other, rtol=1e-4, atol=1e-6)
     # They are different runs all the same: what they prepare is not the same.
     assert convergence.judged(method).settings != method.settings
 

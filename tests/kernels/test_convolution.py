@@ -25,6 +25,7 @@ def objective(convolve):
     return lambda inputs, weights: jnp.sum(jnp.tanh(convolve(inputs, weights)))
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_values_and_gradients_are_those_of_the_ordinary_convolution(shapes):
     found = jax.value_and_grad(objective(convolution._fast), argnums=(0, 1))
@@ -49,6 +50,7 @@ def test_second_derivatives():
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_vmap_over_kernels():
     inputs, weights = arrays([(2, 4, 4, 2), (3, 3, 3, 2, 2)])
     gradient = jax.grad(objective(convolution._fast))

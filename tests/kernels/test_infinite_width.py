@@ -155,6 +155,7 @@ def test_arc_cosine_functions_have_finite_derivatives_everywhere():
     )
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("architecture", ARCHITECTURES[::2])
 def test_diagonal_is_the_diagonal_of_the_matrix(architecture):
     images = draw(3, 4, 5, 2)
@@ -172,6 +173,7 @@ def test_matrix_on_the_host_compiles_once():
     np.testing.assert_allclose(found, kernel(x1, x2), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("architecture", CONVOLUTIONAL[1:3])
 def test_blocks_and_the_order_of_arguments_do_not_matter(architecture):
     few, many = draw(2, 4, 4, 1), draw(5, 4, 4, 1, seed=1)
@@ -239,6 +241,7 @@ def test_matrices_are_symmetric_and_positive(kind, depth, exponents, seed):
     assert np.linalg.eigvalsh(matrix / np.outer(unit, unit)).min() > -tolerance
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_the_readout_is_affine():
     inputs = draw(3, 4)
     architecture = random_features.fully_connected(depth=2, w_std=1.3, b_std=0.4)

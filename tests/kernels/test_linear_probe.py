@@ -291,6 +291,7 @@ def both_losses(features, targets, real, labels, strength):
     )
 
 
+@pytest.mark.usefixtures("each_precision")
 @given(shape=SHAPES, scale=SCALES, strength=STRENGTHS, kind=st.integers(0, 2))
 @example(shape=(1, 1, 1), scale=1e12, strength=1e-12, kind=1)
 @example(shape=(5, 2, 3), scale=1.0, strength=1e-12, kind=2)
@@ -307,6 +308,7 @@ def test_everything_is_finite(shape, scale, strength, kind):
     )
 
 
+@pytest.mark.usefixtures("each_precision")
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-25, 1.0, 1e25]))
 def test_unit_rows(seed, scale):
     rows = np.random.default_rng(seed).normal(size=(3, 4)).astype(np.float32)

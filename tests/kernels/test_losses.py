@@ -272,6 +272,7 @@ def test_narrow_smoothing_tends_to_the_hinge():
     np.testing.assert_allclose(narrow, losses.get("hinge").value(y, f), atol=1e-3)
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_extreme_predictions_stay_finite(name):
     """Value, slack and its gradients, in float32, at saturation."""
@@ -301,6 +302,7 @@ def test_softmax_of_soft_labels_is_the_cross_entropy():
     np.testing.assert_allclose(losses.softmax().value(labels, f), expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_columns_are_summed_and_one_column_is_a_vector():
     y, f = jnp.array([[1.0, -1.0]]), jnp.array([[0.3, 0.7]])
     for name in ELEMENTWISE:
@@ -321,6 +323,7 @@ def test_get_returns_one_hashable_object_and_compiles_once():
         jitted(jnp.ones(3), jnp.ones(3), losses.get("logistic"))
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_integer_labels_are_accepted():
     value = losses.hinge().value(np.array([1, -1]), np.array([0.5, 0.5], np.float32))
     np.testing.assert_allclose(value, [0.5, 1.5])

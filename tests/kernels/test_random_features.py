@@ -170,6 +170,7 @@ def test_the_error_falls_like_one_over_the_square_root_of_all_units(pooling, rea
 # What the features are.
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("architecture", [FULLY, CONV])
 def test_features_are_those_of_each_network_written_out(architecture):
     x, params = images(), networks(architecture)
@@ -201,6 +202,7 @@ def test_features_are_those_of_each_network_written_out(architecture):
     )
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_odd_sizes_are_pooled_as_7_to_3():
     for size, positions in ((28, 9), (32, 16), (8, 1)):
         assert (
@@ -333,6 +335,7 @@ def test_blocks_do_not_matter(n, block):
     close(found, np.sin(x).sum((2, 3)), 1e-6)
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_features_in_blocks(tmp_path):
     x, params = images(7), networks(CONV)
     whole = random_features.features(params, x, architecture=CONV)
@@ -372,6 +375,7 @@ def test_blocks_compile_once_and_see_no_more_than_a_block():
     assert len(seen) <= 2
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("block", [1, 2, 100])
 def test_gram_in_blocks(block):
     x1, x2 = images(5).reshape(5, -1), images(4, seed=1).reshape(4, -1)
@@ -402,6 +406,7 @@ def test_symmetric_grams_compute_half_of_the_blocks():
     assert len(calls) == 10
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("block", [2, 100])
 def test_feature_gram_in_blocks(block):
     x1, x2, params = images(5), images(4, seed=1), networks(CONV)

@@ -320,6 +320,7 @@ def primitives(jaxpr):
             yield from primitives(inner)
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("intercept", [False, True])
 def test_one_cholesky_serves_the_value_and_the_gradient(intercept):
     features, targets, weights = draw(m=64, dtype=np.float32)
@@ -454,6 +455,7 @@ def test_error_is_eps_times_the_condition_number(strength, dtype, digits):
     assert error < 20 * digits * spectrum.max() / spectrum.min()
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_a_singular_gram_without_ridge_gets_jitter_and_stays_finite():
     for m in (2, 100):
         gram = np.ones((m, m), np.float32)
@@ -469,6 +471,7 @@ def test_an_indefinite_matrix_gets_as_much_jitter_as_it_needs():
     close(factor @ factor.T, jnp.array([[1 + jitter, 1.1], [1.1, 1 + jitter]]), 1e-5)
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_no_silent_nan():
     gram = jnp.eye(3).at[0, 0].set(jnp.nan)
     solution = jax.jit(functools.partial(ridge.kernel_solve, ridge=0.1))(

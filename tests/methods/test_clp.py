@@ -133,7 +133,8 @@ def test_statistics_stand_for_all_real_features(problem, encoder):
 
 @pytest.mark.parametrize("copies", [0, 3])
 def test_micro_batches_change_nothing(problem, encoder, copies):
-    augmented = dict(augmentation="flip_crop_noise", copies=copies) if copies else {}
+    flips = {"name": "dsa", "strategy": "flip"}
+    augmented = dict(augmentation=flips, copies=copies) if copies else {}
     keywords = dict(encoder=encoder, per_class=3, **augmented)
     _, whole, first = gradients(problem, **keywords)
     _, parts, second = gradients(problem, **keywords, micro_batch=4)

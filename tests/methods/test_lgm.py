@@ -15,6 +15,8 @@ from tests.methods.runs import distilled, drawn, prepared, progress, run
 PIXELS = dict(decoder="pixels", initialization="balanced")
 DESCENT = dict(descent={"optimizer": "sgd", "learning_rate": 1.0}, **PIXELS)
 KEY = 9
+# For tests that ask where and when copies are made, not of what: it compiles fast.
+FLIPS = {"name": "dsa", "strategy": "flip"}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_the_gradient_is_that_of_second_order_autodiff(problem, encoder, copies)
 
 
 def test_micro_batches_change_nothing(problem, encoder):
-    keywords = dict(encoder=encoder, per_class=3, copies=2)
+    keywords = dict(encoder=encoder, per_class=3, copies=2, augmentation=FLIPS)
     _, whole, first, _ = gradients(problem, **keywords)
     _, parts, second, _ = gradients(problem, **keywords, micro_batch=4)
     assert first == pytest.approx(float(second), rel=1e-5)
@@ -147,6 +149,7 @@ def test_a_run_that_resumes(problem, encoder, tmp_path, augment_real):
         method = methods.lgm(
             encoder=encoder,
             copies=2,
+            augmentation=FLIPS,
             augment_real=augment_real,
             decoder="decorrelated_colour",
         )
@@ -163,7 +166,7 @@ def test_images_that_do_not_fit_stay_on_the_host(
     problem, encoder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 0)
-    method = methods.lgm(encoder=encoder, copies=2)
+    method = methods.lgm(encoder=encoder, copies=2, augmentation=FLIPS)
     data = method.prepare(jax.random.key(0), problem)
     assert isinstance(data.real[0], Batches) and data.real[0].batch_size == 30
     assert isinstance(data.real[0].split.inputs, np.ndarray)

@@ -243,3 +243,8 @@ def test_features_are_double_under_x64_and_of_the_same_networks(description):
     np.testing.assert_allclose(single, found, rtol=1e-4, atol=1e-5)
     for one, other in zip(*map(jax.tree.leaves, (single_params, params)), strict=True):
         np.testing.assert_array_equal(np.asarray(one, np.float64), other)
+
+
+def test_an_architecture_without_its_kind_is_told_so():
+    with pytest.raises(ValueError, match=r"needs a 'kind' \(fully_connected.*'width'"):
+        feature_maps.as_architecture({"width": 64})

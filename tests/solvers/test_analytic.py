@@ -46,6 +46,7 @@ def trained_by_hand(x, y, strength):
 # Both free.
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("strength", [1e-9, 1e-3, 1.0, 1e4])
 @pytest.mark.parametrize(
     ("rank", "count"), [(4, None), (4, 6), (2, None), (2, 2), (2, 3), (1, 1)]

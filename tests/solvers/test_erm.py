@@ -92,6 +92,7 @@ def binary(samples=80, size=6, seed=2):
     return features, labels
 
 
+@pytest.mark.usefixtures("each_precision")
 def test_agrees_with_logistic_regression():
     features, labels = binary()
     theirs = LogisticRegression(C=1 / 0.3, fit_intercept=False, tol=1e-10).fit(
@@ -394,6 +395,7 @@ def test_what_rounding_leaves_open_says_so():
 # --- edges -----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", ["one", "single class", "zero rows", "repeated"])
 def test_degenerate_problems(name, case):
