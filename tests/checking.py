@@ -1,9 +1,9 @@
 """Beartype, as jaxtyping's import hook calls it, in a fraction of the time.
 
-A function within a function is a new one each time the outer is called, and writing its
-checks takes longer than most of them run: some are made tens of thousands of times. Such
-a function is checked the first times that it is made. Functions of modules and methods
-of classes are checked always.
+A function within a function is a new one each time the outer is called, and writing
+its checks takes longer than most of them run: some are made tens of thousands of times.
+Such a function is checked the first times that it is made. Functions of modules and
+methods of classes are checked always.
 """
 
 import collections
