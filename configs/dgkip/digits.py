@@ -2,8 +2,8 @@
 
   python -m experiments.launch --config=configs/dgkip/digits.py --workdir=runs/digits
 
-Some 15 s on two CPU cores; 87.7 % test accuracy of logistic regression (softmax) on the
-ten samples, where all 1294 real ones give 88.3 %.
+Half a minute on two CPU cores; 97.2 % test accuracy of logistic regression (softmax) on
+the ten samples, where ten random real ones give 60 % and all 1294 give 98.3 %.
 
 Arguments: `ipc` (samples a class), `loss` (a name in `ddjax.kernels.losses`), and
 `runlocal`, a run of seconds.

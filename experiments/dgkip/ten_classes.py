@@ -32,10 +32,10 @@ _DATASETS, _SEEDS = common.define_data_flags(("mnist", "fashion_mnist"))
 _PER_CLASS = commands.define_integers("per_class", (1, 10), "Images per class.")
 _STEPS = flags.DEFINE_integer("steps", 1000, "Steps of every learned method.")
 _NETWORKS = flags.DEFINE_integer("networks", 4, "Random networks of 3 x width.")
-_WIDTH = flags.DEFINE_integer("width", 1024, "Units a layer.")
+_WIDTH = flags.DEFINE_integer("width", 512, "Units a layer.")
 _LIMIT = flags.DEFINE_integer("limit", None, "The most real training images.")
 _BATCH = flags.DEFINE_integer("batch_size", 1000, "Real images a step, KIP and RFAD.")
-_REAL_RIDGE = flags.DEFINE_float("real_ridge", 1e-4, "lambda_O per real sample.")
+_REAL_RIDGE = flags.DEFINE_float("real_ridge", 1e-5, "lambda_O per real sample.")
 _RIDGE = flags.DEFINE_float("distilled_ridge", 1e-5, "lambda_S per sample.")
 _DUALS = flags.DEFINE_enum("duals", "learned", DUALS, "See `ddjax.methods.dgkip`.")
 _SPLIT = flags.DEFINE_enum(
@@ -73,7 +73,13 @@ def contenders(
         "real_ridge": real_ridge,
         "distilled_ridge": distilled_ridge,
         "duals": duals,
-        "descent": {"learning_rate": 0.1, "schedule": "cosine", "warmup": 0.1},
+        "initialization": "kmeans_centres",
+        "descent": {
+            "learning_rate": 0.3,
+            "schedule": "cosine",
+            "warmup": 0.1,
+            "rates": {"targets": 0.03},
+        },
         "solver_tolerance": 1e-3,
     }
     batches: dict[str, Any] = {"per_class": per_class, "batch_size": batch_size}
