@@ -9,7 +9,8 @@ from pathlib import Path
 
 # XLA's flags, unless the environment names them; read when jax starts its backend.
 flags = os.environ.get("XLA_FLAGS", "").split()
-defaults = {}
+# Programs are small: compiled in one piece each.
+defaults = {"--xla_cpu_parallel_codegen_split_count": "1"}
 if platform.machine().lower() in ("x86_64", "amd64"):
     # jaxlib 0.8.0 to 0.10.2 crash while running float64 convolutions built for AVX-512;
     # tests use float64 in 32-bit runs as well.
@@ -29,7 +30,7 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     str(Path(__file__).parent.parent / ".pytest_cache" / "compiled"),
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # As many processes as cores run side by side; more threads each would only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
