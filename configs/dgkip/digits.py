@@ -2,8 +2,9 @@
 
   python -m experiments.launch --config=configs/dgkip/digits.py --workdir=runs/digits
 
-Half a minute on two CPU cores; 97.2 % test accuracy of logistic regression (softmax) on
-the ten samples, where ten random real ones give 60 % and all 1294 give 98.3 %.
+Half a minute on two CPU cores; 96 % test accuracy of logistic regression (softmax) on
+the ten samples (95.8 to 97.2 % with the versions and threads of a machine), where ten
+random real ones give 60 % and all 1294 give 98.3 %.
 
 Arguments: `ipc` (samples a class), `loss` (a name in `ddjax.kernels.losses`), and
 `runlocal`, a run of seconds.
@@ -20,7 +21,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     given = parse_arg(arg, ipc=1, loss="softmax")
     regression = losses.get(given.loss).kind == "regression"
     # One and the same section, so that a change of the probe's is one of both.
-    learner = {"name": "probe", "loss": given.loss, "draws": 1}
+    ridge = 1e-5
+    learner = {
+        "name": "probe",
+        "loss": given.loss,
+        "draws": 1,
+        "ridge_per_sample": ridge,
+    }
     config = ConfigDict(
         {
             "seed": 0,
@@ -41,8 +48,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
                     "networks": 4,
                 },
                 # Chosen on validation splits of three seeds.
-                "real_ridge": 1e-5,
-                "distilled_ridge": 1e-5,
+                "real_ridge": ridge,
+                "distilled_ridge": ridge,
+                "solver_tolerance": 1e-3,
                 "duals": "optimality" if regression else "learned",
                 "descent": {
                     "learning_rate": 0.1,
@@ -51,12 +59,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
                     "rates": {"targets": 0.03},
                 },
             },
-            "train": training(1000, validate="probe", evaluations=5, chunk=100),
+            # Of 144 images the best of five steps is the luckiest: the last is taken.
+            "train": {
+                **training(1000, validate="probe", evaluations=5, chunk=100),
+                "choose": "last",
+            },
             "evaluate": {
                 "probe": learner,
                 # What distillation is worth: as many random real images, and all.
                 "random_real": {"learner": learner},
-                "full_data": {"loss": given.loss},
+                "full_data": {
+                    "loss": given.loss,
+                    "ridge_per_sample": ridge,
+                    "tolerance": 1e-3,
+                },
                 "certificate": {},
             },
         }
