@@ -31,7 +31,7 @@ test-py312: ## On Python 3.12 with the newest jax: kernels, runs, end to end.
 	@.ci/install $(VENV312) test \
 	"$$(test -n "$(PYTHON312)" && echo "$(PYTHON312)" || .ci/find-python 3.12)"
 	$(VENV312)/bin/python $(PYTEST) tests/kernels tests/runtime tests/test_end_to_end.py \
-	tests/conformance $(PYTEST_ARGS)
+	$(PYTEST_ARGS)
 
 test-tfds: ## Installs TensorFlow Datasets (some 600 MB) and runs its tests.
 	@.ci/install $(VENV) tfds "$(PYTHON)"
