@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -31,6 +31,7 @@ from ddjax.storage import atomic
 from ddjax.storage.writing import writing
 from experiments import records
 from experiments.data_flag import data_dir
+from experiments.ending import end, expected_ends, warn
 from experiments.settings import ConfigError, one_line, users_mistakes
 from experiments.tables import Record
 
@@ -43,7 +44,6 @@ __all__ = [
     "define_numbers",
     "define_record_flags",
     "directory",
-    "end",
     "measure",
     "run",
     "whole",
@@ -365,23 +365,10 @@ def run(main: Callable[[], object]) -> None:
         del argv
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
-        try:
-            with enough_memory():
-                main()
-        except ConfigError as error:
-            end(f"error: {error}", 2)
-        except runtime.Diverged as error:
-            end(f"error: {error}", 1)
-        except runtime.CannotWrite as error:
-            end(f"error: {one_line(error)}", 3)
-        except runtime.NotEnoughMemory as error:
-            end(f"error: {one_line(error)}", 4)
-        except KeyboardInterrupt:
-            end("stopped by Ctrl-C; run the same command again to go on", 130)
+        with expected_ends(), enough_memory():
+            main()
 
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {message}", file=sys.stderr
-    )
+    warnings.showwarning = warn
     app.run(guarded, flags_parser=_parse)
 
 
@@ -397,9 +384,3 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if len(rest) > 1:
         end(f"error: unknown argument {rest[1]!r}; --help shows what there is", 2)
     return rest
-
-
-def end(message: str, status: int) -> NoReturn:
-    """Says why and leaves."""
-    print(message, file=sys.stderr)
-    sys.exit(status)

@@ -37,7 +37,7 @@ import shlex
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import ml_collections
@@ -54,6 +54,7 @@ from ddjax.storage.writing import writing
 from ddjax.synthetic import json_text
 from experiments.completion import CompletedConfigParser, as_config
 from experiments.data_flag import define_data_dir
+from experiments.ending import end, expected_ends, warn
 from experiments.outcome import Outcome, finish, finished, sizes, summary
 from experiments.settings import ConfigError, Run, one_line, resolve, users_mistakes
 
@@ -219,29 +220,27 @@ def _use_data_dir(config: ml_collections.ConfigDict) -> None:
     place = flags.FLAGS.data_dir
     if place is None:
         return
-    data = config.get("data")
-    given = (
-        data.get("directory") if isinstance(data, ml_collections.ConfigDict) else None
-    )
+
+    def section(whole: Any, name: str) -> ml_collections.ConfigDict:
+        # What is no section is told of later; until then an empty one serves.
+        found = (
+            whole.get(name) if isinstance(whole, ml_collections.ConfigDict) else None
+        )
+        empty = ml_collections.ConfigDict()
+        return found if isinstance(found, ml_collections.ConfigDict) else empty
+
+    data, judged = section(config, "data"), section(config, "evaluate").values()
+    given = data.get("directory")
     if given not in (None, place):
         raise ValueError(
             f"--data_dir={place} and config.data.directory={given} are two names of "
             "one thing; give one of them"
         )
-    evaluate = config.get("evaluate")
-    judged = (
-        evaluate.values() if isinstance(evaluate, ml_collections.ConfigDict) else ()
-    )
-    others = [
-        each.get("data")
-        for each in judged
-        if isinstance(each, ml_collections.ConfigDict)
-    ]
+    others = (section(each, "data") for each in judged)
     with config.unlocked():
-        for section in (data, config.get("encoder"), *others):
-            if isinstance(section, ml_collections.ConfigDict):
-                if section.get("directory") is None:
-                    section.directory = place
+        for each in (data, section(config, "encoder"), *others):
+            if each.get("directory") is None:
+                each.directory = place
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -259,7 +258,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         sys.exit(0)
     # A config file is code: it may raise anything.
     except Exception as error:
-        _end(f"error: {_context(error)}{one_line(error)}", 2)
+        end(f"error: {_context(error)}{one_line(error)}", 2)
     return rest
 
 
@@ -272,44 +271,21 @@ def _context(error: Exception) -> str:
     return ""
 
 
-def _end(message: str, status: int) -> NoReturn:
-    print(message, file=sys.stderr)
-    sys.exit(status)
-
-
-def _warn(message: Any, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def main(argv: Sequence[str]) -> None:
     """Runs what the flags say and turns every expected end into an exit status."""
     del argv
-    warnings.showwarning = _warn
+    warnings.showwarning = warn
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     command = shlex.join(["python", "-m", "experiments.launch", *sys.argv[1:]])
     folder = flags.FLAGS.workdir
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    kept = ". What was saved is kept: with room to write, the same command goes on"
     try:
-        train_and_evaluate(_CONFIG.value, folder, command=command)
-    except (ConfigError, runtime.WorkdirInUse) as error:
-        _end(f"error: {error}", 2)
-    except runtime.CannotWrite as error:
-        _end(
-            f"error: {one_line(error)}. What was saved is kept: with room to write, "
-            "the same command goes on",
-            3,
-        )
-    except runtime.NotEnoughMemory as error:
-        _end(f"error: {one_line(error)}", 4)
-    except runtime.Diverged as error:
-        _end(f"error: {error}", 1)
-    except runtime.Interrupted as error:
-        _end(str(error), 128 + error.signum)
-    except KeyboardInterrupt:
-        _end("stopped by Ctrl-C; run the same command again to go on", 130)
+        with expected_ends(when_full=kept):
+            train_and_evaluate(_CONFIG.value, folder, command=command)
     except Exception:
-        _end(f"{traceback.format_exc()}this is a fault of the program", 70)
+        end(f"{traceback.format_exc()}this is a fault of the program", 70)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from ddjax.kernels import losses
 def get_config(arg: str | None = None) -> ConfigDict:
     given = parse_arg(arg, ipc=1, loss="softmax")
     regression = losses.get(given.loss).kind == "regression"
-    # One and the same section, so that a change of the probe's is one of both.
     ridge = 1e-5
+    # One and the same section, so that a change of the probe's is one of both.
     learner = {
         "name": "probe",
         "loss": given.loss,

@@ -1,7 +1,6 @@
 """What a distilled set is worth: train on it, probe it, bound it."""
 
 import difflib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from ddjax.evaluation.network import network
 from ddjax.evaluation.probe import probe
 from ddjax.evaluation.random_real import random_real
 from ddjax.evaluation.regression import predict_targets, regression
+from ddjax.kernels._keywords import check_keywords
 
 __all__ = [
     "EVALUATIONS",
@@ -56,23 +56,9 @@ def make(name: str, **settings: Any) -> Evaluation:
         those that the evaluation takes; a setting that it needs and was not given.
     """
     if name not in EVALUATIONS:
-        near = _near(name, EVALUATIONS)
+        close = difflib.get_close_matches(name, list(EVALUATIONS), 1)
+        near = f" did you mean {close[0]!r}?" if close else ""
         known = ", ".join(sorted(EVALUATIONS))
         raise ValueError(f"unknown evaluation {name!r};{near} known: {known}")
-    parameters = inspect.signature(EVALUATIONS[name]).parameters
-    for keyword in settings:
-        if keyword not in parameters:
-            near = _near(keyword, parameters)
-            raise ValueError(
-                f"evaluation {name!r} takes no {keyword!r};{near} "
-                f"it takes: {', '.join(parameters)}"
-            )
-    for keyword, parameter in parameters.items():
-        if parameter.default is parameter.empty and keyword not in settings:
-            raise ValueError(f"evaluation {name!r} needs {keyword!r}")
+    check_keywords(f"evaluation {name!r}", EVALUATIONS[name], settings)
     return EVALUATIONS[name](**settings)
-
-
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" did you mean {near[0]!r}?" if near else ""

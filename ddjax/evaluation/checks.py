@@ -3,7 +3,6 @@
 import math
 import warnings
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
@@ -11,7 +10,7 @@ from numpy import ndarray
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.solvers import erm
-from ddjax.synthetic.distilled import DistilledSet, decoded
+from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
 
 __all__ = [
     "SPLITS",
@@ -140,7 +139,7 @@ def check_fit(distilled: DistilledSet, problem: Problem) -> None:
       ValueError: shapes of the inputs, numbers of classes, or numbers of regression
         targets differ.
     """
-    pairs = jax.eval_shape(lambda: decoded(distilled))
+    pairs = decoded_shapes(distilled)
     made_for, shape = pairs.inputs.shape[1:], tuple(problem.train.inputs.shape[1:])
     if made_for != shape:
         raise ValueError(

@@ -19,6 +19,7 @@ from ddjax.evaluation.matching import matched_problem
 from ddjax.evaluation.network import network
 from ddjax.evaluation.probe import probe
 from ddjax.evaluation.regression import regression
+from ddjax.kernels._keywords import check_keywords
 from ddjax.models.encoders.settings import EncoderSetting
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders import pixels
@@ -162,16 +163,11 @@ def _learner(given: str | Mapping[str, Any], encoding: Mapping[str, Any]) -> Eva
         known = ", ".join(LEARNERS)
         raise ValueError(f"learner of random_real is {name!r}; known: {known}")
     factory = LEARNERS[name]
-    takes = inspect.signature(factory).parameters
-    unknown = [key for key in settings if key not in takes]
-    if unknown:
-        raise ValueError(
-            f"learner {name!r} of random_real takes no {unknown[0]!r}; it takes: "
-            f"{', '.join(takes)}"
-        )
-    if "encoder" in takes and settings.get("encoder") is None:
+    takes_one = "encoder" in inspect.signature(factory).parameters
+    if takes_one and settings.get("encoder") is None:
         settings["encoder"] = encoding["encoder"]
         settings.setdefault("features_directory", encoding["directory"])
         if settings["encoder"] is None:
             raise ValueError(f"learner {name!r} of random_real needs an encoder")
+    check_keywords(f"learner {name!r} of random_real", factory, settings)
     return factory(**settings)

@@ -30,7 +30,6 @@ summed over columns: `(n, c)` targets of ±1 make one-vs-rest.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -40,6 +39,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 from numpy import ndarray
+
+from ddjax.kernels._keywords import check_keywords
 
 __all__ = [
     "LOSSES",
@@ -657,13 +658,7 @@ def get(name: str, **settings: float) -> Loss:
     """
     if name not in LOSSES:
         raise ValueError(f"unknown loss {name!r}; one of {', '.join(LOSSES)}")
-    allowed = inspect.signature(LOSSES[name]).parameters
-    for setting in settings:
-        if setting not in allowed:
-            raise ValueError(
-                f"loss {name!r} takes no {setting!r}; it takes: "
-                f"{', '.join(allowed) or 'no settings'}"
-            )
+    check_keywords(f"loss {name!r}", LOSSES[name], settings)
     return LOSSES[name](**settings)
 
 

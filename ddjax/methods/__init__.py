@@ -1,10 +1,9 @@
 """Distillation methods: one file each, every one a `Method`."""
 
-import difflib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ddjax.kernels._keywords import check_keywords
 from ddjax.methods.analytic import analytic
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.clp import clp
@@ -61,17 +60,5 @@ def make(name: str, **hyperparameters: Any) -> Method:
     if name not in METHODS:
         known = ", ".join(sorted(METHODS))
         raise ValueError(f"unknown method {name!r}; known: {known}")
-    parameters = inspect.signature(METHODS[name]).parameters
-    allowed = list(parameters)
-    for keyword in hyperparameters:
-        if keyword not in allowed:
-            near = difflib.get_close_matches(keyword, allowed, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"method {name!r} takes no {keyword!r}; {hint}it takes: "
-                f"{', '.join(allowed)}"
-            )
-    for keyword, parameter in parameters.items():
-        if parameter.default is parameter.empty and keyword not in hyperparameters:
-            raise ValueError(f"method {name!r} needs {keyword!r}")
+    check_keywords(f"method {name!r}", METHODS[name], hyperparameters)
     return METHODS[name](**hyperparameters)

@@ -35,7 +35,7 @@ from ddjax.runtime.scores import (
 from ddjax.storage import atomic
 from ddjax.synthetic.distilled import (
     DistilledSet,
-    decoded,
+    decoded_shapes,
     natural_inputs,
     natural_regression_targets,
 )
@@ -86,19 +86,20 @@ def write_report(workdir: str | os.PathLike[str], report: Report) -> None:
 
     The HTML file holds its pictures and styles, and needs nothing from elsewhere.
     """
-    folder = Path(workdir)
-    pictures = _write_pictures(folder / "figures", report)
-    blocks = _blocks(report, pictures)
+    folder, start = Path(workdir), _start(report)
+    pictures = _write_pictures(folder / "figures", report, start)
+    blocks = _blocks(report, pictures, start)
     markdown = to_markdown(report.title, blocks, folder)
     atomic.replace_file(folder / "report.md", markdown.encode())
     atomic.replace_file(folder / "report.html", to_html(report.title, blocks).encode())
 
 
-def _write_pictures(folder: Path, report: Report) -> dict[str, Path]:
+def _write_pictures(
+    folder: Path, report: Report, start: DistilledSet | None
+) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
-    distilled, start = report.measured.distilled, _start(report)
-    pictures = {}
-    shape = decoded(distilled).inputs.shape
+    distilled, pictures = report.measured.distilled, {}
+    shape = decoded_shapes(distilled).inputs.shape
     if len(shape) == 4 and shape[-1] in (1, 3):
         sets = {"start": start, "samples": distilled}
         for name, each in sets.items():
@@ -121,7 +122,9 @@ def _start(report: Report) -> DistilledSet | None:
     return None if same else report.start
 
 
-def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
+def _blocks(
+    report: Report, pictures: Mapping[str, Path], start: DistilledSet | None
+) -> list[Block]:
     measured = report.measured
     blocks: list[Block] = [
         Cards(_cards(report)),
@@ -134,12 +137,12 @@ def _blocks(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
             "random networks, or of the random real samples), not over seeds."
         ),
     ]
-    if _start(report) is None and report.steps:
+    if start is None and report.steps:
         blocks.append(Text("This set is the start itself: no step improved on it."))
     if "samples" in pictures:
         blocks += _images(report, pictures)
     if "columns" in pictures:
-        rings = _start(report) is not None
+        rings = start is not None
         blocks += _columns(measured.distilled, pictures["columns"], rings)
     if "curves" in pictures:
         blocks += [
@@ -213,7 +216,7 @@ def _certificate(certificate: Mapping[str, Any]) -> list[Block]:
 
 
 def _is_table(distilled: DistilledSet) -> bool:
-    shape = decoded(distilled).inputs.shape
+    shape = decoded_shapes(distilled).inputs.shape
     return distilled.targets_kind == "regression" and len(shape) == 2
 
 
@@ -224,7 +227,7 @@ def _rows(distilled: DistilledSet) -> list[Block]:
         [natural_inputs(distilled), natural_regression_targets(distilled)], axis=1
     )
     if columns is None:
-        inputs = decoded(distilled).inputs.shape[1]
+        inputs = decoded_shapes(distilled).inputs.shape[1]
         names = [f"x{i}" for i in range(inputs)]
         names += [f"y{i}" for i in range(values.shape[1] - inputs)]
     else:
@@ -239,7 +242,7 @@ def _rows(distilled: DistilledSet) -> list[Block]:
 
 def _cards(report: Report) -> list[tuple[str, str]]:
     measured = report.measured
-    samples = len(decoded(measured.distilled).targets)
+    samples = decoded_shapes(measured.distilled).targets.shape[0]
     what = samples_in_words(measured.distilled)
     share = f"{number(float(f'{100 * samples / measured.real_samples:.2g}'))} %"
     prepared = f"to distil, after {duration(report.preparation_seconds)} of preparation"

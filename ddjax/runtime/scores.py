@@ -15,7 +15,7 @@ from ddjax.evaluation.wording import (
     number,
     percent,
 )
-from ddjax.synthetic.distilled import DistilledSet, decoded
+from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
 
 __all__ = [
     "HEADER",
@@ -165,7 +165,7 @@ def certificate_rows(certificate: Mapping[str, object]) -> list[tuple[str, str]]
 
 def samples_in_words(distilled: DistilledSet) -> str:
     """`images`, `rows` of a table, or `samples`."""
-    inputs = decoded(distilled).inputs
+    inputs = decoded_shapes(distilled).inputs
     if inputs.ndim == 4:
         return "images"
     return "rows" if distilled.targets_kind == "regression" else "samples"
@@ -196,7 +196,7 @@ def _first(rows: list[_Row], measured: Measured) -> _Row | None:
 
 def _whose(row: _Row, measured: Measured) -> str:
     """`10 random real images (5 draws)`."""
-    count = len(decoded(measured.distilled).targets)
+    count = decoded_shapes(measured.distilled).targets.shape[0]
     what = samples_in_words(measured.distilled)
     if row.meaning.trained_on == "distilled":
         return f"{number(count)} distilled {what}"

@@ -18,6 +18,7 @@ __all__ = [
     "RECIPE",
     "DistilledSet",
     "decoded",
+    "decoded_shapes",
     "distilled_set",
     "natural_inputs",
     "natural_regression_targets",
@@ -117,6 +118,11 @@ def distilled_set(
 def decoded(distilled: DistilledSet) -> Pairs:
     """Inputs in preprocessed space and targets, ready for a learner."""
     return distilled.decoder.decode(jax.tree.map(jnp.asarray, distilled.stored))
+
+
+def decoded_shapes(distilled: DistilledSet) -> Pairs:
+    """Shapes and dtypes of `decoded`, without decoding."""
+    return jax.eval_shape(lambda: decoded(distilled))
 
 
 def natural_inputs(distilled: DistilledSet) -> Float[ndarray, "m *shape"]:

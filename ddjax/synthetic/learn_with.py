@@ -6,11 +6,10 @@ formulas that need none of this code: see `learn_with`.
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from ddjax.kernels import losses
-from ddjax.synthetic.distilled import DistilledSet, decoded
+from ddjax.synthetic.distilled import DistilledSet, decoded, decoded_shapes
 
 __all__ = ["FORMULAS", "PREDICTIONS", "learn_with"]
 
@@ -44,7 +43,7 @@ def learn_with(distilled: DistilledSet) -> dict[str, Any]:
       see the inputs through: `features` (see `ddjax.models.feature_maps`), or
       `encoders` with their `probe`.
     """
-    shape = jax.eval_shape(lambda: decoded(distilled)).targets.shape
+    shape = decoded_shapes(distilled).targets.shape
     outputs = 1 if len(shape) == 1 else shape[1]
     loss, prediction = _loss(distilled), _prediction(distilled, outputs)
     result = {
