@@ -21,14 +21,6 @@ from ddjax.kernels import factorization, ridge, statistics
 M, P, C = 7, 4, 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly():
-    """Nearly all of the time here goes into compiling small programs."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def x64():
     with jax.enable_x64(True):
