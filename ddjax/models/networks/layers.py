@@ -1,0 +1,328 @@
+"""What the families of networks share: layers, checks of sizes and of images.
+
+Convolutions go through `ddjax.models.encoders.layers`, whose derivatives are fast on
+CPU, in compiled loops as well; there they have derivatives in reverse mode only.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddjax.kernels._rows import check_floats
+from ddjax.models.encoders.layers import at_least_single, convolution, depthwise
+
+__all__ = [
+    "NORMS",
+    "SIZES",
+    "BatchNorm",
+    "Convolution",
+    "DepthwiseConvolution",
+    "InstanceNorm",
+    "adaptive_average_pool",
+    "check_choice",
+    "check_images",
+    "check_rank",
+    "check_sizes",
+    "dense",
+    "head",
+    "max_pool",
+    "normalized",
+    "uniform",
+]
+
+NORMS = ("instance", "batch")
+"""How a convolutional network normalises what its convolutions make.
+
+Each channel has a learned scale and shift behind its normalisation, which is by mean
+and variance over
+
+- `instance`: the pixels of one image (GroupNorm with one channel a group);
+- `batch`: the pixels of all images of the batch in training, and otherwise the running
+  statistics, of which a training step keeps 0.9 and takes 0.1 from its batch (the
+  unbiased variance, as PyTorch does).
+
+Both add 1e-5 to the variance.
+"""
+
+SIZES = ("small", "imagenet")
+"""What images a network is laid out for: `small` ones of 32 to 64 pixels, in the manner
+of the papers on small images, or `imagenet`'s of 224 pixels, as torchvision defines it.
+Either takes other sizes that are not too small."""
+
+_EPSILON = 1e-5
+_BATCH_MOMENTUM = 0.1
+_NO_PADDING = ((0, 0), (0, 0))
+
+
+def uniform(fan_in: int) -> Callable[..., Array]:
+    """Draws weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    The protocols' learning rates were found with this initialisation, PyTorch's own.
+    """
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def dense(
+    inputs: Float[Array, "n d"], outputs: int, name: str | None = None
+) -> Float[Array, "n k"]:
+    """A dense layer of the module whose `__call__` this is used in."""
+    init = uniform(inputs.shape[1])
+    return nn.Dense(
+        outputs, kernel_init=init, bias_init=init, param_dtype=inputs.dtype, name=name
+    )(inputs)
+
+
+def head(features: Float[Array, "n p"], outputs: int | None) -> Float[Array, "n k"]:
+    """The last dense layer, named `head`; the features themselves for None."""
+    return features if outputs is None else dense(features, outputs, name="head")
+
+
+class Convolution(nn.Module):
+    """A convolution (cross-correlation) of images.
+
+    Attributes:
+      width: output channels.
+      kernel: height and width of the kernel.
+      stride: in both directions.
+      padding: zeros on every side; None: half the kernel, which keeps the size.
+      bias: whether a number is added to each channel.
+    """
+
+    width: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int | None = None
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
+        """The maps of a batch of images."""
+        channels, dtype = images.shape[-1], images.dtype
+        init = uniform(self.kernel**2 * channels)
+        shape = (self.kernel, self.kernel, channels, self.width)
+        kernel = self.param("kernel", init, shape, dtype)
+        margin = self.kernel // 2 if self.padding is None else self.padding
+        margins = ((margin, margin), (margin, margin))
+        if self.kernel**2 > images.shape[1] * images.shape[2]:
+            # XLA would let images and kernel change places, and on CPU run that as a
+            # naive loop; without padding of its own it is a matrix product there.
+            images, margins = jnp.pad(images, ((0, 0), *margins, (0, 0))), _NO_PADDING
+        maps = convolution(
+            images, kernel.transpose(3, 2, 0, 1), stride=self.stride, padding=margins
+        )
+        if not self.bias:
+            return maps
+        bias = self.param("bias", init, (self.width,), dtype)
+        return maps + bias.reshape(1, 1, 1, -1)
+
+
+class DepthwiseConvolution(nn.Module):
+    """A 3 x 3 convolution of each channel with its own kernel, without bias.
+
+    Attributes:
+      stride: in both directions.
+    """
+
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+        """The maps of a batch of images."""
+        shape = (3, 3, 1, images.shape[-1])
+        kernel = self.param("kernel", uniform(9), shape, images.dtype)
+        return depthwise(
+            images,
+            kernel.transpose(3, 2, 0, 1),
+            stride=self.stride,
+            padding=((1, 1), (1, 1)),
+        )
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of the last axis: `batch` of `NORMS`.
+
+    Flax's own has running statistics in float32 only. Statistics are computed at least
+    in float32.
+    """
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "n *shape k"], train: bool
+    ) -> Float[Array, "n *shape k"]:
+        """The normalised inputs, of the same shape and dtype."""
+        shape, dtype = inputs.shape[-1:], inputs.dtype
+        scale = self.param("scale", nn.initializers.ones, shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
+        stored = at_least_single(dtype)
+        wide = inputs.astype(stored)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, stored)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, stored)
+        mean, variance = running_mean.value, running_var.value
+        if train:
+            rows = tuple(range(inputs.ndim - 1))
+            mean, variance = wide.mean(axis=rows), wide.var(axis=rows)
+            if not self.is_initializing():
+                count = inputs.size // inputs.shape[-1]
+                unbiased = variance * (count / max(count - 1, 1))
+                running_mean.value = _moved(running_mean.value, mean)
+                running_var.value = _moved(running_var.value, unbiased)
+        ones = (1,) * (inputs.ndim - 1)
+        mean, variance, scale, bias = (
+            each.astype(wide.dtype).reshape(*ones, -1)
+            for each in (mean, variance, scale, bias)
+        )
+        return _standardised(wide, mean, variance, scale, bias).astype(dtype)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation of maps: `instance` of `NORMS`.
+
+    The variance is the mean square less the squared mean, at least in float32.
+    """
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "n h w k"]) -> Float[Array, "n h w k"]:
+        """The normalised maps, of the same dtype."""
+        shape, dtype = maps.shape[-1:], maps.dtype
+        scale = self.param("scale", nn.initializers.ones, shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
+        wide = maps.astype(at_least_single(dtype))
+        mean, square = (
+            each.mean(axis=(1, 2), keepdims=True) for each in (wide, jnp.square(wide))
+        )
+        variance = jnp.maximum(0.0, square - jnp.square(mean))
+        scale, bias = (
+            each.astype(wide.dtype).reshape(1, 1, 1, -1) for each in (scale, bias)
+        )
+        return _standardised(wide, mean, variance, scale, bias).astype(dtype)
+
+
+def _standardised(
+    inputs: Array, mean: Array, variance: Array, scale: Array, bias: Array
+) -> Array:
+    factor = jax.lax.rsqrt(variance + _EPSILON) * scale
+    return (inputs - mean) * factor + bias
+
+
+def _moved(running: Float[Array, " k"], batch: Float[Array, " k"]) -> Array:
+    taken = _BATCH_MOMENTUM * batch
+    return (1 - _BATCH_MOMENTUM) * running + taken.astype(running.dtype)
+
+
+def normalized(
+    maps: Float[Array, "n h w k"], norm: str, train: bool, name: str
+) -> Float[Array, "n h w k"]:
+    """Maps behind one of `NORMS`, or as they are for `none`.
+
+    Used in the `__call__` of a module, which gets the norm's weights under `name`.
+
+    Raises:
+      ValueError: instance normalisation of a single pixel, which is always zero.
+    """
+    if norm == "none":
+        return maps
+    if norm == "batch":
+        return BatchNorm(name=name)(maps, train)
+    if maps.shape[1] * maps.shape[2] == 1:
+        raise ValueError(
+            f"{name}: norm 'instance' over maps of 1 x 1 pixels leaves nothing of "
+            "them; give larger images, or norm='batch'"
+        )
+    return InstanceNorm(name=name)(maps)
+
+
+def max_pool(
+    maps: Float[Array, "n h w k"], window: int, stride: int, padding: int = 0
+) -> Float[Array, "n h2 w2 k"]:
+    """The largest of each window, as a maximum of shifted maps.
+
+    On CPU its derivative takes an eighth of the time of that of XLA's own pooling.
+
+    Args:
+      maps: without negative numbers, as a ReLU leaves them, where they are padded.
+      window: rows and columns of a window.
+      stride: from one window to the next.
+      padding: zeros on every side.
+    """
+    margins = (padding, padding)
+    padded = jnp.pad(maps, ((0, 0), margins, margins, (0, 0)))
+    height, width = (size - window + 1 for size in padded.shape[1:3])
+    shifts = [
+        padded[:, row : row + height : stride, column : column + width : stride]
+        for row in range(window)
+        for column in range(window)
+    ]
+    return functools.reduce(jnp.maximum, shifts)
+
+
+def adaptive_average_pool(
+    maps: Float[Array, "n h w k"], size: int
+) -> Float[Array, "n size size k"]:
+    """Means over `size` x `size` parts of the maps, whatever the size of these.
+
+    Part i of s covers rows floor(i h / s) to ceil((i + 1) h / s), as PyTorch has it;
+    neighbours share a row where s does not divide h.
+    """
+    if maps.shape[1:3] == (size, size):
+        return maps
+    rows, columns = (_parts(length, size, maps.dtype) for length in maps.shape[1:3])
+    return jnp.einsum("ih,jw,nhwk->nijk", rows, columns, maps)
+
+
+def _parts(length: int, size: int, dtype: Any) -> Float[Array, "size length"]:
+    shares = np.zeros((size, length))
+    for part in range(size):
+        first, last = part * length // size, -(-(part + 1) * length // size)
+        shares[part, first:last] = 1 / (last - first)
+    return jnp.asarray(shares, dtype)
+
+
+def check_images(images: Any, network: str, smallest: int) -> None:
+    """Raises for what a network named so cannot take.
+
+    Raises:
+      ValueError: inputs that are no floating numbers, not of shape `(n, height, width,
+        channels)`, or with fewer than `smallest` pixels on a side.
+    """
+    check_floats(images)
+    check_rank(images, network)
+    if min(images.shape[1:3]) < smallest:
+        raise ValueError(
+            f"images of {images.shape[1]} x {images.shape[2]} are too small for "
+            f"{network}: each side needs at least {smallest} pixels"
+        )
+
+
+def check_rank(images: Any, network: str) -> None:
+    """Raises ValueError for inputs that are not `(n, height, width, channels)`."""
+    if len(images.shape) != 4:
+        raise ValueError(
+            f"{network} takes images (n, height, width, channels), got an array of "
+            f"shape {images.shape}; use fully_connected for feature vectors"
+        )
+
+
+def check_sizes(*, outputs: int | None, **sizes: int) -> None:
+    """Raises ValueError for a size below 1; `outputs` may be None."""
+    given = sizes if outputs is None else {"outputs": outputs, **sizes}
+    for name, size in given.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError for a value that is not among the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")
