@@ -7,7 +7,6 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.storage.cache import Cache
-from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = [
     "DistilledFn",
@@ -115,8 +114,11 @@ class DistilledFn(Protocol):
 
     def __call__(
         self, key: PRNGKeyArray, state: Any, problem: Problem, data: Any
-    ) -> DistilledSet:
+    ) -> Any:
         """The distilled set of a state, its provenance left to the loop.
+
+        Of a method that trains a network in place of a set (a teacher), a
+        `ddjax.models.trained.TrainedNetwork`.
 
         Args:
           key: the one that `prepare` was given.

@@ -23,7 +23,7 @@ from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.wording import is_diagnostic, is_quality, number, trained_on
 from ddjax.methods.base import Method
 from ddjax.runtime import workdir as folders
-from ddjax.runtime.best import BestSets, on_host
+from ddjax.runtime.best import BestResults, RunResult, on_host
 from ddjax.runtime.checkpoints import CheckpointStore
 from ddjax.runtime.chunk import Chunk, compile_chunk, copied
 from ddjax.runtime.feed import Feed, RowReader, feed_data, rows_bytes
@@ -35,7 +35,6 @@ from ddjax.storage import cache as caches
 from ddjax.storage.cache import Cache
 from ddjax.storage.lock import exclusive
 from ddjax.storage.writing import writing
-from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.origin import provenance
 
 __all__ = ["CHOICES", "Diverged", "Keys", "TrainResult", "run_keys", "train"]
@@ -70,8 +69,9 @@ class TrainResult(NamedTuple):
     """What `train` leaves.
 
     Attributes:
-      distilled: the chosen distilled set, its provenance complete.
-      start: the set before the first step, the same in a run that was resumed.
+      distilled: the chosen distilled set, its provenance complete; of a method that
+        trains a network, that `ddjax.models.trained.TrainedNetwork`.
+      start: what it was before the first step, the same in a run that was resumed.
       step: the step it is from.
       steps: how many steps the run has done.
       validation: its scores on the validation split, scalar -> `Score` (empty without
@@ -87,8 +87,8 @@ class TrainResult(NamedTuple):
         of evaluated ones, `validation/...`.
     """
 
-    distilled: DistilledSet
-    start: DistilledSet
+    distilled: Any
+    start: Any
     step: int
     steps: int
     validation: dict[str, Score]
@@ -348,7 +348,7 @@ class _Loop:
         self.log: MetricsLog | MemoryLog = MemoryLog()
         self.owns_folder = False
         self.progress = Progress(steps=settings.steps, enabled=settings.verbose)
-        self.best = BestSets(folder and folder / "best")
+        self.best = BestResults(folder and folder / "best")
         # What the checkpoints that are kept call the best.
         self.best_steps: collections.deque[int | None] = collections.deque(
             maxlen=settings.keep + 1
@@ -494,7 +494,7 @@ class _Loop:
             history=self.log.rows(),
         )
 
-    def _distilled(self) -> DistilledSet:
+    def _distilled(self) -> RunResult:
         subject = self.subject
         return subject.method.distilled(
             self.keys.prepare, self.state, subject.problem, subject.data
@@ -576,13 +576,13 @@ class _Loop:
         due = step == steps or bool(every and step % every == 0)
         return due and bool(self.settings.evaluations)
 
-    def _judged(self) -> tuple[DistilledSet, dict[str, Score], str | None]:
-        """The state's set, its scores on the validation split, and which one chooses.
+    def _judged(self) -> tuple[RunResult, dict[str, Score], str | None]:
+        """The state's result, its validation scores, and which one chooses.
 
         None where there is nothing to choose from.
         """
         problem, scores = self.subject.problem, {}
-        distilled = self._distilled()
+        distilled: Any = self._distilled()
         for i, evaluation in enumerate(self.settings.evaluations):
             # The same draws at every step, for the steps to be comparable.
             key = jax.random.fold_in(self.keys.validation, i)
@@ -606,7 +606,7 @@ class _Loop:
             return None
 
     def _record(
-        self, distilled: DistilledSet, scores: dict[str, Score], monitor: str | None
+        self, distilled: RunResult, scores: dict[str, Score], monitor: str | None
     ) -> None:
         """Writes the step's row, and keeps the set if it is the best so far."""
         position = self.position

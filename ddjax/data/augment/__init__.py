@@ -6,6 +6,7 @@ from a configuration's values, `augmenter` a function `(key, images) -> images`.
 """
 
 from ddjax.data.augment.base import Transform, compose, one_of
+from ddjax.data.augment.colours import color_jitter, grayscale, solarize
 from ddjax.data.augment.geometry import (
     crop,
     flip,
@@ -20,6 +21,7 @@ from ddjax.data.augment.named import (
     PlainSetting,
     Setting,
     augmenter,
+    crop_jitter_solarize,
     dsa,
     flip_crop_noise,
     make,
@@ -34,12 +36,15 @@ __all__ = [
     "Transform",
     "augmenter",
     "color",
+    "color_jitter",
     "compose",
     "crop",
+    "crop_jitter_solarize",
     "cutout",
     "dsa",
     "flip",
     "flip_crop_noise",
+    "grayscale",
     "make",
     "noise",
     "one_of",
@@ -47,4 +52,5 @@ __all__ = [
     "rotate",
     "sample_bilinear",
     "scale",
+    "solarize",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ddjax.data.augment import geometry, values
+from ddjax.data.augment import colours, geometry, values
 from ddjax.data.augment.base import Factory, Transform, compose, one_of
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "PlainSetting",
     "Setting",
     "augmenter",
+    "crop_jitter_solarize",
     "dsa",
     "flip_crop_noise",
     "make",
@@ -37,6 +38,9 @@ TRANSFORMS: dict[str, Factory] = {
     "color": values.color,
     "resized_crop": geometry.resized_crop,
     "noise": values.noise,
+    "color_jitter": colours.color_jitter,
+    "grayscale": colours.grayscale,
+    "solarize": colours.solarize,
 }
 """Single transforms by name."""
 
@@ -160,7 +164,72 @@ def flip_crop_noise(
     return Transform("flip_crop_noise", settings, joined.draw, joined.apply)
 
 
-AUGMENTATIONS: dict[str, Factory] = {"dsa": dsa, "flip_crop_noise": flip_crop_noise}
+def crop_jitter_solarize(
+    *,
+    scale: Sequence[float] = (0.08, 1.0),
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
+    jitter: float = 0.8,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.2,
+    hue: float = 0.1,
+    grayscale: float = 0.2,
+    solarize: float = 0.2,
+) -> Transform:
+    """A random resized crop, a flip, jittered colours, now and then grey or solarized.
+
+    For pixels in [0, 1]. One view of an image in self-supervised learning.
+
+    Source: Zbontar et al., "Barlow Twins" (ICML 2021), section 2.2, after Grill et al.
+    (BYOL, NeurIPS 2020, appendix B), without their Gaussian blur, which is left out
+    for images of 32 x 32. There `solarize` is 0 for one of the two views.
+
+    Args:
+      scale: of `resized_crop`.
+      ratio: of `resized_crop`.
+      flip: `probability` of `flip`.
+      jitter: `probability` of `color_jitter`.
+      brightness: of `color_jitter`.
+      contrast: of `color_jitter`.
+      saturation: of `color_jitter`.
+      hue: of `color_jitter`.
+      grayscale: `probability` of `grayscale`.
+      solarize: `probability` of `solarize`.
+
+    Raises:
+      ValueError: a number out of range.
+    """
+    colors = {
+        "brightness": brightness,
+        "contrast": contrast,
+        "saturation": saturation,
+        "hue": hue,
+    }
+    joined = compose(
+        geometry.resized_crop(scale=scale, ratio=ratio),
+        geometry.flip(probability=flip),
+        colours.color_jitter(probability=jitter, **colors),
+        colours.grayscale(probability=grayscale),
+        colours.solarize(probability=solarize),
+    )
+    settings = {
+        "scale": list(scale),
+        "ratio": list(ratio),
+        "flip": flip,
+        "jitter": jitter,
+        **colors,
+        "grayscale": grayscale,
+        "solarize": solarize,
+    }
+    return Transform("crop_jitter_solarize", settings, joined.draw, joined.apply)
+
+
+AUGMENTATIONS: dict[str, Factory] = {
+    "dsa": dsa,
+    "flip_crop_noise": flip_crop_noise,
+    "crop_jitter_solarize": crop_jitter_solarize,
+}
 """Whole augmentations by name."""
 
 

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from ddjax.models import encoders
+from ddjax.models import encoders, trained
 from ddjax.models.encoders.base import Encoder, EncoderError
 
 __all__ = ["EncoderSetting", "as_encoder"]
@@ -24,7 +25,9 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
     Args:
       setting: an encoder; a name; or a mapping with `name` and keywords of
         `ddjax.models.encoders.load`, where None stands for what is not given, or
-        `random`, a seed, for random weights (`ddjax.models.encoders.random`).
+        `random`, a seed, for random weights (`ddjax.models.encoders.random`). The name
+        `network_file` is a network that was trained here: with `weights`, its file
+        (`ddjax.models.trained.load`), and `dtype` (`ddjax.models.trained.as_encoder`).
 
     Raises:
       EncoderError: a mapping without `name`, or an encoder that cannot be made.
@@ -40,7 +43,10 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
     known_as = json.dumps([options, _written(options)], sort_keys=True, default=str)
     if known_as not in _LOADED:
         name, seed = options.pop("name"), options.pop("random", None)
-        if seed is None:
+        if name == trained.ENCODER_NAME:
+            network = trained.load(options["weights"])
+            found = trained.as_encoder(network, dtype=options.get("dtype"))
+        elif seed is None:
             found = encoders.load(name, **options)
         else:
             found = encoders.random(name, jax.random.key(seed), **options)
@@ -53,11 +59,26 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
 
 def _written(options: Mapping[str, Any]) -> list[int]:
     """When the file of the weights was written: others may come to lie in its place."""
-    if options.get("random") is not None:
+    if options["name"] == trained.ENCODER_NAME:
+        path = _network_file(options)
+    elif options.get("random") is not None:
         return []
-    place = {key: options.get(key) for key in ("weights", "directory")}
-    path = encoders.weights_file(options["name"], **place)
+    else:
+        place = {key: options.get(key) for key in ("weights", "directory")}
+        path = encoders.weights_file(options["name"], **place)
     if not path.is_file():
         return []
     status = path.stat()
     return [status.st_mtime_ns, status.st_size, status.st_ino]
+
+
+def _network_file(options: Mapping[str, Any]) -> Path:
+    for option in options:
+        if option not in ("name", "weights", "dtype"):
+            raise EncoderError(
+                f"{trained.ENCODER_NAME} has no option {option!r}; it has: weights, "
+                "dtype"
+            )
+    if "weights" not in options:
+        raise EncoderError(f"{trained.ENCODER_NAME} needs weights, the network's file")
+    return Path(options["weights"])
