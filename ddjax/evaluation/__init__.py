@@ -11,8 +11,10 @@ from ddjax.evaluation.full_data_linear_probe import full_data_linear_probe
 from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.linear_probe import linear_probe
 from ddjax.evaluation.network import network
+from ddjax.evaluation.pretraining import pretraining
 from ddjax.evaluation.probe import probe
 from ddjax.evaluation.random_real import random_real
+from ddjax.evaluation.real_pretraining import real_pretraining
 from ddjax.evaluation.regression import predict_targets, regression
 from ddjax.kernels._keywords import check_keywords
 
@@ -28,8 +30,10 @@ __all__ = [
     "make",
     "network",
     "predict_targets",
+    "pretraining",
     "probe",
     "random_real",
+    "real_pretraining",
     "regression",
     "score",
 ]
@@ -41,8 +45,10 @@ EVALUATIONS: dict[str, Callable[..., Evaluation]] = {
     "kernel_regression": kernel_regression,
     "linear_probe": linear_probe,
     "network": network,
+    "pretraining": pretraining,
     "probe": probe,
     "random_real": random_real,
+    "real_pretraining": real_pretraining,
     "regression": regression,
 }
 """Evaluations by name; each factory takes keyword-only settings."""

@@ -17,6 +17,7 @@ __all__ = [
     "LearnerNotConverged",
     "check_convergence",
     "check_fit",
+    "check_resizable",
     "check_ridge",
     "chosen_split",
     "known_labels",
@@ -160,6 +161,29 @@ def check_fit(distilled: DistilledSet, problem: Problem) -> None:
                 f"the set has {stored} target(s) a sample, problem {problem.name!r} "
                 f"has {outputs}"
             )
+
+
+def check_resizable(distilled: DistilledSet, problem: Problem) -> None:
+    """Refuses a problem whose inputs cannot be resized to those of a set.
+
+    Raises:
+      ValueError: shapes that differ, but for the height and width of images.
+    """
+    made_for = tuple(decoded_shapes(distilled).inputs.shape[1:])
+    shape = tuple(problem.train.inputs.shape[1:])
+    if made_for == shape:
+        return
+    if not len(made_for) == len(shape) == 3:
+        raise ValueError(
+            f"the set's inputs have shape {made_for}, those of problem "
+            f"{problem.name!r} have shape {shape}; only images are resized"
+        )
+    if made_for[-1] != shape[-1]:
+        raise ValueError(
+            f"the set's images have {made_for[-1]} channel(s), those of problem "
+            f"{problem.name!r} have {shape[-1]}: images are resized, but grey ones "
+            "are not turned into colour or back"
+        )
 
 
 def check_convergence(

@@ -1,21 +1,28 @@
 """Real data behind the preprocessing that a distilled set lives behind."""
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.data import preprocess
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split
-from ddjax.evaluation.checks import check_fit
+from ddjax.evaluation.checks import check_fit, check_resizable
 from ddjax.synthetic.decoders.base import Pairs
-from ddjax.synthetic.distilled import DistilledSet, decoded
+from ddjax.synthetic.distilled import DistilledSet, decoded, decoded_shapes
 
-__all__ = ["learning_pairs", "matched_problem", "same_preprocessing"]
+__all__ = [
+    "learning_pairs",
+    "matched_blocks",
+    "matched_problem",
+    "same_preprocessing",
+]
 
 _TOLERANCE = 1e-6
 
@@ -82,6 +89,52 @@ def matched_problem(distilled: DistilledSet, problem: Problem, *splits: str) -> 
     return mapped
 
 
+def matched_blocks(
+    distilled: DistilledSet,
+    problem: Problem,
+    split: str,
+    *,
+    rows: Int[ndarray, " k"] | None = None,
+    block: int,
+) -> Iterator[Float[ndarray, "b *shape"]]:
+    r"""Inputs of a split as the set's learners have to see them, block by block.
+
+    As in `matched_problem`, and images of another height or width are resized in
+    natural units on the way,
+
+    .. math:: x' = P_{set}(R(P_{problem}^{-1}(x))),
+
+    R bilinear, pixel centres at half-integers, with antialiasing where images shrink.
+    Inputs may stay in their files: no more than a block is held.
+
+    Args:
+      distilled: the set.
+      problem: what it is judged on; its classes need not be those of the set.
+      split: which split.
+      rows: which of its rows, in this order; None for all.
+      block: rows at a time.
+
+    Yields:
+      Blocks on the host, in the dtype of the problem's inputs.
+
+    Raises:
+      ValueError: inputs that cannot be resized to the set's
+        (`ddjax.evaluation.checks.check_resizable`).
+    """
+    check_resizable(distilled, problem)
+    inputs = getattr(problem, split).inputs
+    shape = tuple(decoded_shapes(distilled).inputs.shape[1:])
+    size = None if shape == tuple(inputs.shape[1:]) else (shape[0], shape[1])
+    source, target = problem.preprocessing, distilled.preprocessing
+    as_it_is = size is None and same_preprocessing(source, target)
+    for start in range(0, len(inputs) if rows is None else len(rows), block):
+        places = slice(start, start + block)
+        part = np.asarray(inputs[places if rows is None else rows[places]])
+        if not as_it_is:
+            part = _matched(part, source, target, size)
+        yield part
+
+
 def learning_pairs(distilled: DistilledSet, problem: Problem) -> Pairs:
     """What a learner is trained on, in the floating type of the real inputs."""
     pairs = decoded(distilled)
@@ -142,7 +195,29 @@ def _mapped(
     out = np.empty(values.shape, values.dtype)
     start = 0
     for block in preprocess.blocks(values):
-        natural = preprocess.invert(source, np.asarray(block, np.float64))
-        out[start : start + len(block)] = preprocess.apply(target, natural)
+        part = _matched(np.asarray(block), source, target)
+        out[start : start + len(block)] = part
         start += len(block)
     return out
+
+
+def _matched(
+    values: Float[ndarray, "n *shape"],
+    source: Preprocessing,
+    target: Preprocessing,
+    size: tuple[int, int] | None = None,
+) -> Float[ndarray, "n *shape2"]:
+    """One block, through natural units, in float64 but for the resizing of images."""
+    natural = preprocess.invert(source, values.astype(np.float64))
+    if size is not None:
+        pixels = jnp.asarray(natural.astype(values.dtype))
+        natural = np.asarray(_resized(pixels, size=size), np.float64)
+    return np.asarray(preprocess.apply(target, natural)).astype(values.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _resized(
+    images: Float[Array, "n h w c"], *, size: tuple[int, int]
+) -> Float[Array, "n h2 w2 c"]:
+    shape = (images.shape[0], *size, images.shape[-1])
+    return jax.image.resize(images, shape, "linear")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -18,7 +17,6 @@ from ddjax.evaluation.checks import chosen_split, known_labels, known_targets
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.network_training import PROTOCOLS, Protocol
 from ddjax.kernels.blocks import map_in_blocks
-from ddjax.models.networks import NETWORKS
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import plain
@@ -79,10 +77,7 @@ def network(
         or targets to measure against.
     """
     keywords = plain(locals(), "settings")
-    if architecture not in NETWORKS:
-        raise ValueError(
-            f"unknown network {architecture!r}; known: {', '.join(NETWORKS)}"
-        )
+    network_training.check_architecture(architecture)
     if loss != "auto" and loss not in network_training.LOSSES:
         known = ", ".join(("auto", *network_training.LOSSES))
         raise ValueError(f"unknown loss {loss!r} for a network; known: {known}")
@@ -108,7 +103,13 @@ def network(
         kind, pairs = distilled.targets_kind, learning_pairs(distilled, problem)
         chosen = _LOSS_OF_KIND.get(kind, loss) if loss == "auto" else loss
         targets = _targets(pairs.targets, kind, chosen, problem.classes)
-        student = _student(architecture, settings, rules, pairs.inputs, targets)
+        student = network_training.student_network(
+            architecture,
+            settings,
+            outputs=targets.shape[1],
+            shape=pairs.inputs.shape[1:],
+            gray_padding=rules.gray_padding,
+        )
         students = network_training.train(
             jax.random.split(key, rules.networks),
             pairs.inputs,
@@ -162,22 +163,6 @@ def _targets(
     if loss == "soft_cross_entropy":
         return soft
     return jax.nn.one_hot(jnp.argmax(soft, axis=1), classes, dtype=soft.dtype)
-
-
-def _student(
-    architecture: str,
-    settings: Mapping[str, Any] | None,
-    rules: Protocol,
-    inputs: Array | ndarray,
-    targets: Array,
-) -> nn.Module:
-    sizes = dict(settings or {})
-    if architecture == "convnet" and inputs.ndim == 4 and inputs.shape[-1] == 1:
-        sizes.setdefault("first_padding", rules.gray_padding)
-    try:
-        return NETWORKS[architecture](outputs=targets.shape[1], **sizes)
-    except TypeError as error:
-        raise ValueError(f"network {architecture!r}: {error}") from error
 
 
 def _scores(

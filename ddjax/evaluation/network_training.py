@@ -6,7 +6,7 @@ keys differ.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,7 +15,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-__all__ = ["LOSSES", "PROTOCOLS", "Protocol", "Student", "predictor", "train"]
+from ddjax.models.networks import NETWORKS
+
+__all__ = [
+    "LOSSES",
+    "PROTOCOLS",
+    "Protocol",
+    "Student",
+    "check_architecture",
+    "predictor",
+    "student_network",
+    "train",
+]
 
 
 class Student(NamedTuple):
@@ -39,16 +50,18 @@ class Protocol(NamedTuple):
     every parameter decayed. An epoch visits the set once in random order.
 
     Attributes:
-      epochs: passes over the distilled set.
+      epochs: passes over the distilled set; 0 leaves the networks as they start.
       batch: samples a step; the last batch of an epoch holds the rest.
       learning_rate: until the drop.
       drop_after: fraction of the epochs after which the rate drops.
-      drop_factor: what the rate is multiplied with then.
+      drop_factor: what the rate is multiplied with then; 1 for no drop.
       momentum: of SGD.
       weight_decay: coefficient of the squared norm's gradient.
       networks: how many independent networks are trained.
       gray_padding: zero padding of a ConvNet's first convolution for one-channel
         images (28 x 28 -> 32 x 32 with 3; 1 keeps the size).
+      steps: in place of `epochs`, whatever the size of the set; the last epoch may then
+        be cut off.
     """
 
     epochs: int = 300
@@ -60,6 +73,7 @@ class Protocol(NamedTuple):
     weight_decay: float = 5e-4
     networks: int = 20
     gray_padding: int = 3
+    steps: int | None = None
 
 
 PROTOCOLS = {"dc": Protocol(), "dc_long": Protocol(epochs=1000)}
@@ -81,20 +95,75 @@ def _squared(targets: Array, outputs: Array) -> Array:
     return 0.5 * jnp.sum(jnp.square(outputs - targets), axis=1)
 
 
+def _mean_squared(targets: Array, outputs: Array) -> Array:
+    return jnp.mean(jnp.square(outputs - targets), axis=1)
+
+
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "cross_entropy": _cross_entropy,
     "soft_cross_entropy": _cross_entropy,
     "squared": _squared,
+    "mean_squared": _mean_squared,
 }
 """`(targets (n, k), outputs (n, k)) -> (n,)` by name.
 
 `cross_entropy` is given the stored targets' hard labels, `soft_cross_entropy` their
-probabilities, `squared` (half the squared distance) the targets as stored.
+probabilities, `squared` (half the squared distance) and `mean_squared` (the mean over
+the entries of a sample) the targets as stored.
 """
 
 
+def check_architecture(architecture: str) -> None:
+    """Refuses a name that no network has.
+
+    Raises:
+      ValueError: with the known ones.
+    """
+    if architecture not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        raise ValueError(f"unknown network {architecture!r}; known: {known}")
+
+
+def student_network(
+    architecture: str,
+    settings: Mapping[str, Any] | None,
+    *,
+    outputs: int,
+    shape: tuple[int, ...],
+    gray_padding: int,
+) -> nn.Module:
+    """The network of an evaluation for its inputs and targets.
+
+    Args:
+      architecture: a name in `ddjax.models.networks.NETWORKS`.
+      settings: its own.
+      outputs: number of output units.
+      shape: of one input.
+      gray_padding: see `Protocol`; for a ConvNet whose `settings` do not say it.
+
+    Raises:
+      ValueError: a setting that the network does not have or refuses.
+    """
+    sizes = dict(settings or {})
+    if architecture == "convnet" and len(shape) == 3 and shape[-1] == 1:
+        sizes.setdefault("first_padding", gray_padding)
+    try:
+        return NETWORKS[architecture](outputs=outputs, **sizes)
+    except TypeError as error:
+        raise ValueError(f"network {architecture!r}: {error}") from error
+
+
+def _length(protocol: Protocol, steps_per_epoch: int) -> tuple[int, int, int]:
+    """Whole epochs, steps of one more, and the step at which the rate drops."""
+    if protocol.steps is None:
+        drop = round(protocol.drop_after * protocol.epochs) * steps_per_epoch
+        return protocol.epochs, 0, drop
+    whole, more = divmod(protocol.steps, steps_per_epoch)
+    return whole, more, round(protocol.drop_after * protocol.steps)
+
+
 def _optimizer(protocol: Protocol, steps_per_epoch: int) -> Any:
-    first = round(protocol.drop_after * protocol.epochs) * steps_per_epoch
+    _, _, first = _length(protocol, steps_per_epoch)
     dropped = protocol.learning_rate * protocol.drop_factor
 
     def rate(count: Any) -> Any:
@@ -179,12 +248,20 @@ def train(
             carry, _ = step(carry, (keys_of_steps[-1], rest))
         return carry, None
 
+    epochs, more, _ = _length(protocol, steps)
+
     def train_one(key):
         init_key, epochs_key = jax.random.split(key)
         student = _student(network.init(init_key, inputs[:1]))
-        keys_of_epochs = jax.random.split(epochs_key, protocol.epochs)
+        keys_of_epochs = jax.random.split(epochs_key, epochs + bool(more))
         carry = student, optimizer.init(student.params)
-        return jax.lax.scan(epoch, carry, keys_of_epochs)[0][0]
+        carry, _ = jax.lax.scan(epoch, carry, keys_of_epochs[:epochs])
+        if more:
+            order_key, augment_key = jax.random.split(keys_of_epochs[epochs])
+            whole, _ = _epoch_rows(order_key, samples, batch)
+            keys_of_steps = jax.random.split(augment_key, steps)
+            carry, _ = jax.lax.scan(step, carry, (keys_of_steps[:more], whole[:more]))
+        return carry[0]
 
     return jax.lax.map(train_one, keys, batch_size=at_once if at_once > 1 else None)
 

@@ -1,4 +1,4 @@
-"""A linear probe trained by gradient: Adam, minibatches, augmented images."""
+"""A linear probe trained by gradient: minibatches, a cosine, augmented images."""
 
 import functools
 import math
@@ -32,6 +32,10 @@ FeaturesFn = Callable[[Any, PRNGKeyArray, Int[Array, " b"]], Float[Array, "b p"]
 """`(samples, key, indices) -> features` of the samples at these positions."""
 
 _HEAD_STD = 0.01
+_OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "adam": optax.adam,
+    "sgd": lambda rate: optax.sgd(rate, momentum=0.9),
+}
 
 
 class Training(NamedTuple):
@@ -40,13 +44,15 @@ class Training(NamedTuple):
     Attributes:
       epochs: passes over the samples, >= 1.
       batch_size: samples a step; all of them where there are fewer.
-      learning_rate: of Adam for a batch of 256; it is multiplied by the batch's size
-        over 256 and falls to zero along a cosine.
+      learning_rate: for a batch of 256; it is multiplied by the batch's size over 256
+        and falls to zero along a cosine.
+      optimizer: `adam`, or `sgd` with momentum 0.9.
     """
 
     epochs: int = 1000
     batch_size: int = 100
     learning_rate: float = 1e-3
+    optimizer: str = "adam"
 
 
 class Probe(NamedTuple):
@@ -77,6 +83,9 @@ def check_training(training: Training, seeds: int) -> None:
     rate = training.learning_rate
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"learning_rate must be > 0, got {rate}")
+    if training.optimizer not in _OPTIMIZERS:
+        known = ", ".join(_OPTIMIZERS)
+        raise ValueError(f"unknown optimizer {training.optimizer!r}; known: {known}")
 
 
 def train_probe(
@@ -119,7 +128,8 @@ def _train_probes(keys, samples, targets, *, features_fn, width, training) -> Pr
     batch = min(training.batch_size, count)
     steps = -(-count // batch)
     rate = training.learning_rate * batch / 256
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, training.epochs * steps))
+    schedule = optax.cosine_decay_schedule(rate, training.epochs * steps)
+    optimizer = _OPTIMIZERS[training.optimizer](schedule)
     cross_entropy = losses.softmax()
 
     def loss(probe: Probe, features, wanted, mass):

@@ -29,6 +29,7 @@ _MEASURES = {
     "accuracy": "accuracy",
     "closed_form_accuracy": "accuracy",
     "gradient_accuracy": "accuracy",
+    "nearest_accuracy": "accuracy",
     "r2": "R²",
     "rmse": "root mean squared error",
     "mae": "mean absolute error",
@@ -41,6 +42,7 @@ _LEARNERS = {
     "kernel_regression": "kernel ridge regression",
     "linear_probe": "linear probe",
     "network": "network",
+    "pretraining": "probe of the pretrained network",
 }
 _OF_LOSS = {
     "logistic": "logistic regression",
@@ -53,6 +55,7 @@ _OF_LOSS = {
 _HOW = {
     "closed_form_accuracy": " in closed form",
     "gradient_accuracy": " by gradient",
+    "nearest_accuracy": " by nearest neighbours",
     "reachable_accuracy": " in closed form",
 }
 
@@ -156,7 +159,7 @@ def _learner(evaluation: str) -> str:
             other = f"linear model ({key.replace('_', ' ')})"
             words = {**_OF_LOSS, **_LEARNERS}.get(key, other)
             label = rest[len(key) + 1 :]
-            if key == "network":
+            if key in ("network", "pretraining"):
                 return f"{words} ({label})"
             return f"{words}, {label}" if label else words
     return evaluation

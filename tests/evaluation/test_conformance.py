@@ -37,10 +37,19 @@ SMALL = {
         "encoder": linear_encoder(), "epochs": 2, "seeds": 1, "views": 2,
     },
     "network": {"architecture": "fully_connected", "epochs": 2, "networks": 2},
+    "pretraining": {
+        "architecture": "fully_connected", "settings": {"depth": 2, "width": 3},
+        "epochs": 2, "networks": 2, "probes": {"kinds": ["nearest"]},
+    },
     "probe": {"features": "inputs", "ridge_per_sample": 1e-2},
     "random_real": {
         "learner": {"name": "probe", "features": "inputs", "ridge_per_sample": 1e-2},
         "draws": 2,
+    },
+    "real_pretraining": {
+        "teacher": linear_encoder(), "architecture": "fully_connected",
+        "settings": {"depth": 2, "width": 3}, "epochs": 2, "networks": 2,
+        "probes": {"kinds": ["nearest"]},
     },
     "regression": {"features": "inputs"},
 }  # fmt: skip
@@ -61,7 +70,8 @@ def case(name: str):
     if name == "regression":
         problem = regression()
         return problem, of_regression(problem, 8, ridge=RIDGE)
-    problem = tinted() if "linear_probe" in name else blobs(classes=2, each=8)
+    of_images = "linear_probe" in name or name == "real_pretraining"
+    problem = tinted() if of_images else blobs(classes=2, each=8)
     recipe = {
         "loss": {"name": "logistic"},
         "ridge": RIDGE,
@@ -83,7 +93,7 @@ def test_an_evaluation_knows_its_settings(name):
     parameters = inspect.signature(EVALUATIONS[name]).parameters
     assert set(settings) == set(parameters)
     assert settings["label"] == "here"
-    if not settings.get("encoder"):
+    if not (settings.get("encoder") or settings.get("teacher")):
         assert make(name, **settings).settings == settings
     for keyword, parameter in parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY
@@ -113,7 +123,7 @@ def test_an_evaluation_repeats_itself_and_remembers_nothing(name):
         counts.append(asked.pop("computed"))
         asked["computed"] = 0
     assert counts[0] == counts[1] >= computed
-    assert (computed == 0) == (name == "network")
+    assert (computed == 0) == (name in ("network", "pretraining"))
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)

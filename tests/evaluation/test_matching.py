@@ -8,7 +8,11 @@ from ddjax.data import load, preprocess
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.stored import StoredInputs
 from ddjax.evaluation import kernel_regression, network, probe
-from ddjax.evaluation.matching import matched_problem, same_preprocessing
+from ddjax.evaluation.matching import (
+    matched_blocks,
+    matched_problem,
+    same_preprocessing,
+)
 from tests.evaluation.problems import (
     blobs,
     class_means,
@@ -56,6 +60,20 @@ def test_inputs_behind_another_kind_are_mapped(kind):
     for split in ("test", "train"):
         wanted = getattr(problem, split).inputs
         assert relative(getattr(matched, split).inputs, wanted) < 1e-5
+
+
+def test_blocks_are_those_of_the_matched_problem():
+    problem, other = whitened(0), load("digits", preprocessing="standardize", seed=0)
+    distilled = class_means(problem)
+    whole = matched_problem(distilled, other, "test").test.inputs
+    for given in (problem, other):
+        wanted = problem.test.inputs if given is problem else whole
+        parts = list(matched_blocks(distilled, given, "test", block=100))
+        assert [len(part) for part in parts[:-1]] == [100] * (len(whole) // 100)
+        np.testing.assert_array_equal(np.concatenate(parts), wanted)
+    rows = np.array([5, 3, 200])
+    parts = matched_blocks(distilled, other, "test", rows=rows, block=2)
+    np.testing.assert_array_equal(np.concatenate(list(parts)), whole[rows])
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,54 @@ def test_every_sample_is_seen_once_an_epoch():
     assert sorted(rows.tolist()) == list(range(10))
 
 
+def test_a_length_in_steps():
+    inputs, targets = data(samples=7)
+    student = fully_connected(outputs=2, depth=1)
+    rules = Protocol(batch=4, learning_rate=0.1, weight_decay=0.01)
+
+    def trained(**length):
+        return network_training.train(
+            jax.random.split(KEY, 1), inputs, targets,
+            network=student, protocol=rules._replace(**length), loss="mean_squared",
+        ).params  # fmt: skip
+
+    def same(one, other):
+        leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+        return all(np.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in leaves)
+
+    # Two batches an epoch.
+    assert same(trained(steps=4, epochs=9), trained(epochs=2))
+    start = student.init(jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1])
+    first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
+    for none in ({"epochs": 0}, {"steps": 0}):
+        assert same(first(trained(**none)), start["params"])
+    # Five steps: two epochs and the first batch of the third; the rate drops after two
+    # of them, wherever that is in an epoch.
+    params = start["params"]
+    velocity = jax.tree.map(jnp.zeros_like, params)
+    _, epochs_key = jax.random.split(jax.random.split(KEY, 1)[0])
+    batches = []
+    for key in jax.random.split(epochs_key, 3):
+        whole, rest = network_training._epoch_rows(jax.random.split(key)[0], 7, 4)
+        batches += [*whole, rest]
+
+    def objective(params, rows):
+        wrong = student.apply({"params": params}, inputs[rows]) - targets[rows]
+        return jnp.mean(jnp.square(wrong))
+
+    gradient = jax.jit(jax.grad(objective))
+    for step, rows in enumerate(batches[:5]):
+        rate = 0.1 if step < 2 else 0.01
+        velocity = jax.tree.map(
+            lambda v, g, p: 0.9 * v + g + 0.01 * p,
+            velocity,
+            gradient(params, rows),
+            params,
+        )
+        params = jax.tree.map(lambda p, v, r=rate: p - r * v, params, velocity)
+    assert same(first(trained(steps=5)), params)
+
+
 class Normalised(nn.Module):
     """A linear layer behind batch normalisation."""
 

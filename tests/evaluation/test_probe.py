@@ -169,6 +169,7 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
     needed = dict.fromkeys(
         ("linear_probe", "full_data_linear_probe"), {"encoder": linear_encoder()}
     ) | {"random_real": {"learner": "probe"}}
+    needed |= {"real_pretraining": {"teacher": linear_encoder()}}
     names = {
         name: EVALUATIONS[name](**needed.get(name, {})).name for name in EVALUATIONS
     }
@@ -182,6 +183,8 @@ def test_every_kind_of_evaluation_has_a_name_of_its_own():
         "certificate": "certificate",
         "linear_probe": "linear_probe",
         "full_data_linear_probe": "full_data_linear_probe",
+        "pretraining": "pretraining_convnet",
+        "real_pretraining": "full_data_pretraining_convnet",
     }
     assert set(names) == set(prefixes)
     for name, prefix in prefixes.items():

@@ -1,0 +1,358 @@
+"""Networks pretrained on pairs, frozen and probed: the learner, transfer, ceilings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.data import preprocess
+from ddjax.data.problem import Split
+from ddjax.data.stored import StoredInputs
+from ddjax.evaluation import (
+    frozen,
+    make,
+    network,
+    network_training,
+    pretraining,
+    real_pretraining,
+)
+from ddjax.evaluation.wording import is_quality, meaning
+from ddjax.models.encoders.base import Encoder
+from ddjax.models.networks import convnet, fully_connected
+from ddjax.storage.cache import in_memory
+from ddjax.synthetic.decoders import pixels
+from ddjax.synthetic.distilled import DistilledSet
+from tests.evaluation.problems import blobs, of_regression, problem_of, regression
+from tests.evaluation.test_conformance import counting
+
+KEY = jax.random.key(0)
+WIDTH = 6
+SMALL = {"settings": {"depth": 1, "width": 3, "norm": "batch"}}
+DENSE = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 4}}
+QUICK = {"kinds": ["nearest"], "neighbours": 3}
+
+
+def coloured(size=(4, 4), *, classes=2, each=12, channels=3, seed=0, dtype=np.float32):
+    """Noisy images in [0, 1]; a class is where the upper half is bright."""
+    rng = np.random.default_rng(seed)
+
+    def split() -> Split:
+        labels = rng.permutation(np.repeat(np.arange(classes, dtype=np.int32), each))
+        images = rng.uniform(0, 0.5, (len(labels), *size, channels))
+        levels = labels.reshape(-1, 1, 1, 1) / (2 * classes - 2)
+        images[:, : size[0] // 2] += levels
+        return Split(images.astype(dtype), labels)
+
+    names = tuple(f"class {i}" for i in range(classes))
+    return problem_of("coloured", (split(), split(), split()), names)
+
+
+def teacher() -> Encoder:
+    """Mean and spread of each channel."""
+
+    def apply(params, images):
+        parts = images.mean(axis=(1, 2)), images.std(axis=(1, 2))
+        return jnp.concatenate(parts, axis=1) * params["scale"]
+
+    return Encoder("moments", {"scale": jnp.ones(())}, apply, 4, WIDTH, {"made": "up"})
+
+
+def of_teacher(problem, count=None, *, kind="representation", **replacements):
+    """The first training images with the teacher's representations."""
+    inputs = np.asarray(problem.train.inputs[:count])
+    natural = np.asarray(preprocess.invert(problem.preprocessing, inputs))
+    targets = teacher().apply(teacher().params, natural.astype(jnp.result_type(float)))
+    return DistilledSet(
+        stored={"inputs": jnp.asarray(inputs), "targets": targets},
+        decoder=pixels(),
+        recipe={"targets_kind": kind},
+        labels=None,
+        preprocessing=problem.preprocessing,
+        class_names=problem.class_names,
+        provenance={},
+    )._replace(**replacements)
+
+
+def seen_features(monkeypatch):
+    """What `frozen.scores` is given, call by call."""
+    calls, scores = [], frozen.scores
+
+    def watched(key, *arrays, **settings):
+        calls.append(arrays)
+        return scores(key, *arrays, **settings)
+
+    monkeypatch.setattr(frozen, "scores", watched)
+    return calls
+
+
+def test_without_training_the_features_are_those_of_the_start(monkeypatch):
+    problem, calls = coloured(), seen_features(monkeypatch)
+    evaluation = pretraining(**SMALL, epochs=0, networks=2, probes=QUICK, block=7)
+    found = evaluation.evaluate(KEY, of_teacher(problem, 5), problem, "test")
+    student = convnet(outputs=WIDTH, **SMALL["settings"])
+    features = jax.jit(student.clone(outputs=None).apply)
+    for each, call in zip(jax.random.split(KEY, 2), calls, strict=True):
+        _, learning, _ = jax.random.split(each, 3)
+        start = jax.random.split(learning)[0]
+        variables = jax.jit(student.init)(start, jnp.asarray(problem.train.inputs[:1]))
+        for place, rows in (("train", call[0]), ("test", call[2])):
+            inputs = jnp.asarray(getattr(problem, place).inputs)
+            wanted = features(variables, inputs)
+            np.testing.assert_allclose(rows, wanted, rtol=1e-5, atol=1e-6)
+    assert set(found) == {"pretraining_convnet/nearest_accuracy"}
+    assert found["pretraining_convnet/nearest_accuracy"].draws == 2
+
+
+def test_the_pretraining_fits_the_pairs(monkeypatch):
+    """One network, trained on all of a few pairs, by the protocol word by word."""
+    problem, calls = coloured(), seen_features(monkeypatch)
+    distilled = of_teacher(problem, 6)
+    evaluation = pretraining(
+        **DENSE, epochs=3, weight_decay=0.1, networks=1, probes=QUICK
+    )
+    evaluation.evaluate(KEY, distilled, problem, "test")
+    student = fully_connected(outputs=WIDTH, **DENSE["settings"])
+    inputs, targets = distilled.stored["inputs"], distilled.stored["targets"]
+
+    def objective(params):
+        wrong = student.apply({"params": params}, inputs) - targets
+        return jnp.sum(jnp.square(wrong)) / (6 * WIDTH)
+
+    _, learning, _ = jax.random.split(jax.random.split(KEY, 1)[0], 3)
+    params = student.init(jax.random.split(learning)[0], inputs[:1])["params"]
+    velocity = jax.tree.map(jnp.zeros_like, params)
+    gradient = jax.jit(jax.grad(objective))
+    for _ in range(3):
+        velocity = jax.tree.map(
+            lambda v, g, p: 0.9 * v + g + 0.1 * p, velocity, gradient(params), params
+        )
+        params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+    wanted = student.clone(outputs=None).apply(
+        {"params": params}, jnp.asarray(problem.test.inputs)
+    )
+    np.testing.assert_allclose(calls[0][2], wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_pretraining_is_better_than_no_training():
+    problem = coloured(classes=4, each=30)
+    distilled = of_teacher(problem)
+    # A teacher who knows the classes.
+    known = jnp.eye(4)[jnp.asarray(problem.train.labels)]
+    distilled = distilled._replace(stored={**distilled.stored, "targets": known})
+    scores = [
+        pretraining(
+            architecture="fully_connected",
+            settings={"depth": 2, "width": 8},
+            steps=steps,
+            weight_decay=0.0,
+            networks=4,
+            probes={"kinds": ["closed_form"]},
+        ).evaluate(KEY, distilled, problem, "test")
+        for steps in (0, 200)
+    ]
+    name = "pretraining_fully_connected/closed_form_accuracy"
+    floor, trained = (each[name] for each in scores)
+    assert trained.mean > floor.mean + 0.1
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "scores"])
+def test_sets_of_classes_train_by_cross_entropy(kind, monkeypatch):
+    """And on a problem with other classes."""
+    problem, other = coloured(), coloured(classes=3, seed=1)
+    losses, train = [], network_training.train
+
+    def watched(*args, **settings):
+        losses.append(settings["loss"])
+        return train(*args, **settings)
+
+    monkeypatch.setattr(network_training, "train", watched)
+    coded = jnp.eye(2) - (0.5 if kind == "scores" else 0.0)
+    distilled = of_teacher(problem, 2, kind=kind)
+    distilled = distilled._replace(stored={**distilled.stored, "targets": coded})
+    evaluation = pretraining(**DENSE, epochs=2, networks=1, probes=QUICK)
+    found = evaluation.evaluate(KEY, distilled, other, "validation")
+    assert losses == ["soft_cross_entropy"]
+    assert 0 <= found["pretraining_fully_connected/nearest_accuracy"].mean <= 1
+
+
+def test_other_images_are_brought_to_the_set(monkeypatch):
+    """Of another size, behind another preprocessing, with other classes, in files."""
+    source, other = coloured(), coloured((7, 6), classes=3, seed=1)
+    scale = preprocess.fit(source.train.inputs)
+    distilled = of_teacher(
+        source._replace(
+            train=Split(preprocess.apply(scale, source.train.inputs)),
+            preprocessing=scale,
+        ),
+        8,
+    )
+    evaluation = pretraining(**SMALL, epochs=2, networks=1, probes=QUICK, limit=30)
+
+    def brought(split):
+        smaller = jax.image.resize(split.inputs, (len(split.inputs), 4, 4, 3), "linear")
+        return split._replace(inputs=preprocess.apply(scale, np.asarray(smaller)))
+
+    by_hand = other._replace(
+        train=brought(other.train), test=brought(other.test), preprocessing=scale
+    )
+    calls = seen_features(monkeypatch)
+    wanted = evaluation.evaluate(KEY, distilled, by_hand, "test")
+    assert evaluation.evaluate(KEY, distilled, other, "test") == wanted
+    np.testing.assert_allclose(calls[1][0], calls[0][0], rtol=1e-3, atol=1e-5)
+    assert len(calls[0][0]) == len(calls[0][1]) == 30
+    stored = other._replace(
+        train=other.train._replace(inputs=in_files(other.train.inputs)),
+        test=other.test._replace(inputs=in_files(other.test.inputs)),
+    )
+    assert evaluation.evaluate(KEY, distilled, stored, "test") == wanted
+    # The same rows for every key; more than there are is all.
+    evaluation.evaluate(jax.random.key(5), distilled, other, "test")
+    np.testing.assert_array_equal(calls[-1][1], calls[0][1])
+    every = pretraining(**SMALL, epochs=0, networks=1, probes=QUICK, limit=10**6)
+    every.evaluate(KEY, distilled, other, "test")
+    np.testing.assert_array_equal(calls[-1][1], other.train.labels)
+
+
+def in_files(inputs) -> StoredInputs:
+    return StoredInputs(
+        lambda places: inputs[places],
+        np.arange(len(inputs)),
+        shape=inputs.shape[1:],
+        unit=1.0,
+    )
+
+
+def test_real_images_go_through_the_same_learner():
+    problem = coloured()
+    rules = {**DENSE, "epochs": 3, "networks": 2, "probes": QUICK}
+    ceiling = real_pretraining(teacher=teacher(), **rules)
+    found = ceiling.evaluate(KEY, of_teacher(problem, 3), problem, "test")
+    # As if the set were all the real images.
+    wanted = pretraining(**rules).evaluate(KEY, of_teacher(problem), problem, "test")
+    assert {name.removeprefix("full_data_"): each for name, each in found.items()} == (
+        wanted
+    )
+    assert meaning(next(iter(found)), of_teacher(problem, 3)).trained_on == "full_data"
+
+
+def test_a_few_random_real_images(monkeypatch):
+    problem, pairs, train = coloured(), [], network_training.train
+
+    def watched(keys, inputs, targets, **settings):
+        pairs.append((inputs, targets))
+        return train(keys, inputs, targets, **settings)
+
+    monkeypatch.setattr(network_training, "train", watched)
+    evaluation = real_pretraining(
+        teacher=teacher(), teacher_size=2, count=5, networks=2, epochs=1, **DENSE,
+        probes=QUICK,
+    )  # fmt: skip
+    cache, asked = counting(in_memory())
+    distilled = of_teacher(problem, 3)
+    found = evaluation.evaluate(KEY, distilled, problem, "test", cache)
+    assert evaluation.evaluate(KEY, distilled, problem, "test", cache) == found
+    assert asked["computed"] == 2  # one for each network's images
+    assert next(iter(found)).startswith("random_real_pretraining_fully_connected/")
+    (inputs, targets), (others, _) = pairs[:2]
+    assert inputs.shape == (5, 4, 4, 3)
+    assert not np.array_equal(inputs, others)
+    smaller = jax.image.resize(inputs, (5, 2, 2, 3), "linear")
+    wanted = teacher().apply(teacher().params, smaller)
+    np.testing.assert_allclose(targets, wanted, rtol=1e-5, atol=1e-6)
+    assert evaluation.settings["teacher"] == teacher().setting
+    assert evaluation.settings["teacher_size"] == 2
+    with pytest.raises(ValueError, match="99 samples were asked for"):
+        real_pretraining(teacher=teacher(), count=99, **DENSE).evaluate(
+            KEY, distilled, problem, "test"
+        )
+
+
+def test_one_compilation_for_all_networks_and_keys():
+    problem = coloured()
+    evaluation = pretraining(
+        **{**DENSE, "settings": {"depth": 2, "width": 5}},
+        epochs=1,
+        networks=3,
+        probes=QUICK,
+    )
+    before = network_training.train._cache_size()
+    for seed in (0, 1):
+        evaluation.evaluate(
+            jax.random.key(seed), of_teacher(problem, 5), problem, "test"
+        )
+    assert network_training.train._cache_size() == before + 1
+
+
+def test_float64_from_end_to_end(monkeypatch):
+    calls = seen_features(monkeypatch)
+    with jax.enable_x64(True):
+        problem = coloured((6, 6), dtype=np.float64)
+        distilled = of_teacher(coloured(dtype=np.float64), 5)
+        assert distilled.stored["inputs"].dtype == jnp.float64
+        evaluation = pretraining(**SMALL, epochs=1, networks=1, probes=QUICK)
+        evaluation.evaluate(KEY, distilled, problem, "test")
+    assert calls[0][0].dtype == calls[0][2].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "resnet"}, "unknown network 'resnet'; known: convnet"),
+        ({"settings": {"widht": 3}}, "'convnet': .*widht"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"steps": -1}, "steps must be at least 0, got -1"),
+        ({"networks": 0}, "networks must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"block": 0}, "block must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be > 0, got 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
+        ({"probes": {"k": 3}}, "probes have no 'k'"),
+    ],
+)
+def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        pretraining(**settings)
+    with pytest.raises(ValueError, match=message):
+        make("real_pretraining", teacher=teacher(), **settings)
+
+
+def test_a_count_below_one_is_named():
+    with pytest.raises(ValueError, match="count must be at least 1 or None, got 0"):
+        real_pretraining(teacher=teacher(), count=0)
+
+
+def test_what_does_not_fit_is_named():
+    problem, evaluation = coloured(), pretraining(**SMALL, probes=QUICK)
+    distilled = of_teacher(problem, 3)
+
+    def evaluate(problem, distilled=distilled, split="test"):
+        return evaluation.evaluate(KEY, distilled, problem, split)
+
+    with pytest.raises(ValueError, match=r"3 channel\(s\), .* have 1: images are resi"):
+        evaluate(coloured(channels=1))
+    with pytest.raises(ValueError, match="have shape .4,.; only images are resized"):
+        evaluate(blobs())
+    with pytest.raises(ValueError, match="train split .* has no class labels"):
+        evaluate(problem._replace(train=problem.train._replace(labels=None)))
+    with pytest.raises(ValueError, match="split is 'train'"):
+        evaluate(problem, split="train")
+    table = regression()
+    with pytest.raises(ValueError, match="targets of kind 'regression'"):
+        evaluate(table, of_regression(table))
+    # A classifier learns nothing from representations.
+    with pytest.raises(ValueError, match="'representation' name no class"):
+        network(epochs=1, networks=1).evaluate(KEY, distilled, problem, "test")
+
+
+def test_names_of_scalars_in_words():
+    distilled = of_teacher(coloured(), 2)
+    found = meaning("pretraining_vgg11_wide/gradient_accuracy", distilled)
+    assert found.trained_on == "distilled"
+    assert found.words == (
+        "accuracy of probe of the pretrained network (vgg11_wide) by gradient"
+    )
+    name = "random_real_pretraining_convnet/nearest_accuracy"
+    found = meaning(name, distilled)
+    assert found.trained_on == "random_real" and is_quality(name)
+    assert found.words.endswith("(convnet) by nearest neighbours")
