@@ -17,6 +17,7 @@ __all__ = [
     "KINDS",
     "WHITENING_KINDS",
     "ZCA_LARGEST_INPUT",
+    "Moments",
     "Preprocessing",
     "apply",
     "blocks",
@@ -24,6 +25,7 @@ __all__ = [
     "fit_and_report",
     "identity",
     "invert",
+    "merge_moments",
     "rows_per_block",
 ]
 
@@ -59,7 +61,7 @@ class Preprocessing(NamedTuple):
     unwhiten: Float[Array | ndarray, "d d"] | None = None
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     """Of inputs of `shape`: mean `(d,)` and scatter about it, `(d,)` or `(d, d)`.
 
     `dtype` is the floating type that the inputs came in.
@@ -175,7 +177,7 @@ def fit_and_report(
             )
         # Without preprocessing, only what is about to be rounded is looked at.
         if kind != "none" or moments is None or _is_rounded(moments.dtype):
-            moments = _merge(moments, np.asarray(block), full=whitens)
+            moments = merge_moments(moments, np.asarray(block), full=whitens)
     if moments is None:
         raise DataError("preprocessing cannot be fitted to no inputs")
     report: dict[str, Any] = {"kind": kind, "count": count}
@@ -261,7 +263,7 @@ def _is_rounded(dtype: np.dtype) -> bool:
     return bool(np.finfo(dtype).eps < np.finfo(default_float()).eps)
 
 
-def _coarse_channels(moments: _Moments, *, centred: bool) -> list[dict[str, Any]]:
+def _coarse_channels(moments: Moments, *, centred: bool) -> list[dict[str, Any]]:
     """Which channels keep few digits of what varies, and in which type."""
     mean, std = _channel_statistics(moments)
     dtype = moments.dtype if centred else default_float()
@@ -276,7 +278,14 @@ def _coarse_channels(moments: _Moments, *, centred: bool) -> list[dict[str, Any]
     ]
 
 
-def _merge(moments: _Moments | None, block: ndarray, *, full: bool) -> _Moments:
+def merge_moments(moments: Moments | None, block: ndarray, *, full: bool) -> Moments:
+    """Moments of what was seen so far and of one more block, in float64.
+
+    Args:
+      moments: of the blocks before, None for the first one.
+      block: `(b, *shape)`, b >= 1.
+      full: whether the scatter is a matrix, or its diagonal only.
+    """
     rows = block.reshape(len(block), -1).astype(np.float64)
     # About the first row, or sums of values far from zero would lose the digits.
     first = rows[0].copy()
@@ -287,14 +296,14 @@ def _merge(moments: _Moments | None, block: ndarray, *, full: bool) -> _Moments:
     scatter = _scatter(rows) if full else np.einsum("nd,nd->d", rows, rows)
     if moments is None:
         dtype = _held_as(block.dtype)
-        return _Moments(block.shape[1:], dtype, len(rows), mean, scatter)
+        return Moments(block.shape[1:], dtype, len(rows), mean, scatter)
     count = moments.count + len(rows)
     shift = mean - moments.mean
     weight = moments.count * len(rows) / count
     scatter += weight * (np.outer(shift, shift) if full else shift**2)
     scatter += moments.scatter
     mean = moments.mean + shift * (len(rows) / count)
-    return _Moments(moments.shape, moments.dtype, count, mean, scatter)
+    return Moments(moments.shape, moments.dtype, count, mean, scatter)
 
 
 def _held_as(dtype: np.dtype) -> np.dtype:
@@ -311,7 +320,7 @@ def _scatter(rows: ndarray) -> ndarray:
     return np.triu(upper) + np.triu(upper, 1).T
 
 
-def _channel_statistics(moments: _Moments) -> tuple[ndarray, ndarray]:
+def _channel_statistics(moments: Moments) -> tuple[ndarray, ndarray]:
     """Mean and standard deviation per channel."""
     channels = moments.shape[-1]
     scatter = moments.scatter

@@ -33,6 +33,7 @@ _FORMS_OF_RECIPE = {
     "probe": (Mapping, "a mapping"),
     "augmentation": (Mapping, "a mapping"),
     "architecture": (Mapping, "a mapping"),
+    "teacher": (Mapping, "a mapping"),
 }
 
 

@@ -35,6 +35,7 @@ RECIPE = (
     "probe",
     "augmentation",
     "architecture",
+    "teacher",
 )
 """What a recipe may say; `targets_kind` always."""
 
@@ -58,7 +59,8 @@ class DistilledSet(NamedTuple):
         `real_ridge`: lambda per sample of the problem on the real data;
         `inner`: the inner loop of distilled regression;
         `encoders`, `probe`, `augmentation`: of sets for frozen encoders;
-        `architecture`: of random networks that were drawn anew in every step.
+        `architecture`: of random networks that were drawn anew in every step;
+        `teacher`: whose representations the targets are (`Encoder.setting`).
       labels: the class each sample was initialised from, `(m,)` int32, or None.
       preprocessing: the map from natural to preprocessed inputs that the samples live
         behind; its inverse brings them back.

@@ -5,13 +5,19 @@ import json
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from ddjax import synthetic
+from ddjax import data, synthetic
 from ddjax.data import preprocess
+from ddjax.data.problem import Split
+from ddjax.synthetic import distilled as sets
+from ddjax.synthetic.decoders.base import Pairs
+from ddjax.synthetic.decoders.bases import approximate, bases
 from ddjax.synthetic.learn_with import learn_with
 from tests.synthetic.problems import (
     changed,
@@ -278,6 +284,35 @@ def test_the_page_reads_every_kind_in_pytorch(
         for name in ("read", "train", "ridge", "predict"):
             exec(block(f"pytorch-{name}"), names)
     assert_right(names["predicted"], wanted)
+
+
+@pytest.mark.torch
+def test_the_page_decodes_bases_in_pytorch(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(40, 8, 8, 3)), jnp.float32)
+    targets = jnp.asarray(rng.normal(size=(40, 6)), jnp.float32)
+    decoder = bases(image_bases=5, target_bases=3, views="rotation", hidden=2)
+    pairs = Pairs(images[:12], targets[:12])
+    stored = decoder.init(pairs, decoder.fit(Split(images, None, targets)))
+    key = jax.random.key(0)
+    made, kept, _ = approximate(key, decoder, stored, shift="network", steps=20)
+    problem = data.from_arrays(
+        (np.asarray(images), np.asarray(targets)), preprocessing="none"
+    )
+    recipe = {"targets_kind": "representation"}
+    distilled = sets.distilled_set(kept, made, problem, recipe=recipe)
+    monkeypatch.chdir(tmp_path)
+    synthetic.save("stored.safetensors", distilled)
+    names = {}
+    exec(block("pytorch-bases"), names)
+    wanted = sets.decoded(distilled)
+    found = names["inputs"].numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, wanted.inputs, atol=1e-5)
+    np.testing.assert_allclose(names["targets"].numpy(), wanted.targets, atol=1e-5)
+    # Some twenty lines.
+    lines = [line for line in block("pytorch-bases").splitlines() if line.strip()]
+    assert len(lines) < 30
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How stored numbers become pairs: pixels, decorrelated colours, a pyramid."""
+"""How stored numbers become pairs: pixels, decorrelated colours, a pyramid, bases."""
 
 import difflib
 import inspect
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored, pixels
+from ddjax.synthetic.decoders.bases import SHIFTS, bases
 from ddjax.synthetic.decoders.colour import BOUNDS, COLOURS, decorrelated_colour
 from ddjax.synthetic.decoders.pyramid import pyramid
 
@@ -16,7 +17,9 @@ __all__ = [
     "Decoder",
     "Fitted",
     "Pairs",
+    "SHIFTS",
     "Stored",
+    "bases",
     "decorrelated_colour",
     "from_setting",
     "make",
@@ -25,6 +28,7 @@ __all__ = [
 ]
 
 DECODERS: dict[str, Callable[..., Decoder]] = {
+    "bases": bases,
     "decorrelated_colour": decorrelated_colour,
     "pixels": pixels,
     "pyramid": pyramid,

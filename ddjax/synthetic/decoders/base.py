@@ -119,6 +119,9 @@ class Decoder(NamedTuple):
       targets: top-level names of the stored numbers that targets are made of; they have
         the targets' learning rate, and are not learned where targets are not.
       exact: whether `decode(init(pairs))` is `pairs` to rounding, whatever they are.
+      pairs_per_sample: how many pairs each stored sample makes: 1, or more where views
+        of it come after it. Such pairs have no class labels of their own: for methods
+        that know what the targets of views are.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Decoder(NamedTuple):
     constants: tuple[str, ...] = ()
     targets: tuple[str, ...] = ("targets",)
     exact: bool = False
+    pairs_per_sample: int = 1
 
     @property
     def setting(self) -> dict[str, Any]:
