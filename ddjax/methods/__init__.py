@@ -10,12 +10,15 @@ from ddjax.methods.clp import clp
 from ddjax.methods.descent import Descent
 from ddjax.methods.dgkip import dgkip
 from ddjax.methods.kip import kip
+from ddjax.methods.krr_st import krr_st
 from ddjax.methods.lgm import lgm
 from ddjax.methods.nystrom import nystrom
+from ddjax.methods.pair_selection import pair_selection
 from ddjax.methods.regression import regression
 from ddjax.methods.rfad import rfad
 from ddjax.methods.row_selection import row_selection
 from ddjax.methods.selection import selection
+from ddjax.methods.ssl_dd import ssl_dd
 
 __all__ = [
     "METHODS",
@@ -26,13 +29,16 @@ __all__ = [
     "clp",
     "dgkip",
     "kip",
+    "krr_st",
     "lgm",
     "make",
     "nystrom",
+    "pair_selection",
     "regression",
     "rfad",
     "row_selection",
     "selection",
+    "ssl_dd",
 ]
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -40,12 +46,15 @@ METHODS: dict[str, Callable[..., Method]] = {
     "clp": clp,
     "dgkip": dgkip,
     "kip": kip,
+    "krr_st": krr_st,
     "lgm": lgm,
     "nystrom": nystrom,
+    "pair_selection": pair_selection,
     "regression": regression,
     "rfad": rfad,
     "row_selection": row_selection,
     "selection": selection,
+    "ssl_dd": ssl_dd,
 }
 """Every method by name, as a factory of keyword-only hyperparameters."""
 

@@ -115,6 +115,7 @@ def learned_set(
     learn_targets: bool,
     groups: Collection[str] = (),
     frozen: Collection[str] = (),
+    with_views: bool = False,
     project_targets: Callable[[Array], Array] | None = None,
 ) -> LearnedSet:
     """Builds the shared part of a gradient-based method.
@@ -126,14 +127,21 @@ def learned_set(
       learn_targets: whether the targets are learned as well.
       groups: the method's own groups, which may have a rate of their own.
       frozen: those of them that are not learned.
+      with_views: whether the method knows what the targets of views are, so that a
+        sample may make several pairs.
       project_targets: applied to the targets after each update (on the simplex, say);
         for decoders that store targets as they are.
 
     Raises:
       ValueError: an unknown name or a number out of range; a decoder whose targets
-        cannot be projected.
+        cannot be projected, or that makes views.
     """
     made = decoders.from_setting(decoder)
+    if made.pairs_per_sample > 1 and not with_views:
+        raise ValueError(
+            f"decoder {made.name!r} makes {made.pairs_per_sample} pairs of each "
+            "sample, whose targets this method does not know; give it views='none'"
+        )
     described = descents.describe(descent, default, groups=(_TARGETS, *groups))
     if project_targets is not None and learn_targets and made.targets != ("targets",):
         raise ValueError(
@@ -303,7 +311,9 @@ def gradient_method(
         the descent or the decoder.
       **resolved: other keywords in full.
     """
-    settings = {**given, "decoder": learned.decoder, "descent": learned.descent}
+    settings = {**given, "descent": learned.descent}
+    if "decoder" in given:
+        settings["decoder"] = learned.decoder
     return Method(
         name,
         plain({**settings, **resolved}, "settings"),

@@ -12,14 +12,22 @@ from tests.conformance.test_methods import TINY
 from tests.methods.runs import distilled, run
 
 TAKES_PAIRS_AS_THEY_ARE = ("analytic", "nystrom", "row_selection")
-LEARNS = ("clp", "dgkip", "kip", "lgm", "regression", "rfad")
+LEARNS = ("clp", "dgkip", "kip", "krr_st", "lgm", "regression", "rfad")
+# Have one of their own.
+TAKES_NO_DECODER = ("pair_selection", "ssl_dd")
+WITHOUT_LABELS = ("krr_st", "pair_selection", "ssl_dd")
 # What has nothing to do with the decoder, and takes long to compile.
 CHEAPER = {"dgkip": {"duals": "optimality"}, "regression": {"inner": "ridge"}}
 OF_REGRESSION = (*TAKES_PAIRS_AS_THEY_ARE, "regression")
 
 
+def unbounded(decoder):
+    """For inputs that are no pixels in [0, 1]."""
+    return decoder if decoder == "bases" else {"name": decoder, "bounds": "data"}
+
+
 @pytest.mark.parametrize("decoder", sorted(DECODERS))
-@pytest.mark.parametrize("name", sorted(methods.METHODS))
+@pytest.mark.parametrize("name", sorted(set(methods.METHODS) - set(TAKES_NO_DECODER)))
 def test_a_decoder_and_a_method(name, decoder):
     keywords = {**TINY[name].keywords, **CHEAPER.get(name, {}), "decoder": decoder}
     if name in LEARNS and decoder != "pixels":
@@ -34,7 +42,7 @@ def test_a_decoder_and_a_method(name, decoder):
     if name in OF_REGRESSION:
         problem = problems.images_with_targets()
         if decoder != "pixels":
-            keywords["decoder"] = {"name": decoder, "bounds": "data"}
+            keywords["decoder"] = unbounded(decoder)
     method = methods.make(name, **keywords)
     data, start, state, metrics = run(method, problem, steps=2)
     for values in metrics.values():
@@ -49,13 +57,13 @@ def test_a_decoder_and_a_method(name, decoder):
 @pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"pixels"}))
 def test_decoders_of_images_refuse_tables(decoder):
     method = methods.regression(
-        **TINY["regression"].keywords, decoder={"name": decoder, "bounds": "data"}
+        **TINY["regression"].keywords, decoder=unbounded(decoder)
     )
     with pytest.raises(ValueError, match=r"inputs of shape \(10,\) are no images"):
         method.prepare(jax.random.key(0), problems.table())
 
 
-@pytest.mark.parametrize("name", sorted(methods.METHODS))
+@pytest.mark.parametrize("name", sorted(set(methods.METHODS) - set(WITHOUT_LABELS)))
 def test_methods_need_labels_or_targets(name):
     method = methods.make(name, **TINY[name].keywords)
     with pytest.raises(

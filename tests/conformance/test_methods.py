@@ -43,6 +43,19 @@ def _tiny() -> dict[str, Tiny]:
     )
     on_images, on_table = problems.images(), problems.table()
     regression = evaluation.regression(draws=1)
+    network = {"depth": 1, "width": 4, "norm": "batch"}
+    students = {
+        "teacher": ENCODER,
+        "pool": {"settings": network, "students": 2, "steps": 2},
+        "batch_size": 20,
+    }
+    pretraining = evaluation.make(
+        "pretraining",
+        settings=network,
+        epochs=2,
+        networks=1,
+        probes={"kinds": ["closed_form"]},
+    )
     return {
         "analytic": Tiny({}, on_table, regression),
         "clp": Tiny(
@@ -56,10 +69,14 @@ def _tiny() -> dict[str, Tiny]:
             evaluation.probe(draws=1, ridge_per_sample=1e-2),
         ),
         "kip": Tiny({"features": NETWORKS, "batch_size": 20}, on_images, kernel),
+        "krr_st": Tiny({"count": 4, **students}, on_images, pretraining),
         "lgm": Tiny(
             {"encoder": ENCODER, "augmentation": None, **PIXELS}, on_images, encoded
         ),
         "nystrom": Tiny({"count": 3}, on_table, regression),
+        "pair_selection": Tiny(
+            {"count": 4, "how": "kmeans", "teacher": ENCODER}, on_images, pretraining
+        ),
         "regression": Tiny(
             {"count": 3, "batch_size": 20, "inner_steps": 5, "draws": 2},
             on_table,
@@ -76,6 +93,11 @@ def _tiny() -> dict[str, Tiny]:
         ),
         "row_selection": Tiny({"count": 3, "how": "leverage"}, on_table, regression),
         "selection": Tiny({"how": "kmeans_nearest"}, on_images, kernel),
+        "ssl_dd": Tiny(
+            {"images": 4, "image_bases": 6, "target_bases": 3, **students},
+            on_images,
+            pretraining,
+        ),
     }
 
 
@@ -97,7 +119,9 @@ def test_a_method_says_what_made_it(name):
     again = json.loads(json.dumps(method.settings))
     assert again == method.settings
     # An encoder's source says where weights come from, which these have not.
-    objects = {key: TINY[name].keywords[key] for key in ("encoder",) if key in again}
+    objects = {
+        key: TINY[name].keywords[key] for key in ("encoder", "teacher") if key in again
+    }
     made = methods.make(name, **{**again, **objects})
     assert made.settings == method.settings
     assert made.follows_length == method.follows_length

@@ -1,0 +1,342 @@
+"""KRR-ST and its boosted form: the outer problem, the pool, and what they leave."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ddjax import methods, synthetic
+from ddjax.data.problem import Split
+from ddjax.methods import student_pool, teacher
+from ddjax.methods.representation_regression import outer_loss
+from ddjax.methods.ssl_dd import samples_within
+from ddjax.methods.student_pool import student_training
+from ddjax.models.networks import convnet
+from ddjax.synthetic import budget
+from ddjax.synthetic.decoders.base import Pairs
+from ddjax.synthetic.decoders.bases import floats_of
+from ddjax.synthetic.distilled import decoded
+from tests.conformance import problems
+from tests.methods.encoders import small
+from tests.methods.runs import distilled, prepared, run
+
+TEACHER = small(width=6)
+NETWORK = {"widths": (4, 5), "depth": 2, "norm": "batch"}
+POOL = {"settings": NETWORK, "students": 2, "steps": 3}
+KRR_ST = {"count": 4, "teacher": TEACHER, "pool": POOL, "batch_size": 20}
+SSL_DD = {
+    **{k: v for k, v in KRR_ST.items() if k != "count"},
+    **{"images": 4, "image_bases": 6, "target_bases": 3, "hidden": 2},
+    "approximation_steps": 50,
+}
+
+
+def pairs_of(count=5, outputs=3, seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    return Pairs(
+        jnp.asarray(rng.normal(size=(count, 8, 8, 3)), dtype),
+        jnp.asarray(rng.normal(size=(count, outputs)), dtype),
+    )
+
+
+def started(training, pairs, seed=0):
+    return student_pool.started(jax.random.key(seed), training, pairs)
+
+
+def test_the_outer_loss_is_that_of_the_definition():
+    with jax.enable_x64(True):
+        pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
+        pool = started(training, pairs)
+        student = student_pool.student(pool, jnp.asarray(1))
+        real = pairs_of(7, seed=1, dtype=np.float64)
+        split = Split(real.inputs, targets=real.targets)
+        found = outer_loss(training, student, pairs, split, 1e-3)
+        params, statistics = student
+        network = convnet(outputs=None, **NETWORK)
+
+        def rows(inputs):
+            found = network.apply({"params": params, **statistics}, inputs)
+            return np.concatenate([found, np.ones((len(inputs), 1))], axis=1)
+
+        f, g = rows(pairs.inputs), rows(real.inputs)
+        gram = f @ f.T
+        ridge = 1e-3 * np.trace(gram) * np.eye(len(f))
+        predicted = g @ f.T @ np.linalg.solve(gram + ridge, np.asarray(pairs.targets))
+        np.testing.assert_allclose(
+            found, np.mean((np.asarray(real.targets) - predicted) ** 2), rtol=1e-10
+        )
+
+
+def test_its_gradient_treats_the_trace_as_a_constant():
+    with jax.enable_x64(True):
+        pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
+        student = student_pool.student(started(training, pairs), jnp.asarray(0))
+        real = pairs_of(7, seed=1, dtype=np.float64)
+        split = Split(real.inputs, targets=real.targets)
+        strength = 1e-2
+
+        def trace(inputs):
+            rows = student_pool.features(training, student, inputs)
+            return float(jnp.sum(rows * rows))
+
+        def value(each, fixed=None):
+            # The strength that gives the fixed lambda whatever the trace is.
+            now = strength if fixed is None else strength * fixed / trace(each.inputs)
+            return outer_loss(training, student, each, split, now)
+
+        slopes = jax.grad(lambda each: value(each))(pairs)
+        rng, fixed = np.random.default_rng(2), trace(pairs.inputs)
+        for field in ("inputs", "targets"):
+            leaf = getattr(pairs, field)
+            direction = jnp.asarray(rng.normal(size=leaf.shape))
+            up, down = (
+                float(value(pairs._replace(**{field: leaf + s * direction}), fixed))
+                for s in (1e-5, -1e-5)
+            )
+            found = float(jnp.sum(getattr(slopes, field) * direction))
+            np.testing.assert_allclose(found, (up - down) / 2e-5, rtol=1e-5)
+
+
+def test_a_student_is_trained_as_optax_would():
+    pairs = pairs_of()
+    training = student_training({**POOL, "students": 3, "steps": 50})
+    pool = started(training, pairs)
+    which = jnp.asarray(1)
+    after = jax.jit(
+        lambda pool, which: student_pool.after_step(
+            jax.random.key(9), training, pool, which, pairs
+        )
+    )(pool, which)
+    params, statistics = student_pool.student(pool, which)
+    network = convnet(outputs=3, **NETWORK)
+
+    def error(params):
+        outputs, _ = network.apply(
+            {"params": params, **statistics},
+            pairs.inputs,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jnp.mean((outputs - pairs.targets) ** 2)
+
+    optimizer = optax.chain(
+        optax.add_decayed_weights(1e-3), optax.sgd(0.1, momentum=0.9)
+    )
+    moments = optimizer.init(params)
+    trace = jax.tree.map(lambda leaf: leaf[1], pool.velocities)
+    moments = (moments[0], (moments[1][0]._replace(trace=trace), *moments[1][1:]))
+    changes, _ = optimizer.update(jax.grad(error)(params), moments, params)
+    wanted = optax.apply_updates(params, changes)
+    found, _ = student_pool.student(after, which)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        found,
+        wanted,
+    )
+    # The others stay as they are, and only its age goes up.
+    for other in (0, 2):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            student_pool.student(after, jnp.asarray(other)),
+            student_pool.student(pool, jnp.asarray(other)),
+        )
+    np.testing.assert_array_equal(after.ages - pool.ages, [0, 1, 0])
+
+
+def test_students_have_ages_and_are_drawn_anew():
+    pairs, training = pairs_of(), student_training({**POOL, "students": 8, "steps": 5})
+    pool = started(training, pairs)
+    ages = np.asarray(pool.ages)
+    assert ages.min() >= 1 and ages.max() <= 5 and len(set(ages)) > 2
+    old = jnp.asarray(int(ages.argmax()))
+    pool = pool._replace(ages=pool.ages.at[old].set(5))
+    step = jax.jit(
+        lambda key, pool: student_pool.after_step(key, training, pool, old, pairs)
+    )
+    after = step(jax.random.key(1), pool)
+    assert int(after.ages[old]) == 0
+    fresh = convnet(outputs=3, **NETWORK).init(jax.random.key(1), pairs.inputs[:1])
+    params, statistics = student_pool.student(after, old)
+    jax.tree.map(np.testing.assert_array_equal, params, fresh["params"])
+    jax.tree.map(
+        np.testing.assert_array_equal, statistics["batch_stats"], fresh["batch_stats"]
+    )
+    assert not np.any(after.velocities["Dense_0"]["bias"][old])
+    step(jax.random.key(2), after)
+    assert step._cache_size() == 1
+
+
+def test_a_run_predicts_the_teacher_better():
+    problem = problems.unlabelled()
+    method = methods.krr_st(**{**KRR_ST, "descent": {"learning_rate": 0.02}})
+    data, start, end, metrics = run(method, problem, steps=60)
+    assert np.mean(metrics["loss"][-10:]) < 0.7 * np.mean(metrics["loss"][:10])
+    # Under students that neither has seen.
+    seen = teacher.represented(problem, TEACHER, cache=lambda name, on, make: make())
+    split = Split(seen.train.inputs, targets=seen.train.targets)
+    training = student_training(POOL)
+    for seed in (5, 6):
+        losses = []
+        for state in (start, end):
+            pairs = decoded(distilled(method, problem, data, state))
+            pool = started(training, pairs, seed)
+            student = student_pool.student(pool, jnp.asarray(0))
+            losses.append(float(outer_loss(training, student, pairs, split, 1e-6)))
+        assert losses[1] < losses[0]
+
+
+def test_targets_are_the_teachers():
+    problem = problems.unlabelled()
+    data, _ = prepared(methods.krr_st(**KRR_ST), problem)
+    wanted = TEACHER.apply(TEACHER.params, np.asarray(problem.train.inputs))
+    np.testing.assert_allclose(data.real.split.targets, wanted, atol=1e-5)
+    # Two teachers, two problems; and a problem with targets needs none.
+    seen = [
+        teacher.represented(problem, each, cache=lambda name, on, make: make())
+        for each in (TEACHER, small(width=6, seed=1))
+    ]
+    assert len({each.fingerprint for each in (problem, *seen)}) == 3
+    own = methods.krr_st(**{**KRR_ST, "teacher": None})
+    data, _ = prepared(own, problems.images_with_targets())
+    assert data.real.split.targets.shape[1] == 2
+
+
+@pytest.mark.parametrize("shift", ["network", "bias", "stored"])
+def test_the_boosted_set_keeps_its_budget(tmp_path, shift):
+    problem = problems.unlabelled()
+    method = methods.ssl_dd(**{**SSL_DD, "shift": shift})
+    data, start, state, _ = run(method, problem, steps=2)
+    found = distilled(method, problem, data, state)
+    numbers = budget.floats(found, targets=True)
+    sizes = {
+        "image_shape": (8, 8, 3),
+        "target_width": 6,
+        "image_bases": 6,
+        "target_bases": 3,
+        "downscale": 2,
+        "views": "rotation",
+        "shift": shift,
+        "hidden": 2,
+    }
+    samples = samples_within(4, **sizes)
+    assert numbers == floats_of(samples, **sizes) <= 4 * 8 * 8 * 3
+    assert floats_of(samples + 1, **sizes) > 4 * 8 * 8 * 3
+    pairs = decoded(found)
+    assert pairs.inputs.shape == (4 * samples, 8, 8, 3)
+    synthetic.save(tmp_path / "set", found)
+    again = synthetic.load(tmp_path / "set")
+    for one, other in zip(decoded(again), pairs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    size = sum(f.stat().st_size for f in (tmp_path / "set").rglob("*.safetensors"))
+    assert size < 4 * numbers + 4096
+    assert again.recipe["teacher"]["name"] == TEACHER.name
+
+
+def test_views_start_from_the_teachers_view_of_them():
+    problem = problems.unlabelled()
+    method = methods.ssl_dd(
+        **{
+            **SSL_DD,
+            "count": 3,
+            "target_bases": 6,
+            "image_bases": 6,
+            "shift": "stored",
+        }
+    )
+    data, state = prepared(method, problem)
+    pairs = decoded(distilled(method, problem, data, state))
+    # With all target bases the targets are the teacher's, of the real images that the
+    # coefficients were projected from.
+    targets = np.asarray(pairs.targets).reshape(4, 3, 6)
+    wanted = np.asarray(TEACHER.apply(TEACHER.params, problem.train.inputs))
+    rows = [int(np.abs(wanted - each).sum(axis=1).argmin()) for each in targets[0]]
+    images = np.asarray(problem.train.inputs)[rows]
+    for turn in range(4):
+        turned = np.rot90(images, turn, axes=(1, 2))
+        np.testing.assert_allclose(
+            targets[turn], TEACHER.apply(TEACHER.params, turned), atol=1e-4
+        )
+
+
+def test_each_part_can_be_switched_off():
+    problem = problems.unlabelled()
+    plain = methods.ssl_dd(**{**SSL_DD, "views": "none"})
+    data, _, state, _ = run(plain, problem, steps=2)
+    found = distilled(plain, problem, data, state)
+    assert "view_networks" not in found.stored
+    assert found.decoder.pairs_per_sample == 1
+    random = methods.ssl_dd(
+        **{**SSL_DD, "basis_start": "random", "initialization": "decoder_noise"}
+    )
+    data, _, state, metrics = run(random, problem, steps=2)
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_networks_are_the_same_whenever_they_are_asked_for():
+    problem = problems.unlabelled()
+    method = methods.ssl_dd(**SSL_DD)
+    data, _, state, _ = run(method, problem, steps=1)
+    one, other = (distilled(method, problem, data, state) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, one.stored, other.stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "message"),
+    [
+        ("krr_st", {"count": 0}, "count must be at least 1, got 0"),
+        ("krr_st", {"ridge": -1.0}, "ridge must be at least 0, got -1.0"),
+        ("krr_st", {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ("krr_st", {"initialization": "pca"}, "unknown initialization 'pca'"),
+        ("krr_st", {"pool": {"network": "vgg"}}, "unknown network 'vgg'; known: "),
+        ("krr_st", {"pool": {"depth": 3}}, "pool has no 'depth'; there are: network"),
+        ("krr_st", {"pool": {"steps": 0}}, "pool.steps must be at least 1, got 0"),
+        ("krr_st", {"pool": {"momentum": 1.0}}, r"momentum must be in \[0, 1\)"),
+        (
+            "krr_st",
+            {"decoder": {"name": "bases", "target_bases": 2, "views": "rotation"}},
+            "whose targets this method does not know; give it views='none'",
+        ),
+        ("ssl_dd", {}, "views='rotation' needs a teacher"),
+        ("ssl_dd", {"images": 0}, "images=0, count=None"),
+        ("ssl_dd", {"teacher": TEACHER, "shift": "none"}, "unknown shift 'none'"),
+        (
+            "ssl_dd",
+            {"teacher": TEACHER, "basis_start": "real"},
+            "give initialization='decoder_noise'",
+        ),
+    ],
+)
+def test_mistakes_are_told_when_a_method_is_made(name, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        methods.make(name, **keywords)
+
+
+def test_mistakes_are_told_when_a_run_starts():
+    problem = problems.unlabelled()
+    with pytest.raises(ValueError, match="has no targets; name a teacher"):
+        prepared(methods.krr_st(**{**KRR_ST, "teacher": None}), problem)
+    with pytest.raises(ValueError, match="a budget of 2 images is 384 numbers, but 6"):
+        prepared(methods.ssl_dd(**{**SSL_DD, "images": 2}), problem)
+
+
+@pytest.mark.parametrize("how", ["uniform", "kmeans"])
+def test_selected_pairs_are_real_images_as_the_teacher_sees_them(how):
+    problem = problems.unlabelled()
+    method = methods.pair_selection(count=5, how=how, teacher=TEACHER)
+    data, _, state, _ = run(method, problem, steps=1)
+    found = decoded(distilled(method, problem, data, state))
+    images = np.asarray(problem.train.inputs)
+    rows = [
+        int(np.abs(images - x).sum((1, 2, 3)).argmin())
+        for x in np.asarray(found.inputs)
+    ]
+    assert len(set(rows)) == 5
+    np.testing.assert_array_equal(found.inputs, images[rows])
+    np.testing.assert_allclose(
+        found.targets, TEACHER.apply(TEACHER.params, images[rows]), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="unknown how 'all'; known: uniform, kmeans"):
+        methods.pair_selection(how="all")
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        methods.pair_selection(count=0)
