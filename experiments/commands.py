@@ -13,13 +13,14 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags, logging
 
@@ -41,6 +42,7 @@ __all__ = [
     "check_data",
     "define_choices",
     "define_integers",
+    "define_minutes",
     "define_numbers",
     "define_record_flags",
     "directory",
@@ -170,6 +172,17 @@ def define_record_flags() -> None:
     )
 
 
+def define_minutes() -> None:
+    """Defines `--minutes`, for commands whose runs go on where they were stopped."""
+    flags.DEFINE_float(
+        "minutes",
+        None,
+        "Stop after so many, with everything saved and status 143; the same command "
+        "goes on.",
+        lower_bound=0.0,
+    )
+
+
 def directory() -> Path:
     """Where the records are."""
     return Path(flags.FLAGS.directory or records.RESULTS)
@@ -224,7 +237,9 @@ def measure(
     for folder in {(root / cell.name).parent for cell in missing}:
         _make_folder(folder)
     if missing:
-        _measure(missing, root)
+        minutes = flags.FLAGS.minutes if "minutes" in flags.FLAGS else None
+        with _stopping_after(minutes) as is_over:
+            _measure(missing, root, is_over)
     found = records.read_records(root)
     if missing and finish is not None:
         finish(found)
@@ -248,7 +263,32 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _measure(cells: Sequence[Cell], root: Path) -> None:
+@contextlib.contextmanager
+def _stopping_after(minutes: float | None) -> Iterator[Callable[[], bool]]:
+    """Asks a run to stop, as SIGTERM does, when time is over; tells whether it is."""
+    if minutes is None:
+        yield lambda: False
+        return
+    ends = time.monotonic() + 60 * minutes
+    not_listening = signal.getsignal(signal.SIGTERM)
+
+    def over(signum: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGTERM) == not_listening:
+            # No loop is at work, and nobody else can stop halfway: a little later.
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+        else:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(60 * minutes, 1e-3))
+    try:
+        yield lambda: time.monotonic() > ends
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _measure(cells: Sequence[Cell], root: Path, is_over: Callable[[], bool]) -> None:
     """Part after part; each is kept, and the record written with the last."""
     kept = {cell.name: _Kept(cell, root) for cell in cells}
     count = sum(len(cell.parts) for cell in cells)
@@ -269,14 +309,20 @@ def _measure(cells: Sequence[Cell], root: Path) -> None:
                 with users_mistakes(only_ours=True):
                     mine.measure(part, compute)
             except (KeyboardInterrupt, runtime.Interrupted) as error:
-                signum = getattr(error, "signum", 2)
-                end(
-                    f"stopped; {done} of {count} are measured, the same command goes on"
-                    + (" without --again" if flags.FLAGS.again else ""),
-                    128 + signum,
-                )
+                _stop(done, count, getattr(error, "signum", signal.SIGINT))
             done += 1
-        print(f"wrote {_shown(mine.write())}", flush=True)
+            if len(mine.found) == len(cell.parts):
+                print(f"wrote {_shown(mine.write())}", flush=True)
+            if is_over() and done < count:
+                _stop(done, count, signal.SIGTERM)
+
+
+def _stop(done: int, count: int, signum: int) -> NoReturn:
+    again = " without --again" if flags.FLAGS.again else ""
+    end(
+        f"stopped; {done} of {count} are measured, the same command goes on{again}",
+        128 + signum,
+    )
 
 
 class _Kept:

@@ -18,6 +18,7 @@ from experiments.clp_dd import tables as clp_dd
 from experiments.dgkip import tables as dgkip
 from experiments.regression_dd import real_data_tables as regression
 from experiments.regression_dd import tables as regression_dd
+from experiments.ssl_dd import tables as ssl_dd
 from experiments.tables import Record, Table
 
 __all__ = ["TABLES", "fill", "pages"]
@@ -37,6 +38,7 @@ TABLES: dict[str, Table] = {
     **benchmarks.TABLES,
     **clp_dd.TABLES,
     **regression_dd.TABLES,
+    **ssl_dd.TABLES,
 }
 """Table name -> function of all records; a paper's are in its folder's `tables`."""
 

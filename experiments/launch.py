@@ -236,9 +236,10 @@ def _use_data_dir(config: ml_collections.ConfigDict) -> None:
             f"--data_dir={place} and config.data.directory={given} are two names of "
             "one thing; give one of them"
         )
+    encoders = section(config, "encoder"), section(section(config, "method"), "teacher")
     others = (section(each, "data") for each in judged)
     with config.unlocked():
-        for each in (data, section(config, "encoder"), *others):
+        for each in (data, *encoders, *others):
             if each.get("directory") is None:
                 each.directory = place
 

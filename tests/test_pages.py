@@ -25,6 +25,7 @@ LARGEST_README = 8000
 # What cannot run here, and why; calls in it are checked all the same.
 NOT_RUN = {
     ("docs/own-images.md", "encoders.load"): "weights",
+    ("docs/papers/ssl_dd.md", "methods.ssl_dd"): "weights",
     ("docs/encoders.md", "encoders.random"): "seconds of compilation",
     ("docs/encoders.md", "import torch"): "torch",
 }
@@ -179,6 +180,7 @@ READERS = {
     "docs/kernels.md": _of_vectors,
     "docs/methods.md": dict,
     "docs/own-images.md": _of_digits,
+    "docs/papers/ssl_dd.md": dict,
     "docs/report.md": lambda: {"config": SimpleNamespace()},
     "docs/start.md": _of_digits,
 }

@@ -1,0 +1,269 @@
+"""What the experiments on self-supervised distillation share: scales, rows, sets."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from ddjax import data, methods, runtime, synthetic
+from ddjax.data.problem import Problem
+from ddjax.methods.base import Method
+from ddjax.models.encoders.settings import as_encoder
+from ddjax.storage.cache import Cache
+from ddjax.synthetic.distilled import DistilledSet
+from experiments import commands
+from experiments.data_flag import data_dir
+
+# Flags belong to the command that asks for them, and so stand in its --help.
+flags.disclaim_key_flags()
+
+__all__ = [
+    "ARCHITECTURES",
+    "BOUNDS",
+    "DATASETS",
+    "LEARNED",
+    "ROWS",
+    "SCALES",
+    "Scale",
+    "check",
+    "distil",
+    "load",
+    "method_of",
+    "network_settings",
+    "settings_of",
+    "teacher_of",
+]
+
+ARCHITECTURES = {
+    "convnet": 128,
+    "vgg11": 64,
+    "resnet18": 64,
+    "alexnet": 64,
+    "mobilenetv2": 32,
+    "vit_small": 384,
+}
+"""Of Table 1, in its order, and their published widths."""
+
+
+class Scale(NamedTuple):
+    """How large the runs are.
+
+    Attributes:
+      limit: images of the source that are loaded, validation included; None for all.
+      target_limit: of another data set that is transferred to; None for all.
+      widths: channels of the students' blocks, and of the ConvNet that is evaluated.
+      width: factor of the other architectures' widths, 1 for the published ones.
+      students: in the pool.
+      student_steps: Z.
+      steps: of the distillation.
+      batch_size: real images a step.
+      pretraining_steps: of the networks that are evaluated; None for 1000 epochs.
+      real_steps: of those that are trained on thousands of real images, the ceilings.
+      probes: kinds, see `ddjax.evaluation.frozen`.
+      probe_limit: real images that probes train on; None for all.
+      networks: pretrained for each set.
+      reduced: what is less than the papers' protocol, None for nothing.
+    """
+
+    limit: int | None
+    target_limit: int | None
+    widths: tuple[int, ...]
+    width: float
+    students: int
+    student_steps: int
+    steps: int
+    batch_size: int
+    pretraining_steps: int | None
+    real_steps: int
+    probes: tuple[str, ...]
+    probe_limit: int | None
+    networks: int
+    reduced: str | None
+
+
+SCALES = {
+    "full": Scale(
+        limit=None,
+        target_limit=None,
+        widths=(128, 256, 512),
+        width=1.0,
+        students=10,
+        student_steps=1000,
+        steps=30_000,
+        batch_size=1024,
+        pretraining_steps=None,
+        real_steps=20_000,
+        probes=("closed_form", "gradient", "nearest"),
+        probe_limit=None,
+        networks=1,
+        reduced=None,
+    ),
+    "reduced": Scale(
+        limit=25_000,
+        target_limit=12_500,
+        widths=(16, 32, 64),
+        width=0.25,
+        students=5,
+        student_steps=200,
+        steps=1500,
+        batch_size=256,
+        pretraining_steps=300,
+        real_steps=1000,
+        probes=("closed_form", "nearest"),
+        probe_limit=10_000,
+        networks=1,
+        reduced="20 000 images of CIFAR-100; students of 16-32-64 channels "
+        "(128-256-512), 5 of up to 200 steps (10, 1000); 1500 steps of 256 images "
+        "(30 000 of 1024); pretraining of 300 steps (1000 epochs); probes on 10 000 "
+        "images; other architectures of a quarter of the width",
+    ),
+}
+"""`full` is the papers'; `reduced` is for two CPU cores."""
+
+_BOOSTED = {"views": "rotation", "shift": "network", "hidden": 4}
+
+LEARNED: dict[str, dict[str, Any]] = {
+    "krr_st": {"name": "krr_st"},
+    "parameterization": {"name": "ssl_dd", "views": "none"},
+    "boosted": {"name": "ssl_dd", **_BOOSTED},
+    "random_bases": {
+        "name": "ssl_dd",
+        **_BOOSTED,
+        "basis_start": "random",
+        "initialization": "decoder_noise",
+    },
+    "real_bases": {
+        "name": "ssl_dd",
+        **_BOOSTED,
+        "basis_start": "real",
+        "initialization": "decoder_noise",
+    },
+    "same": {"name": "ssl_dd", **_BOOSTED, "shift": "same"},
+    "bias": {"name": "ssl_dd", **_BOOSTED, "shift": "bias"},
+    "network_2": {"name": "ssl_dd", **_BOOSTED, "hidden": 2},
+    "network_8": {"name": "ssl_dd", **_BOOSTED, "hidden": 8},
+    "ideal": {"name": "ssl_dd", **_BOOSTED, "shift": "stored"},
+    "jigsaw": {"name": "ssl_dd", **_BOOSTED, "views": "jigsaw"},
+    "crop": {"name": "ssl_dd", **_BOOSTED, "views": "crop"},
+}
+"""Rows that are distilled, and what makes them these."""
+
+SELECTED = {"random": "uniform", "kmeans": "kmeans"}
+
+BOUNDS = ("untrained", "random_5000", "full_data")
+"""The floor, and what 5000 and all real images are worth with their representations."""
+
+ROWS = (*BOUNDS, *SELECTED, *LEARNED)
+"""Short names of all rows."""
+
+DATASETS = ("cifar100", "cifar10", "cub50", "imagenette")
+"""Where images are at hand; others by their TFDS name or as folders."""
+
+# Table 5 of the paper: N -> U and V, for 32 x 32 pixels.
+_BASES = {25: (50, 50), 50: (100, 100), 100: (200, 200), 1000: (500, 500)}
+_BASES |= {5000: (700, 500)}
+
+
+def check(source: str, target: str, teacher: str) -> None:
+    """Looks whether images and the teacher are there, before any work."""
+    for name in {source, target}:
+        commands.check_data(name)
+    as_encoder(teacher_of(teacher)["teacher"])
+
+
+def network_settings(architecture: str, scale: Scale) -> dict[str, Any]:
+    """Of a network that is evaluated."""
+    if architecture == "convnet":
+        return {"widths": scale.widths, "depth": len(scale.widths), "norm": "batch"}
+    return {"width": round(scale.width * ARCHITECTURES[architecture])}
+
+
+@functools.lru_cache(maxsize=2)
+def load(name: str, scale: Scale, *, is_source: bool) -> Problem:
+    """Standardised images on the device; the split is the same for all seeds."""
+    return data.load(
+        name,
+        directory=data_dir(),
+        preprocessing="standardize",
+        validation=0.2 if scale.limit else 0.1,
+        seed=0,
+        limit=scale.limit if is_source else scale.target_limit,
+    )
+
+
+def teacher_of(name: str) -> dict[str, Any]:
+    """Keywords of methods and evaluations for a teacher.
+
+    Args:
+      name: a registered encoder, which sees images at 64 x 64; or the path of a
+        network that `experiments.ssl_dd.teacher` trained.
+    """
+    if name.endswith(".safetensors"):
+        return {"teacher": {"name": "network_file", "weights": name}}
+    return {"teacher": {"name": name, "directory": data_dir()}, "teacher_size": 64}
+
+
+def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
+    """All settings of a row's method but its teacher."""
+    if row in SELECTED:
+        return {"name": "pair_selection", "how": SELECTED[row], "count": budget}
+    pool = {
+        "settings": network_settings("convnet", scale),
+        "students": scale.students,
+        "steps": scale.student_steps,
+    }
+    settings = {**LEARNED[row], "pool": pool, "batch_size": scale.batch_size}
+    if settings["name"] == "krr_st":
+        return {**settings, "count": budget}
+    image_bases, target_bases = _BASES.get(budget, (2 * budget, 2 * budget))
+    bases = {"image_bases": image_bases, "target_bases": target_bases}
+    return {**settings, "images": budget, **bases}
+
+
+def method_of(settings: Mapping[str, Any], teacher: str) -> Method:
+    """The method of what `settings_of` gives."""
+    keywords = {key: value for key, value in settings.items() if key != "name"}
+    directory = str(Path(data_dir() or "local_data") / "features")
+    return methods.make(
+        settings["name"],
+        **teacher_of(teacher),
+        representations_directory=directory,
+        **keywords,
+    )
+
+
+def distil(
+    settings: Mapping[str, Any],
+    problem: Problem,
+    *,
+    teacher: str,
+    steps: int,
+    seed: int,
+    workdir: Path,
+    cache: Cache,
+) -> tuple[DistilledSet, dict[str, Any]]:
+    """The set of a run, which goes on where its folder was left, and facts about it."""
+    learns = settings["name"] != "pair_selection"
+    result = runtime.train(
+        method_of(settings, teacher),
+        problem,
+        seed=seed,
+        steps=steps if learns else 0,
+        workdir=workdir,
+        cache=cache,
+        checkpoint_every=500,
+        log_every=50,
+        choose="last",
+    )
+    synthetic.save(workdir / "distilled", result.distilled)
+    if not learns:
+        return result.distilled, {}
+    losses = [row["loss"] for row in result.history]
+    return result.distilled, {
+        "seconds_per_step": result.seconds_per_step,
+        "distilling_seconds": result.seconds + result.preparation_seconds,
+        "first_loss": losses[0],
+        "last_loss": sum(losses[-10:]) / len(losses[-10:]),
+    }

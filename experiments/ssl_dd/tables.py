@@ -1,0 +1,162 @@
+"""The tables on self-supervised distillation, beside the paper's figures."""
+
+import functools
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+
+from experiments.tables import Record, Table, below, caption, markdown, percent
+
+__all__ = ["ROWS", "TABLES"]
+
+ROWS = {
+    "untrained": "untrained networks (floor)",
+    "random_5000": "5000 random real images",
+    "full_data": "all real images (ceiling)",
+    "random": "random real images",
+    "kmeans": "real images, k-means",
+    "krr_st": "KRR-ST",
+    "parameterization": "+ bases",
+    "boosted": "+ views and networks",
+    "random_bases": "random bases and coefficients",
+    "real_bases": "real images for bases, random coefficients",
+    "same": "same target for all views",
+    "bias": "a bias for each view",
+    "network_2": "networks of width 2",
+    "network_8": "networks of width 8",
+    "ideal": "views' targets stored",
+    "jigsaw": "jigsaw",
+    "crop": "crops",
+}
+"""Short names of the rows, and what the tables call them."""
+
+# Yu, Yao and Chiu (ICLR 2025), CIFAR-100, N = 100, ConvNet-3: Tables 2, 3, 4, 11, 12.
+_PAPER = {
+    "full_data": "59.54",
+    "random_5000": "52.76 ± 0.80",
+    "random": "43.66 ± 0.57",
+    "kmeans": "43.94 ± 0.34",
+    "krr_st": "47.00 ± 0.51",
+    "parameterization": "48.57 ± 0.18",
+    "boosted": "52.41 ± 0.10",
+    "random_bases": "22.05 ± 3.04",
+    "real_bases": "30.99 ± 0.25",
+    "same": "50.10",
+    "bias": "50.32",
+    "network_2": "52.30",
+    "network_8": "51.19",
+    "ideal": "53.51",
+    "jigsaw": "50.93 ± 0.21",
+    "crop": "51.03 ± 0.40",
+}
+
+_ARCHITECTURES = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenetv2", "vit_small")
+_KINDS = {"closed_form": "ridge", "gradient": "SGD", "nearest": "k-NN"}
+# A set's k-NN and ridge accuracies are of the same networks; differences are by ridge.
+_CHOSEN = "closed_form"
+
+
+def ladder(found: Sequence[Record], rows: Sequence[str]) -> str:
+    """Rows on CIFAR-100 itself through the ConvNet, and what each step up is worth."""
+    own = [
+        each
+        for each in below(found, "ssl_dd/reduced") + below(found, "ssl_dd/full")
+        if each["config"]["target"] == each["config"]["source"]
+        and each["config"]["architecture"] == "convnet"
+        and each["config"]["row"] in rows
+    ]
+    if not own:
+        return "No records yet."
+    of_row: dict[str, list[Record]] = defaultdict(list)
+    for each in own:
+        of_row[each["config"]["row"]].append(each)
+    kinds = [
+        kind
+        for kind in _KINDS
+        if all(f"{kind}_accuracy" in _scores(each) for each in own)
+    ]
+    header = ["test accuracy, %", *(_KINDS[kind] for kind in kinds)]
+    header += ["above random (ridge)", "pairs", "paper (SGD)"]
+    lines = []
+    for row in rows:
+        if row not in of_row:
+            continue
+        line = [ROWS[row]]
+        line += [
+            percent([_scores(each)[f"{kind}_accuracy"] for each in of_row[row]])
+            for kind in kinds
+        ]
+        line.append(_difference(of_row[row], of_row.get("random", [])))
+        learned = row not in ("untrained", "random_5000", "full_data")
+        line.append(str(of_row[row][0]["results"]["pairs"]) if learned else "")
+        lines.append([*line, _PAPER.get(row, "")])
+    return f"{markdown(header, lines)}\n\n{caption(own)}"
+
+
+def grid(found: Sequence[Record]) -> str:
+    """Rows by target and architecture, by ridge."""
+    own = below(found, "ssl_dd/reduced") + below(found, "ssl_dd/full")
+    names = {each["config"]["architecture"] for each in own}
+    if len(names) < 2:
+        return "No records yet."
+    groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for each in own:
+        config = each["config"]
+        if config["budget"] == 100:
+            where = config["target"], config["row"], config["architecture"]
+            groups[where].append(each)
+    order = [name for name in _ARCHITECTURES if name in names]
+    lines = []
+    for target in sorted({where[0] for where in groups}):
+        lines.append([f"**{target}**", *("" for _ in order)])
+        for row in ROWS:
+            if any((target, row, name) in groups for name in order):
+                cells = [groups.get((target, row, name), []) for name in order]
+                lines.append([ROWS[row], *(_accuracy(each) for each in cells)])
+    header = ["test accuracy, %", *order]
+    return f"{markdown(header, lines)}\n\n{caption(own)}"
+
+
+def _scores(record: Record) -> dict[str, float]:
+    scores = record["results"]["scores"]
+    return scores.get("test") or scores["validation"]
+
+
+def _accuracy(found: Sequence[Record]) -> str:
+    if not found:
+        return ""
+    return percent([_scores(each)[f"{_CHOSEN}_accuracy"] for each in found])
+
+
+def _difference(found: Sequence[Record], other: Sequence[Record]) -> str:
+    """Mean difference over the seeds of both, and its standard error, in points."""
+    ours, theirs = (
+        {each["seed"]: 100 * _scores(each)[f"{_CHOSEN}_accuracy"] for each in group}
+        for group in (found, other)
+    )
+    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    if len(pairs) < 2 or ours == theirs:
+        return ""
+    error = statistics.stdev(pairs) / len(pairs) ** 0.5
+    return f"{statistics.mean(pairs):+.2f} ± {error:.2f}"
+
+
+_BOUNDS = ("untrained", "random_5000", "full_data")
+
+TABLES: dict[str, Table] = {
+    "ssl_dd_table_1": grid,
+    "ssl_dd_table_3": functools.partial(
+        ladder,
+        rows=(*_BOUNDS, "random", "kmeans", "krr_st", "parameterization", "boosted"),
+    ),
+    "ssl_dd_table_4": functools.partial(
+        ladder, rows=("untrained", "random", "random_bases", "real_bases", "boosted")
+    ),
+    "ssl_dd_table_11": functools.partial(
+        ladder, rows=("same", "bias", "network_2", "boosted", "network_8", "ideal")
+    ),
+    "ssl_dd_table_12": functools.partial(
+        ladder, rows=("parameterization", "boosted", "jigsaw", "crop")
+    ),
+}
+"""Table name -> function of all records."""

@@ -1,0 +1,112 @@
+"""Configurations and the table of self-supervised distillation, at a toy's size."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.ssl_dd import cifar100, folder
+from ddjax import synthetic
+from ddjax.synthetic import budget
+from experiments import launch
+from experiments.ssl_dd.common import LEARNED, SCALES, settings_of
+from experiments.ssl_dd.tables import TABLES
+from tests.experiments import in_process
+from tests.methods.encoders import small
+
+NAME = "ssl_dd.table"
+
+
+def test_a_folder_of_unlabelled_images_and_a_teacher(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    config = folder.get_config("runlocal")
+    config.data.directory = str(tmp_path / "images")
+    config.data.image_size = 16
+    monkeypatch.setattr("ddjax.methods.teacher.as_encoder", lambda setting: small())
+    monkeypatch.setattr(
+        "ddjax.methods.representation_regression.as_encoder", lambda setting: small()
+    )
+    config.method.teacher_size = 8
+    config.method.representations_directory = None
+    launch.train_and_evaluate(config, tmp_path / "run")
+    found = synthetic.load(tmp_path / "run" / "distilled")
+    assert found.targets_kind == "representation"
+    assert budget.floats(found, targets=True) <= 8 * 16 * 16 * 3
+    assert (tmp_path / "run" / "figures" / "samples.png").exists()
+    assert list((tmp_path / "run" / "exports").glob("*.safetensors"))
+    assert "report.html" in {each.name for each in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.parametrize("arg", [None, "plain,budget=25", "teacher=network_file"])
+def test_configurations_name_what_methods_take(arg):
+    config = cifar100.get_config(arg).to_dict()
+    method = config["method"]
+    assert method["name"] == ("krr_st" if arg and "plain" in arg else "ssl_dd")
+    assert method["pool"]["settings"]["widths"] == (128, 256, 512)
+    assert set(config["evaluate"]) == {"pretraining"}
+
+
+@pytest.mark.parametrize("row", sorted(LEARNED))
+def test_rows_of_the_ladder_differ_in_what_they_say(row):
+    settings = settings_of(row, budget=100, scale=SCALES["full"])
+    own = {key: settings[key] for key in LEARNED[row]}
+    assert own == LEARNED[row]
+    if row != "krr_st":
+        assert settings["image_bases"] == settings["target_bases"] == 200
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """The table on digits, with a teacher that costs nothing."""
+    module = in_process.load(NAME)
+    common = module.common
+    scale = SCALES["reduced"]._replace(
+        limit=200,
+        widths=(4,),
+        students=2,
+        student_steps=2,
+        steps=2,
+        batch_size=20,
+        pretraining_steps=2,
+        real_steps=2,
+        probe_limit=50,
+        probes=("closed_form",),
+    )
+    monkeypatch.setitem(SCALES, "reduced", scale)
+    monkeypatch.setitem(common._BASES, 100, (8, 6))
+    teacher = {"teacher": small(), "teacher_size": 8}
+    monkeypatch.setattr(common, "teacher_of", lambda name: teacher)
+    monkeypatch.setattr(common, "data_dir", lambda: str(tmp_path))
+    common.load.cache_clear()
+    yield [
+        *("--source=digits", "--targets=digits", f"--directory={tmp_path / 'records'}"),
+        *("--seeds=0", f"--sets={tmp_path / 'sets'}"),
+    ]
+    common.load.cache_clear()
+
+
+def test_the_ladder_makes_records_and_its_table(toy, tmp_path, capsys):
+    rows = "--rows=untrained,random_5000,random,kmeans,krr_st,boosted"
+    rows = rows.replace("random_5000,", "")
+    done = in_process.run(NAME, *toy, rows, capsys=capsys)
+    assert done.status == 0, done.err
+    records = [
+        json.loads(p.read_text()) for p in (tmp_path / "records").rglob("*.json")
+    ]
+    assert {each["config"]["row"] for each in records} == {
+        *("untrained", "random", "kmeans", "krr_st", "boosted")
+    }
+    for each in records:
+        assert set(each["results"]["scores"]) == {"validation", "test"}
+        assert each["reduced"]
+    text = TABLES["ssl_dd_table_3"](records)
+    assert "KRR-ST" in text and "52.41" in text and "floor" in text
+    assert "one seed" in text
+    # A row's run is done once, whatever is asked of it later.
+    again = in_process.run(NAME, *toy, rows, capsys=capsys)
+    assert "5 of 5 records are there" in again.out
