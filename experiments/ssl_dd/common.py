@@ -109,14 +109,14 @@ SCALES = {
         student_steps=200,
         steps=1500,
         batch_size=256,
-        pretraining_steps=300,
+        pretraining_steps=1000,
         real_steps=1000,
         probes=("closed_form", "nearest"),
         probe_limit=10_000,
         networks=1,
         reduced="20 000 images of CIFAR-100; students of 16-32-64 channels "
         "(128-256-512), 5 of up to 200 steps (10, 1000); 1500 steps of 256 images "
-        "(30 000 of 1024); pretraining of 300 steps (1000 epochs); probes on 10 000 "
+        "(30 000 of 1024); pretraining of 1000 steps (1000 epochs); probes on 10 000 "
         "images; other architectures of a quarter of the width",
     ),
 }
