@@ -151,7 +151,7 @@ def build(
         start_key, pool_key = jax.random.split(key)
         stored = start(start_key, seen, guide, fitted)
         pairs = parts.decoder.decode(stored)
-        students = student_pool.started(pool_key, training, pairs)
+        students = student_pool.started(pool_key, training, pairs, cache)
         real = Split(seen.train.inputs, targets=seen.train.targets)
         return RepresentationData(batches(real, batch_size), stored, students)
 

@@ -26,9 +26,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ddjax.models.networks import NETWORKS
+from ddjax.storage.cache import Cache, no_cache
+from ddjax.storage.checksum import checksum
 from ddjax.synthetic.decoders.base import Pairs
 
 __all__ = [
@@ -111,7 +114,12 @@ def student_training(given: Mapping[str, Any] | StudentTraining) -> StudentTrain
     return training
 
 
-def started(key: PRNGKeyArray, training: StudentTraining, pairs: Pairs) -> Pool:
+def started(
+    key: PRNGKeyArray,
+    training: StudentTraining,
+    pairs: Pairs,
+    cache: Cache = no_cache,
+) -> Pool:
     """Students of ages drawn from {1, ..., Z}, trained so many steps on the first set.
 
     Compiled once; the students follow one another. Costs some L Z / 2 steps.
@@ -120,7 +128,36 @@ def started(key: PRNGKeyArray, training: StudentTraining, pairs: Pairs) -> Pool:
       key: of the ages and the networks.
       training: how they are trained.
       pairs: the set that a run starts from.
+      cache: keeps them, for a run that is resumed.
     """
+    shapes = jax.eval_shape(lambda: _started(key, training, pairs, untrained=True))
+    leaves, structure = jax.tree.flatten(shapes)
+    depends_on = {
+        "training": training._asdict(),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "pairs": checksum(dict(zip(Pairs._fields, pairs, strict=True))),
+    }
+    found = cache(
+        "student_pool",
+        depends_on,
+        lambda: {
+            str(place): leaf
+            for place, leaf in enumerate(
+                jax.tree.leaves(_started(key, training, pairs))
+            )
+        },
+    )
+    arrays = [jnp.asarray(found[str(place)]) for place in range(len(leaves))]
+    return jax.tree.unflatten(structure, arrays)
+
+
+def _started(
+    key: PRNGKeyArray,
+    training: StudentTraining,
+    pairs: Pairs,
+    *,
+    untrained: bool = False,
+) -> Pool:
     ages_key, key = jax.random.split(key)
     ages = jax.random.randint(
         ages_key, (training.students,), 1, training.steps + 1, jnp.int32
@@ -129,6 +166,8 @@ def started(key: PRNGKeyArray, training: StudentTraining, pairs: Pairs) -> Pool:
     @jax.jit
     def one(key: PRNGKeyArray, age: Array, pairs: Pairs) -> Any:
         fresh = _fresh(key, training, pairs)
+        if untrained:
+            return fresh
         return jax.lax.fori_loop(
             0, age, lambda _, each: _trained(training, each, pairs), fresh
         )

@@ -35,7 +35,6 @@ from experiments.commands import Cell, Measured
 from experiments.data_flag import define_data_dir
 from experiments.ssl_dd import common
 from experiments.ssl_dd.common import SCALES
-from experiments.ssl_dd.tables import TABLES
 
 __all__ = ["PRESETS"]
 
@@ -208,7 +207,7 @@ def main() -> None:
             for target in _wanted("targets")
             for architecture in _wanted("architectures")
         ],
-        tables=[name for name in (f"ssl_dd_table_{_TABLE.value}",) if name in TABLES],
+        tables=[f"ssl_dd_table_{_TABLE.value}"],
     )
 
 

@@ -50,6 +50,8 @@ _PAPER = {
     "crop": "51.03 ± 0.40",
 }
 
+# Table 13, one RTX 4090.
+_PAPER_COST = {"krr_st": "189 min, 4483 MB", "boosted": "205 min, 6917 MB"}
 _ARCHITECTURES = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenetv2", "vit_small")
 _KINDS = {"closed_form": "ridge", "gradient": "SGD", "nearest": "k-NN"}
 # A set's k-NN and ridge accuracies are of the same networks; differences are by ridge.
@@ -60,10 +62,8 @@ def ladder(found: Sequence[Record], rows: Sequence[str]) -> str:
     """Rows on CIFAR-100 itself through the ConvNet, and what each step up is worth."""
     own = [
         each
-        for each in below(found, "ssl_dd/reduced") + below(found, "ssl_dd/full")
-        if each["config"]["target"] == each["config"]["source"]
-        and each["config"]["architecture"] == "convnet"
-        and each["config"]["row"] in rows
+        for each in _on_the_source(found)
+        if each["config"]["row"] in rows and each["config"]["budget"] == 100
     ]
     if not own:
         return "No records yet."
@@ -93,9 +93,53 @@ def ladder(found: Sequence[Record], rows: Sequence[str]) -> str:
     return f"{markdown(header, lines)}\n\n{caption(own)}"
 
 
+def budgets(found: Sequence[Record]) -> str:
+    """Rows by storage budget, by ridge."""
+    own = _on_the_source(found)
+    sizes = sorted({each["config"]["budget"] for each in own})
+    if len(sizes) < 2:
+        return "No records yet."
+    groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    for each in own:
+        groups[each["config"]["row"], each["config"]["budget"]].append(each)
+    lines = [
+        [ROWS[row], *(_accuracy(groups.get((row, size), [])) for size in sizes)]
+        for row in ROWS
+        if any((row, size) in groups for size in sizes)
+    ]
+    header = ["test accuracy, %", *(f"N = {size}" for size in sizes)]
+    return f"{markdown(header, lines)}\n\n{caption(own)}"
+
+
+def cost(found: Sequence[Record]) -> str:
+    """Time and memory of the distillation, at a budget of 100."""
+    own = [
+        each
+        for each in _on_the_source(found)
+        if each["config"]["row"] in ("krr_st", "parameterization", "boosted")
+        and each["config"]["budget"] == 100
+    ]
+    if not own:
+        return "No records yet."
+    of_row: dict[str, list[Record]] = defaultdict(list)
+    for each in own:
+        of_row[each["config"]["row"]].append(each)
+    lines = []
+    for row in ("krr_st", "parameterization", "boosted"):
+        if row in of_row:
+            results = [each["results"] for each in of_row[row]]
+            step = statistics.median(each["seconds_per_step"] for each in results)
+            total = statistics.median(each["distilling_seconds"] for each in results)
+            memory = max(each["peak_memory_mib"] for each in of_row[row])
+            cells = [f"{step:.3g}", f"{total / 60:.1f}", f"{memory:.0f}"]
+            lines.append([ROWS[row], *cells, _PAPER_COST.get(row, "")])
+    header = ["", "a step, s", "a run, min", "peak memory of the process, MiB", "paper"]
+    return f"{markdown(header, lines)}\n\n{caption(own)}"
+
+
 def grid(found: Sequence[Record]) -> str:
     """Rows by target and architecture, by ridge."""
-    own = below(found, "ssl_dd/reduced") + below(found, "ssl_dd/full")
+    own = _own(found)
     names = {each["config"]["architecture"] for each in own}
     if len(names) < 2:
         return "No records yet."
@@ -115,6 +159,20 @@ def grid(found: Sequence[Record]) -> str:
                 lines.append([ROWS[row], *(_accuracy(each) for each in cells)])
     header = ["test accuracy, %", *order]
     return f"{markdown(header, lines)}\n\n{caption(own)}"
+
+
+def _own(found: Sequence[Record]) -> list[Record]:
+    return below(found, "ssl_dd/reduced") + below(found, "ssl_dd/full")
+
+
+def _on_the_source(found: Sequence[Record]) -> list[Record]:
+    """Of the ConvNet on the data that were distilled."""
+    return [
+        each
+        for each in _own(found)
+        if each["config"]["target"] == each["config"]["source"]
+        and each["config"]["architecture"] == "convnet"
+    ]
 
 
 def _scores(record: Record) -> dict[str, float]:
@@ -145,6 +203,7 @@ _BOUNDS = ("untrained", "random_5000", "full_data")
 
 TABLES: dict[str, Table] = {
     "ssl_dd_table_1": grid,
+    "ssl_dd_table_2": budgets,
     "ssl_dd_table_3": functools.partial(
         ladder,
         rows=(*_BOUNDS, "random", "kmeans", "krr_st", "parameterization", "boosted"),
@@ -158,5 +217,6 @@ TABLES: dict[str, Table] = {
     "ssl_dd_table_12": functools.partial(
         ladder, rows=("parameterization", "boosted", "jigsaw", "crop")
     ),
+    "ssl_dd_table_13": cost,
 }
 """Table name -> function of all records."""

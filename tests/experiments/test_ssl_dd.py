@@ -107,6 +107,10 @@ def test_the_ladder_makes_records_and_its_table(toy, tmp_path, capsys):
     text = TABLES["ssl_dd_table_3"](records)
     assert "KRR-ST" in text and "52.41" in text and "floor" in text
     assert "one seed" in text
+    assert "189 min" in TABLES["ssl_dd_table_13"](records)
+    assert TABLES["ssl_dd_table_2"](records) == "No records yet."
+    wider = [{**each, "config": {**each["config"], "budget": 25}} for each in records]
+    assert "N = 25" in TABLES["ssl_dd_table_2"](records + wider)
     # A row's run is done once, whatever is asked of it later.
     again = in_process.run(NAME, *toy, rows, capsys=capsys)
     assert "5 of 5 records are there" in again.out

@@ -13,6 +13,7 @@ from ddjax.methods.representation_regression import outer_loss
 from ddjax.methods.ssl_dd import samples_within
 from ddjax.methods.student_pool import student_training
 from ddjax.models.networks import convnet
+from ddjax.storage.cache import on_disk
 from ddjax.synthetic import budget
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.decoders.bases import floats_of
@@ -165,6 +166,20 @@ def test_students_have_ages_and_are_drawn_anew():
     assert not np.any(after.velocities["Dense_0"]["bias"][old])
     step(jax.random.key(2), after)
     assert step._cache_size() == 1
+
+
+def test_a_resumed_run_finds_its_students(tmp_path):
+    cache, pairs = on_disk(tmp_path), pairs_of()
+    training = student_training({**POOL, "steps": 4})
+    keys = [jax.random.key(seed) for seed in (0, 1)]
+    first, other = (student_pool.started(key, training, pairs, cache) for key in keys)
+    count = len(list(tmp_path.rglob("*.safetensors")))
+    again = student_pool.started(keys[0], training, pairs, cache)
+    jax.tree.map(np.testing.assert_array_equal, again, first)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == count == 2
+    assert not np.array_equal(other.ages, first.ages) or not np.array_equal(
+        jax.tree.leaves(other.params)[0], jax.tree.leaves(first.params)[0]
+    )
 
 
 def test_a_run_predicts_the_teacher_better():
