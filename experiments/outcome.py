@@ -13,7 +13,13 @@ from ddjax.evaluation.base import Score
 from ddjax.evaluation.certificate import in_words
 from ddjax.runtime import devices, run_report, workdir
 from ddjax.runtime.progress import duration, table
-from ddjax.runtime.scores import HEADER, Measured, not_converged, score_rows
+from ddjax.runtime.scores import (
+    HEADER,
+    NOTHING_MEASURED,
+    Measured,
+    not_converged,
+    score_rows,
+)
 from ddjax.storage.cache import in_memory
 from ddjax.synthetic.distilled import DistilledSet
 from experiments.settings import Run, one_line
@@ -189,11 +195,12 @@ def sizes(problem: Problem) -> str:
 def summary(outcome: Outcome) -> str:
     """The table at the end, and where things are."""
     measured, results = _measured(outcome), outcome.results
+    rows = score_rows(measured)
     says = (outcome.distilled.certificate or {}).get("says")
     notes = [*not_converged(measured), *([says] if says else [])]
     return "\n".join(
         [
-            table(HEADER, score_rows(measured)),
+            table(HEADER, rows) if rows else NOTHING_MEASURED,
             *(f"\n{note}" for note in notes),
             "",
             f"step {results['step']} of {results['steps']}, {results['chosen_by']}; "

@@ -25,6 +25,7 @@ from ddjax.runtime.render import (
 )
 from ddjax.runtime.scores import (
     HEADER,
+    NOTHING_MEASURED,
     Measured,
     certificate_rows,
     headline,
@@ -105,7 +106,9 @@ def _write_pictures(
         for name, each in sets.items():
             if each is not None:
                 path = folder / f"{name}.png"
-                pictures[name] = to_png(path, each, annotate=True)
+                # Of hundreds of numbers a strip of bars shows nothing.
+                annotate = each.targets_kind != "representation"
+                pictures[name] = to_png(path, each, annotate=annotate)
     if _is_table(distilled):
         pictures["columns"] = folder / "columns.png"
         atomic.replace_file(pictures["columns"], columns_png(distilled, start))
@@ -128,7 +131,7 @@ def _blocks(
     measured = report.measured
     blocks: list[Block] = [
         Cards(_cards(report)),
-        Table(HEADER, score_rows(measured)),
+        *_scores(measured),
         *map(Text, not_converged(measured)),
         Text(
             f"The distilled set is from step {number(report.step)} of "
@@ -163,17 +166,24 @@ def _blocks(
     return blocks
 
 
+def _scores(measured: Measured) -> list[Block]:
+    rows = score_rows(measured)
+    return [Table(HEADER, rows) if rows else Text(NOTHING_MEASURED)]
+
+
 def _images(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
     distilled = report.measured.distilled
     shown = [Picture(pictures["samples"], f"Distilled, step {number(report.step)}")]
     if "start" in pictures:
         shown.insert(0, Picture(pictures["start"], "The start, before the first step"))
     names = _not_drawn(distilled.class_names or (), "class", first=0)
-    return [
-        Heading("Distilled images"),
-        Pictures(shown),
-        Text(f"In natural pixels, by class; under each image its target.{names}"),
-    ]
+    text = f"In natural pixels, by class; under each image its target.{names}"
+    if distilled.targets_kind == "representation":
+        text = "In natural pixels. Their targets are representations."
+        views = distilled.decoder.settings.get("views", "none")
+        if views != "none":
+            text += f" All images are followed by views of them ({views}), in turn."
+    return [Heading("Distilled images"), Pictures(shown), Text(text)]
 
 
 def _columns(distilled: DistilledSet, picture: Path, rings: bool) -> list[Block]:

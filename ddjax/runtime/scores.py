@@ -19,6 +19,7 @@ from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
 
 __all__ = [
     "HEADER",
+    "NOTHING_MEASURED",
     "Measured",
     "certificate_rows",
     "headline",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 HEADER = ("learner trained on", "validation", "test")
+NOTHING_MEASURED = "Nothing was trained on the set: no evaluation was asked for."
 """Of the rows that `score_rows` gives."""
 
 

@@ -10,6 +10,7 @@ from configs.ssl_dd import cifar100, folder
 from ddjax import synthetic
 from ddjax.synthetic import budget
 from experiments import launch
+from experiments.outcome import summary
 from experiments.ssl_dd.common import LEARNED, SCALES, settings_of
 from experiments.ssl_dd.tables import TABLES
 from tests.experiments import in_process
@@ -33,7 +34,11 @@ def test_a_folder_of_unlabelled_images_and_a_teacher(tmp_path, monkeypatch):
     )
     config.method.teacher_size = 8
     config.method.representations_directory = None
-    launch.train_and_evaluate(config, tmp_path / "run")
+    outcome = launch.train_and_evaluate(config, tmp_path / "run")
+    assert "Nothing was trained on the set" in summary(outcome)
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "followed by views of them (rotation)" in report
+    assert "Nothing was trained on the set" in report and "| validation |" not in report
     found = synthetic.load(tmp_path / "run" / "distilled")
     assert found.targets_kind == "representation"
     assert budget.floats(found, targets=True) <= 8 * 16 * 16 * 3

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from ddjax.models import encoders
 from ddjax.models.encoders import conversion, mobile, vit
+from ddjax.models.encoders.settings import as_encoder
 from tests.goldens.encoder_weights import tensor
 
 SPEC = mobile.MOBILENETV2._replace(
@@ -210,6 +211,12 @@ def test_random_weights_say_so_and_carry_a_signal(small):
     pixels = jax.random.uniform(jax.random.key(0), (8, 16, 16, 3))
     spread = jnp.std(first.apply(first.params, pixels), axis=0)
     assert 1e-3 < jnp.max(spread) < 10
+
+
+def test_random_weights_lie_in_no_directory(small, tmp_path):
+    setting = {"name": "small", "random": 3, "directory": str(tmp_path)}
+    drawn = encoders.random("small", jax.random.key(3))
+    assert jnp.array_equal(as_encoder(setting).params[WEIGHT], drawn.params[WEIGHT])
 
 
 def test_torchvision_nests_what_is_flat_here():

@@ -40,6 +40,11 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
     options = {key: value for key, value in given.items() if value is not None}
     if "name" not in options:
         raise EncoderError(f"encoder {given} has no 'name'")
+    if options.get("random") is not None:
+        # Where files would lie does not matter to weights that are drawn.
+        options = {
+            k: v for k, v in options.items() if k not in ("directory", "weights")
+        }
     known_as = json.dumps([options, _written(options)], sort_keys=True, default=str)
     if known_as not in _LOADED:
         name, seed = options.pop("name"), options.pop("random", None)
