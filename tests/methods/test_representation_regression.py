@@ -23,7 +23,7 @@ from tests.methods.encoders import small
 from tests.methods.runs import distilled, prepared, run
 
 TEACHER = small(width=6)
-NETWORK = {"widths": (4, 5), "depth": 2, "norm": "batch"}
+NETWORK = {"widths": (5,), "depth": 1, "norm": "batch"}
 POOL = {"settings": NETWORK, "students": 2, "steps": 3}
 KRR_ST = {"count": 4, "teacher": TEACHER, "pool": POOL, "batch_size": 20}
 SSL_DD = {
@@ -221,7 +221,7 @@ def test_targets_are_the_teachers():
 def test_the_boosted_set_keeps_its_budget(tmp_path, shift):
     problem = problems.unlabelled()
     method = methods.ssl_dd(**{**SSL_DD, "shift": shift})
-    data, start, state, _ = run(method, problem, steps=2)
+    data, state = prepared(method, problem)
     found = distilled(method, problem, data, state)
     numbers = budget.floats(found, targets=True)
     sizes = {
@@ -284,14 +284,15 @@ def test_each_part_can_be_switched_off():
     random = methods.ssl_dd(
         **{**SSL_DD, "basis_start": "random", "initialization": "decoder_noise"}
     )
-    data, _, state, metrics = run(random, problem, steps=2)
-    assert np.isfinite(metrics["loss"]).all()
+    data, state = prepared(random, problem)
+    found = distilled(random, problem, data, state)
+    assert abs(float(np.std(found.stored["image_bases"])) - 1) < 0.2
 
 
 def test_networks_are_the_same_whenever_they_are_asked_for():
     problem = problems.unlabelled()
     method = methods.ssl_dd(**SSL_DD)
-    data, _, state, _ = run(method, problem, steps=1)
+    data, state = prepared(method, problem)
     one, other = (distilled(method, problem, data, state) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one.stored, other.stored)
 
