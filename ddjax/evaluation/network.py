@@ -17,6 +17,7 @@ from ddjax.evaluation.checks import chosen_split, known_labels, known_targets
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.network_training import PROTOCOLS, Protocol
 from ddjax.kernels.blocks import map_in_blocks
+from ddjax.models.networks import check_name
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import plain
@@ -77,7 +78,7 @@ def network(
         or targets to measure against.
     """
     keywords = plain(locals(), "settings")
-    network_training.check_architecture(architecture)
+    check_name(architecture)
     if loss != "auto" and loss not in network_training.LOSSES:
         known = ", ".join(("auto", *network_training.LOSSES))
         raise ValueError(f"unknown loss {loss!r} for a network; known: {known}")

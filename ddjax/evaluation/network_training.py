@@ -15,14 +15,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from ddjax.models.networks import NETWORKS
+from ddjax.models.networks import make, outputs_in_training
 
 __all__ = [
     "LOSSES",
     "PROTOCOLS",
     "Protocol",
     "Student",
-    "check_architecture",
     "predictor",
     "student_network",
     "train",
@@ -113,17 +112,6 @@ the entries of a sample) the targets as stored.
 """
 
 
-def check_architecture(architecture: str) -> None:
-    """Refuses a name that no network has.
-
-    Raises:
-      ValueError: with the known ones.
-    """
-    if architecture not in NETWORKS:
-        known = ", ".join(NETWORKS)
-        raise ValueError(f"unknown network {architecture!r}; known: {known}")
-
-
 def student_network(
     architecture: str,
     settings: Mapping[str, Any] | None,
@@ -147,10 +135,7 @@ def student_network(
     sizes = dict(settings or {})
     if architecture == "convnet" and len(shape) == 3 and shape[-1] == 1:
         sizes.setdefault("first_padding", gray_padding)
-    try:
-        return NETWORKS[architecture](outputs=outputs, **sizes)
-    except TypeError as error:
-        raise ValueError(f"network {architecture!r}: {error}") from error
+    return make(architecture, outputs=outputs, **sizes)
 
 
 def _length(protocol: Protocol, steps_per_epoch: int) -> tuple[int, int, int]:
@@ -227,7 +212,7 @@ def train(
         chosen = inputs[rows]
         if augment is not None:
             chosen = augment(key, chosen)
-        outputs, statistics = _outputs(network, Student(params, statistics), chosen)
+        outputs, statistics = outputs_in_training(network, params, statistics, chosen)
         return jnp.mean(LOSSES[loss](targets[rows], outputs)), statistics
 
     def step(carry, batch_of):
@@ -269,18 +254,6 @@ def train(
 def _student(variables: Any) -> Student:
     statistics = {name: each for name, each in variables.items() if name != "params"}
     return Student(variables.get("params", {}), statistics)
-
-
-def _outputs(
-    network: nn.Module, student: Student, inputs: Array
-) -> tuple[Array, dict[str, Any]]:
-    """Outputs on a training batch, and the statistics that it leaves."""
-    variables = {"params": student.params, **student.statistics}
-    if not student.statistics:
-        return jnp.asarray(network.apply(variables, inputs)), {}
-    names = list(student.statistics)
-    outputs, changed = network.apply(variables, inputs, train=True, mutable=names)
-    return jnp.asarray(outputs), {name: changed[name] for name in names}
 
 
 @functools.lru_cache(maxsize=32)

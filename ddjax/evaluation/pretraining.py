@@ -18,6 +18,7 @@ from ddjax.evaluation.frozen import Probes
 from ddjax.evaluation.matching import learning_pairs, matched_blocks
 from ddjax.evaluation.network_training import Protocol, Student
 from ddjax.kernels.blocks import map_in_blocks
+from ddjax.models.networks import check_name
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.distilled import DistilledSet
@@ -139,7 +140,7 @@ def pretraining_rules(keywords: Mapping[str, Any]) -> Pretraining:
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    network_training.check_architecture(keywords["architecture"])
+    check_name(keywords["architecture"])
     for name, least in (
         ("epochs", 0),
         ("steps", 0),

@@ -101,5 +101,4 @@ def krr_st(
         batch_size=batch_size,
         start=start,
         finished=lambda key, decoder, stored: (decoder, stored),
-        resolved={},
     )

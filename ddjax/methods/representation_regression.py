@@ -112,7 +112,6 @@ def build(
     batch_size: int,
     start: Callable[[PRNGKeyArray, Problem, Encoder | None, Fitted], Stored],
     finished: Callable[[PRNGKeyArray, Decoder, Stored], tuple[Decoder, Stored]],
-    resolved: Mapping[str, Any],
 ) -> Method:
     """A method from what tells the two apart.
 
@@ -129,7 +128,6 @@ def build(
       start: `(key, problem, teacher, fitted) -> stored`, the problem having the
         teacher's representations as targets.
       finished: `(key, decoder, stored) -> (decoder, stored)`: what is left of a state.
-      resolved: keywords in full, beside `pool` and `teacher`.
 
     Raises:
       ValueError: a number out of range, or an unknown name.
@@ -202,9 +200,6 @@ def build(
         sample=sample,
         step=step,
         distilled=distilled,
-        **{
-            **resolved,
-            "pool": dict(training._asdict()),
-            "teacher": None if teacher is None else as_encoder(teacher).setting,
-        },
+        pool=dict(training._asdict()),
+        teacher=None if teacher is None else as_encoder(teacher).setting,
     )

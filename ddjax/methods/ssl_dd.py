@@ -208,5 +208,4 @@ def ssl_dd(
         batch_size=batch_size,
         start=start,
         finished=finished,
-        resolved={},
     )

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ddjax.models.networks import NETWORKS
+from ddjax.models import networks
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.storage.checksum import checksum
 from ddjax.synthetic.decoders.base import Pairs
@@ -96,10 +96,7 @@ def student_training(given: Mapping[str, Any] | StudentTraining) -> StudentTrain
                 f"pool has no {name!r}; there are: {', '.join(StudentTraining._fields)}"
             )
     training = StudentTraining(**fields)
-    if training.network not in NETWORKS:
-        raise ValueError(
-            f"unknown network {training.network!r}; known: {', '.join(NETWORKS)}"
-        )
+    networks.check_name(training.network)
     for name, allowed, fits in (
         ("students", "at least 1", lambda x: x >= 1),
         ("steps", "at least 1", lambda x: x >= 1),
@@ -235,14 +232,7 @@ def after_step(
 
 
 def _network(training: StudentTraining, outputs: int | None) -> nn.Module:
-    settings = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in training.settings.items()
-    }
-    try:
-        return NETWORKS[training.network](outputs=outputs, **settings)
-    except TypeError as error:
-        raise ValueError(f"network {training.network!r}: {error}") from error
+    return networks.make(training.network, outputs=outputs, **training.settings)
 
 
 def _fresh(key: PRNGKeyArray, training: StudentTraining, pairs: Pairs) -> Any:
@@ -257,15 +247,10 @@ def _trained(training: StudentTraining, student: Any, pairs: Pairs) -> Any:
     network = _network(training, pairs.targets.shape[1])
 
     def error(params: Any) -> tuple[Array, Any]:
-        variables = {"params": params, **statistics}
-        if not statistics:
-            outputs, changed = network.apply(variables, pairs.inputs, train=True), {}
-        else:
-            outputs, changed = network.apply(
-                variables, pairs.inputs, train=True, mutable=list(statistics)
-            )
-        gap = jnp.asarray(outputs) - pairs.targets
-        return jnp.mean(jnp.square(gap)), dict(changed)
+        outputs, changed = networks.outputs_in_training(
+            network, params, statistics, pairs.inputs
+        )
+        return jnp.mean(jnp.square(outputs - pairs.targets)), changed
 
     gradients, statistics = jax.grad(error, has_aux=True)(params)
     velocities = jax.tree.map(

@@ -68,14 +68,15 @@ def represented(
                 "representations are to be fitted"
             )
         return problem
-    about = {"teacher": teacher.setting, "problem": identity(problem)}
+    of_problem = identity(problem)
+    about = {"teacher": teacher.setting, "problem": of_problem}
 
     def compute(folder: str, verbose: bool) -> np.ndarray:
         return cached_features(
             teacher,
             pixel_blocks(problem.preprocessing, problem.train.inputs),
             directory=folder,
-            fingerprint=f"{identity(problem)}/train",
+            fingerprint=f"{of_problem}/train",
             count=len(problem.train.inputs),
             block=block,
             verbose=verbose,

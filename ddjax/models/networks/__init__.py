@@ -18,8 +18,11 @@ distillation trains without, in the papers that use these networks.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ddjax.models.networks.alexnet import AlexNet, alexnet
 from ddjax.models.networks.convnet import ConvNet, convnet
@@ -42,9 +45,12 @@ __all__ = [
     "ResNet",
     "VisionTransformer",
     "alexnet",
+    "check_name",
     "convnet",
     "fully_connected",
+    "make",
     "mobilenetv2",
+    "outputs_in_training",
     "resnet18",
     "vgg11",
     "vit_small",
@@ -60,3 +66,53 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vit_small": vit_small,
 }
 """Networks by name; each factory takes `outputs` and its own sizes."""
+
+
+def check_name(name: Any) -> None:
+    """Refuses a name that no network has.
+
+    Raises:
+      ValueError: with the known ones.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+
+
+def make(name: str, *, outputs: int | None, **settings: Any) -> nn.Module:
+    """A network by name.
+
+    Args:
+      name: one of `NETWORKS`.
+      outputs: number of output units; None for none: features.
+      **settings: the network's own.
+
+    Raises:
+      ValueError: an unknown name, or a setting that it does not have or refuses.
+    """
+    check_name(name)
+    try:
+        return NETWORKS[name](outputs=outputs, **settings)
+    except TypeError as error:
+        raise ValueError(f"network {name!r}: {error}") from error
+
+
+def outputs_in_training(
+    network: nn.Module,
+    params: Any,
+    statistics: dict[str, Any],
+    inputs: Float[Array, "n *shape"],
+) -> tuple[Float[Array, "n k"], dict[str, Any]]:
+    """Outputs on a training batch, and the statistics that it leaves.
+
+    Args:
+      network: whose variables these are.
+      params: of the network.
+      statistics: its other collections by name, empty for a network without.
+      inputs: the batch.
+    """
+    variables = {"params": params, **statistics}
+    if not statistics:
+        return jnp.asarray(network.apply(variables, inputs)), {}
+    names = list(statistics)
+    outputs, changed = network.apply(variables, inputs, train=True, mutable=names)
+    return jnp.asarray(outputs), {name: changed[name] for name in names}

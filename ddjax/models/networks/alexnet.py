@@ -6,11 +6,10 @@ from jaxtyping import Array, Float
 from ddjax.models.networks.layers import (
     SIZES,
     Convolution,
-    adaptive_average_pool,
     check_choice,
     check_images,
     check_sizes,
-    dense,
+    dense_end,
     head,
     max_pool,
 )
@@ -80,14 +79,12 @@ class AlexNet(nn.Module):
             )(hidden)
             hidden = nn.relu(hidden)
             if pooled:
-                hidden = max_pool(hidden, _POOL[self.size], 2)
+                hidden = max_pool(hidden, _POOL[self.size], 2, padding=0)
         if self.size == "small":
             return head(hidden.reshape(hidden.shape[0], -1), self.outputs)
-        hidden = adaptive_average_pool(hidden, _PARTS)
-        features = hidden.reshape(hidden.shape[0], -1)
-        for name in ("dense1", "dense2"):
-            features = nn.relu(dense(features, _HIDDEN * self.width, name))
-        return head(features, self.outputs)
+        return dense_end(
+            hidden, size=_PARTS, units=_HIDDEN * self.width, outputs=self.outputs
+        )
 
 
 def alexnet(*, outputs: int | None, size: str = "small", width: int = 64) -> AlexNet:

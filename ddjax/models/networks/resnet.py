@@ -85,7 +85,7 @@ class ResNet(nn.Module):
         stem = Convolution(self.width, kernel, stride, bias=False, name="conv")
         hidden = nn.relu(normalized(stem(images), self.norm, train, "norm"))
         if not small:
-            hidden = max_pool(hidden, 3, 2, padding=1)
+            hidden = max_pool(hidden)
         for stage, depth in enumerate(self.depths):
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1

@@ -8,11 +8,10 @@ from ddjax.models.networks.layers import (
     NORMS,
     SIZES,
     Convolution,
-    adaptive_average_pool,
     check_choice,
     check_images,
     check_sizes,
-    dense,
+    dense_end,
     head,
     max_pool,
     normalized,
@@ -65,14 +64,12 @@ class VGG(nn.Module):
                 hidden = Convolution(factor * self.width, name=f"conv{name}")(hidden)
                 hidden = normalized(hidden, self.norm, train, f"norm{name}")
                 hidden = nn.relu(hidden)
-            hidden = max_pool(hidden, 2, 2)
+            hidden = max_pool(hidden, 2, 2, padding=0)
         if self.size == "small":
             return head(jnp.mean(hidden, axis=(1, 2)), self.outputs)
-        hidden = adaptive_average_pool(hidden, _PARTS)
-        features = hidden.reshape(hidden.shape[0], -1)
-        for name in ("dense1", "dense2"):
-            features = nn.relu(dense(features, _HIDDEN * self.width, name))
-        return head(features, self.outputs)
+        return dense_end(
+            hidden, size=_PARTS, units=_HIDDEN * self.width, outputs=self.outputs
+        )
 
 
 def vgg11(
