@@ -3,15 +3,16 @@ r"""Convolution whose derivatives stay fast inside compiled loops on CPU.
 XLA's CPU compiler brings a convolution into the layout of its fast implementation only
 outside loops. The derivatives that JAX derives for a convolution are in other layouts;
 inside a `lax.scan` or `lax.map` they therefore run as naive loops, some fifty times
-slower. Here the two derivatives are written as convolutions in the fast layout: with
-:math:`y = x * w`, odd kernel sizes, stride 1 and zero padding to the same size,
+slower. Here the two derivatives are written as what is fast: with :math:`y = x * w`,
+odd kernel sizes, stride 1 and zero padding to the same size,
 
 .. math::
     \bar x = \bar y * \mathrm{flip}(w)^\top, \qquad
     \bar w_{ij} = \sum_{n, s} x_{n, s + (i, j)} \, \bar y_{n, s}^\top ,
 
-the latter being the convolution of x with :math:`\bar y` in which samples play the part
-of channels. Elsewhere than on CPU the ordinary convolution is used.
+the former a convolution, the latter a matrix product for each place (i, j) of the
+kernel and each few images, which stay in the processor's cache. Elsewhere than on CPU
+the ordinary convolution is used.
 """
 
 import jax
@@ -19,6 +20,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 __all__ = ["convolve"]
+
+_IMAGES = 8
+"""Of which the derivative by the weights is taken at once."""
 
 
 def convolve(
@@ -48,18 +52,27 @@ def convolve(
     return _same(inputs, weights) if plain else _fast(inputs, weights)
 
 
-def _padded(inputs: Array, weights: Array, padding: tuple[int, int]) -> Array:
+def _same(inputs: Array, weights: Array) -> Array:
     return jax.lax.conv_general_dilated(
         inputs,
         weights,
         window_strides=(1, 1),
-        padding=[(size, size) for size in padding],
+        padding=[(size // 2, size // 2) for size in weights.shape[:2]],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def _same(inputs: Array, weights: Array) -> Array:
-    return _padded(inputs, weights, (weights.shape[0] // 2, weights.shape[1] // 2))
+def _shifts(inputs: Array, weights: Array) -> list[Array]:
+    """For each place in the kernel, what it sees at each output."""
+    height, width = inputs.shape[1:3]
+    rows, columns = weights.shape[:2]
+    margins = ((rows // 2, rows // 2), (columns // 2, columns // 2))
+    padded = jnp.pad(inputs, ((0, 0), *margins, (0, 0)))
+    return [
+        padded[:, i : i + height, j : j + width]
+        for i in range(rows)
+        for j in range(columns)
+    ]
 
 
 @jax.custom_vjp
@@ -73,13 +86,25 @@ def _forward(inputs: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]
 
 def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     inputs, weights = saved
-    flipped = jnp.swapaxes(weights[::-1, ::-1], 2, 3)
-    of_weights = _padded(
-        inputs.transpose(3, 1, 2, 0),
-        gradient.transpose(1, 2, 0, 3),
-        (weights.shape[0] // 2, weights.shape[1] // 2),
+
+    def of_weights(inputs: Array, gradient: Array) -> Array:
+        places = [
+            jnp.einsum("nhwc,nhwd->cd", shifted, gradient)
+            for shifted in _shifts(inputs, weights)
+        ]
+        return jnp.stack(places).reshape(weights.shape)
+
+    whole = len(inputs) // _IMAGES * _IMAGES
+    total = of_weights(inputs[whole:], gradient[whole:])
+    chunks = [
+        each[:whole].reshape(-1, _IMAGES, *each.shape[1:])
+        for each in (inputs, gradient)
+    ]
+    total, _ = jax.lax.scan(
+        lambda total, chunk: (total + of_weights(*chunk), None), total, chunks
     )
-    return _fast(gradient, flipped), of_weights.transpose(1, 2, 0, 3)
+    flipped = jnp.swapaxes(weights[::-1, ::-1], 2, 3)
+    return _fast(gradient, flipped), total
 
 
 _fast.defvjp(_forward, _backward)

@@ -83,7 +83,7 @@ def network_setting(setting: str | Mapping[str, Any]) -> dict[str, Any]:
       ValueError: an unknown name or keyword, with the known ones.
     """
     given = {"name": setting} if isinstance(setting, str) else dict(setting)
-    name = given.pop("name", None)
+    name: Any = given.pop("name", None)
     check_name(name)
     if given.pop("outputs", None) is not None:
         raise ValueError(f"network {name!r} is made without its head: give no outputs")

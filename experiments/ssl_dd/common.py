@@ -57,6 +57,7 @@ class Scale(NamedTuple):
       width: factor of the other architectures' widths, 1 for the published ones.
       students: in the pool.
       student_steps: Z.
+      bases: budgets N with the numbers U and V of image and target bases.
       steps: of the distillation.
       batch_size: real images a step.
       pretraining_steps: of the networks that are evaluated; None for 1000 epochs.
@@ -73,6 +74,7 @@ class Scale(NamedTuple):
     width: float
     students: int
     student_steps: int
+    bases: tuple[tuple[int, int, int], ...]
     steps: int
     batch_size: int
     pretraining_steps: int | None
@@ -91,6 +93,14 @@ SCALES = {
         width=1.0,
         students=10,
         student_steps=1000,
+        # Table 5 of the paper, for 32 x 32 pixels and representations of 512 numbers.
+        bases=(
+            (25, 50, 50),
+            (50, 100, 100),
+            (100, 200, 200),
+            (1000, 500, 500),
+            (5000, 700, 500),
+        ),
         steps=30_000,
         batch_size=1024,
         pretraining_steps=None,
@@ -107,7 +117,9 @@ SCALES = {
         width=0.25,
         students=5,
         student_steps=200,
-        steps=1500,
+        # For 1280 numbers; the samples that are left are as many as with Table 5's.
+        bases=((25, 45, 25), (50, 90, 50), (100, 180, 100)),
+        steps=500,
         batch_size=256,
         pretraining_steps=1000,
         real_steps=1000,
@@ -115,9 +127,10 @@ SCALES = {
         probe_limit=10_000,
         networks=1,
         reduced="20 000 images of CIFAR-100; students of 16-32-64 channels "
-        "(128-256-512), 5 of up to 200 steps (10, 1000); 1500 steps of 256 images "
-        "(30 000 of 1024); pretraining of 1000 steps (1000 epochs); probes on 10 000 "
-        "images; other architectures of a quarter of the width",
+        "(128-256-512), 5 of up to 200 steps (10, 1000); 500 steps of 256 images "
+        "(30 000 of 1024); 180 image and 100 target bases (200 and 200) for 100 "
+        "images; pretraining of 1000 steps (1000 epochs); probes on 10 000 images; "
+        "other architectures of a quarter of the width",
     ),
 }
 """`full` is the papers'; `reduced` is for two CPU cores."""
@@ -160,10 +173,6 @@ ROWS = (*BOUNDS, *SELECTED, *LEARNED)
 
 DATASETS = ("cifar100", "cifar10", "cub50", "imagenette")
 """Where images are at hand; others by their TFDS name or as folders."""
-
-# Table 5 of the paper: N -> U and V, for 32 x 32 pixels.
-_BASES = {25: (50, 50), 50: (100, 100), 100: (200, 200), 1000: (500, 500)}
-_BASES |= {5000: (700, 500)}
 
 
 def check(source: str, target: str, teacher: str) -> None:
@@ -217,7 +226,11 @@ def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
     settings = {**LEARNED[row], "pool": pool, "batch_size": scale.batch_size}
     if settings["name"] == "krr_st":
         return {**settings, "count": budget}
-    image_bases, target_bases = _BASES.get(budget, (2 * budget, 2 * budget))
+    counts = {images: numbers for images, *numbers in scale.bases}
+    if budget not in counts:
+        known = ", ".join(map(str, counts))
+        raise ValueError(f"no bases for a budget of {budget} images; known: {known}")
+    image_bases, target_bases = counts[budget]
     bases = {"image_bases": image_bases, "target_bases": target_bases}
     return {**settings, "images": budget, **bases}
 

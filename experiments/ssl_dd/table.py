@@ -47,10 +47,7 @@ PRESETS: dict[str, dict[str, tuple[Any, ...]]] = {
         "targets": ("cifar100", "cifar10", "cub50", "imagenette"),
         "architectures": tuple(common.ARCHITECTURES),
     },
-    "2": {
-        "rows": (*common.BOUNDS, "random", "kmeans", "krr_st", "boosted"),
-        "budgets": (25, 50, 100, 1000),
-    },
+    "2": {"rows": (*common.BOUNDS, "random", "kmeans", "krr_st", "boosted")},
     "3": {"rows": _LADDER},
     "4": {"rows": ("untrained", "random_bases", "real_bases", "boosted")},
     "11": {
@@ -59,7 +56,8 @@ PRESETS: dict[str, dict[str, tuple[Any, ...]]] = {
     "12": {"rows": ("parameterization", "boosted", "jigsaw", "crop")},
     "13": {"rows": ("krr_st", "boosted")},
 }
-"""Table -> what it needs beside one budget of 100, CIFAR-100 and the ConvNet."""
+"""Table -> what it needs beside one budget of 100, CIFAR-100 and the ConvNet; Table 2
+needs all budgets of the scale."""
 
 _DEFAULTS = {
     "rows": _LADDER,
@@ -99,6 +97,8 @@ def _wanted(what: str) -> tuple[Any, ...]:
     given = getattr(flags.FLAGS, what)
     if given:
         return tuple(int(each) if what == "budgets" else each for each in given)
+    if what == "budgets" and _TABLE.value == "2":
+        return tuple(images for images, *_ in SCALES[_SCALE.value].bases)
     return PRESETS[str(_TABLE.value)].get(what) or _DEFAULTS[what]
 
 

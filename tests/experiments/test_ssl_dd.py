@@ -65,6 +65,11 @@ def test_rows_of_the_ladder_differ_in_what_they_say(row):
         assert settings["image_bases"] == settings["target_bases"] == 200
 
 
+def test_budgets_without_bases_are_refused():
+    with pytest.raises(ValueError, match="budget of 70 images; known: 25, 50, 100"):
+        settings_of("boosted", budget=70, scale=SCALES["reduced"])
+
+
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
     """The table on digits, with a teacher that costs nothing."""
@@ -75,6 +80,7 @@ def toy(monkeypatch, tmp_path):
         widths=(4,),
         students=2,
         student_steps=2,
+        bases=((100, 8, 6),),
         steps=2,
         batch_size=20,
         pretraining_steps=2,
@@ -83,7 +89,6 @@ def toy(monkeypatch, tmp_path):
         probes=("closed_form",),
     )
     monkeypatch.setitem(SCALES, "reduced", scale)
-    monkeypatch.setitem(common._BASES, 100, (8, 6))
     teacher = {"teacher": small(), "teacher_size": 8}
     monkeypatch.setattr(common, "teacher_of", lambda name: teacher)
     monkeypatch.setattr(common, "data_dir", lambda: str(tmp_path))

@@ -22,6 +22,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.models.networks.alexnet import AlexNet, alexnet
@@ -100,7 +101,7 @@ def outputs_in_training(
     network: nn.Module,
     params: Any,
     statistics: dict[str, Any],
-    inputs: Float[Array, "n *shape"],
+    inputs: Float[Array | np.ndarray, "n *shape"],
 ) -> tuple[Float[Array, "n k"], dict[str, Any]]:
     """Outputs on a training batch, and the statistics that it leaves.
 
