@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from numpy import ndarray
 
 from ddjax.models.networks import make, outputs_in_training
 
@@ -25,6 +26,7 @@ __all__ = [
     "predictor",
     "student_network",
     "train",
+    "untrained",
 ]
 
 
@@ -237,7 +239,7 @@ def train(
 
     def train_one(key):
         init_key, epochs_key = jax.random.split(key)
-        student = _student(network.init(init_key, inputs[:1]))
+        student = untrained(init_key, network, inputs)
         keys_of_epochs = jax.random.split(epochs_key, epochs + bool(more))
         carry = student, optimizer.init(student.params)
         carry, _ = jax.lax.scan(epoch, carry, keys_of_epochs[:epochs])
@@ -251,7 +253,17 @@ def train(
     return jax.lax.map(train_one, keys, batch_size=at_once if at_once > 1 else None)
 
 
-def _student(variables: Any) -> Student:
+def untrained(
+    key: PRNGKeyArray, network: nn.Module, inputs: Float[Array | ndarray, "m *shape"]
+) -> Student:
+    """A student as it starts.
+
+    Args:
+      key: of the weights.
+      network: a flax linen module.
+      inputs: samples, of which the shape counts.
+    """
+    variables: Any = network.init(key, inputs[:1])
     statistics = {name: each for name, each in variables.items() if name != "params"}
     return Student(variables.get("params", {}), statistics)
 

@@ -1,6 +1,7 @@
 """Networks pretrained on a distilled set, frozen, and probed on real data."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,7 +20,8 @@ from ddjax.evaluation.matching import learning_pairs, matched_blocks
 from ddjax.evaluation.network_training import Protocol, Student
 from ddjax.kernels.blocks import map_in_blocks
 from ddjax.models.networks import check_name
-from ddjax.storage.cache import Cache, no_cache
+from ddjax.storage.cache import Cache, cached_tree, no_cache
+from ddjax.storage.checksum import checksum
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.initialization import chosen_rows
@@ -117,7 +119,6 @@ def pretraining(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        del cache  # everything depends on the set
         check_resizable(distilled, problem)
         pairs, loss = _learned_pairs(distilled, problem)
         return pretrained_scores(
@@ -127,8 +128,9 @@ def pretraining(
             distilled,
             problem,
             split,
-            pairs_of=lambda key: pairs,
+            pairs=pairs,
             loss=loss,
+            cache=cache,
         )
 
     return Evaluation(name, keywords, evaluate)
@@ -185,8 +187,9 @@ def pretrained_scores(
     problem: Problem,
     split: str,
     *,
-    pairs_of: Callable[[PRNGKeyArray], Pairs],
+    pairs: Pairs,
     loss: str,
+    cache: Cache,
 ) -> dict[str, Score]:
     """Pretrains networks, freezes them, and probes their features.
 
@@ -197,8 +200,9 @@ def pretrained_scores(
       distilled: whose resolution and preprocessing networks see images at.
       problem: what they are judged on.
       split: of the problem.
-      pairs_of: what a network is trained on, by a key of its own; always of one shape.
+      pairs: what networks are trained on.
       loss: a name in `network_training.LOSSES`.
+      cache: keeps the networks, for other splits and problems.
 
     Raises:
       ValueError: a split that cannot be measured on, or one without labels.
@@ -206,15 +210,37 @@ def pretrained_scores(
     chosen_split(problem, split)
     labels, truth = known_labels(problem, "train"), known_labels(problem, split)
     rows = _probed_rows(problem, rules.limit)
+    network = _network(
+        rules, outputs=pairs.targets.shape[1], shape=pairs.inputs.shape[1:]
+    )
+    on = {
+        "architecture": rules.architecture,
+        "settings": rules.settings,
+        "protocol": rules.protocol._asdict(),
+        "loss": loss,
+        "pairs": checksum(pairs._asdict()),
+    }
     found: dict[str, list[float]] = {}
     for each in jax.random.split(key, rules.protocol.networks):
-        choosing, learning, probing = jax.random.split(each, 3)
-        pairs = pairs_of(choosing)
-        network = _network(
-            rules, outputs=pairs.targets.shape[1], shape=pairs.inputs.shape[1:]
+        learning, probing = jax.random.split(each)
+        pretrain = functools.partial(
+            network_training.train,
+            learning[None],
+            *pairs,
+            network=network,
+            protocol=rules.protocol,
+            loss=loss,
         )
-        student = network_training.train(
-            learning[None], *pairs, network=network, protocol=rules.protocol, loss=loss
+        of_key = np.asarray(jax.random.key_data(learning)).tolist()
+        student = cached_tree(
+            cache,
+            "pretrained",
+            {**on, "key": of_key},
+            pretrain,
+            like=jax.eval_shape(
+                lambda key: network_training.untrained(key, network, pairs.inputs),
+                learning,
+            ),
         )
         features = [
             _features(network, student, distilled, problem, place, which, rules.block)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.pixels import pixel_blocks
@@ -20,10 +20,8 @@ from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.resized import resized
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
 from ddjax.storage.cache import Cache, no_cache
-from ddjax.storage.checksum import checksum
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.initialization import chosen_rows
 from ddjax.synthetic.json_text import plain
 
 __all__ = ["real_pretraining"]
@@ -33,7 +31,6 @@ def real_pretraining(
     *,
     teacher: EncoderSetting,
     teacher_size: int | None = None,
-    count: int | None = None,
     architecture: str = "convnet",
     settings: Mapping[str, Any] | None = None,
     epochs: int = 1000,
@@ -49,20 +46,18 @@ def real_pretraining(
 ) -> Evaluation:
     """`pretraining.pretraining` on real images with a teacher's representations.
 
-    On all training images it is the ceiling: all that the teacher knows of them. On a
-    few it is what random images with their representations are worth, each network
-    having images of its own. The images are those of the problem that is judged on, at
-    the set's resolution and behind its preprocessing; the teacher sees them in natural
-    units, at `teacher_size`. Of the set nothing else counts.
+    The ceiling: all that the teacher knows of the training images of the problem that
+    is judged on. They are taken at the set's resolution and behind its preprocessing;
+    the teacher sees them in natural units, at `teacher_size`. Of the set nothing else
+    counts. What some of the images are worth, `methods.pair_selection` and
+    `pretraining` tell.
 
-    Scalars are those of `pretraining` under `full_data_pretraining_<architecture>/` or,
-    where `count` is given, `random_real_pretraining_<architecture>/`. The images that
-    are trained on lie on the device. The cache keeps the representations.
+    Scalars are those of `pretraining` under `full_data_pretraining_<architecture>/`.
+    The images lie on the device. The cache keeps the representations and the networks.
 
     Args:
       teacher: see `ddjax.models.encoders.settings.as_encoder`.
       teacher_size: see `ddjax.models.encoders.resized.resized`.
-      count: how many random training images; None for all.
       architecture: see `pretraining.pretraining`, as all that follows.
       settings: of the architecture.
       epochs: passes over the images.
@@ -77,20 +72,16 @@ def real_pretraining(
       label: appended to the name.
 
     Raises:
-      ValueError: what `pretraining` refuses, a `count` below 1, or, when it is
-        evaluated, fewer training images than `count`.
+      ValueError: what `pretraining` refuses.
       EncoderError: a teacher that cannot be loaded.
     """
     keywords = plain(locals(), "settings")
     rules = pretraining_rules(keywords)
-    if count is not None and count < 1:
-        raise ValueError(f"count must be at least 1 or None, got {count}")
     encoder = as_encoder(teacher)
     keywords["teacher"] = encoder.setting
     sized = resized(encoder, teacher_size)
     of_teacher = sized.setting
-    whose = "full_data" if count is None else "random_real"
-    name = f"{whose}_pretraining_{architecture}" + (f"_{label}" if label else "")
+    name = f"full_data_pretraining_{architecture}" + (f"_{label}" if label else "")
 
     def evaluate(
         key: PRNGKeyArray,
@@ -102,19 +93,10 @@ def real_pretraining(
         chosen_split(problem, split)
         check_resizable(distilled, problem)
 
-        def pairs(rows: Int[ndarray, " k"] | None) -> Pairs:
-            held = rows_per_block(problem.train.inputs.shape[1:])
-            parts = matched_blocks(distilled, problem, "train", rows=rows, block=held)
-            inputs = jnp.asarray(np.concatenate(list(parts)))
-            targets = _representations(sized, of_teacher, problem, rows, block, cache)
-            return Pairs(inputs, jnp.asarray(targets, inputs.dtype))
-
-        def random_pairs(key: PRNGKeyArray) -> Pairs:
-            assert count is not None
-            return pairs(chosen_rows(key, problem, count=count, how="uniform"))
-
-        everything = pairs(None) if count is None else None
-
+        held = rows_per_block(problem.train.inputs.shape[1:])
+        parts = matched_blocks(distilled, problem, "train", rows=None, block=held)
+        inputs = jnp.asarray(np.concatenate(list(parts)))
+        targets = _representations(sized, of_teacher, problem, block, cache)
         return pretrained_scores(
             name,
             key,
@@ -122,8 +104,9 @@ def real_pretraining(
             distilled,
             problem,
             split,
-            pairs_of=random_pairs if everything is None else lambda key: everything,
+            pairs=Pairs(inputs, jnp.asarray(targets, inputs.dtype)),
             loss="mean_squared",
+            cache=cache,
         )
 
     return Evaluation(name, keywords, evaluate)
@@ -133,23 +116,20 @@ def _representations(
     teacher: Encoder,
     setting: dict[str, Any],
     problem: Problem,
-    rows: Int[ndarray, " k"] | None,
     block: int,
     cache: Cache,
 ) -> Float[ndarray, "n p"]:
-    """The teacher's, of some rows of the training split or of all."""
+    """The teacher's, of the training split."""
     about: dict[str, Any] = {"teacher": setting, "problem": identity(problem)}
-    name, inputs = "representations", problem.train.inputs
-    if rows is not None:
-        name, inputs = "representations_of_rows", inputs[rows]
-        about["rows"] = checksum({"rows": rows})
 
     def compute() -> dict[str, Any]:
-        parts = pixel_blocks(problem.preprocessing, inputs, rows=16 * block)
+        parts = pixel_blocks(
+            problem.preprocessing, problem.train.inputs, rows=16 * block
+        )
         return {
             "targets": np.concatenate(
                 [encoded(teacher, part, block=block) for part in parts]
             )
         }
 
-    return np.asarray(cache(name, about, compute)["targets"])
+    return np.asarray(cache("representations", about, compute)["targets"])

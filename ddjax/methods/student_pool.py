@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ddjax.models import networks
-from ddjax.storage.cache import Cache, no_cache
+from ddjax.storage.cache import Cache, cached_tree, no_cache
 from ddjax.storage.checksum import checksum
 from ddjax.synthetic.decoders.base import Pairs
 
@@ -127,25 +127,18 @@ def started(
       pairs: the set that a run starts from.
       cache: keeps them, for a run that is resumed.
     """
-    shapes = jax.eval_shape(lambda: _started(key, training, pairs, untrained=True))
-    leaves, structure = jax.tree.flatten(shapes)
     depends_on = {
         "training": training._asdict(),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "pairs": checksum(dict(zip(Pairs._fields, pairs, strict=True))),
+        "pairs": checksum(pairs._asdict()),
     }
-    found = cache(
+    return cached_tree(
+        cache,
         "student_pool",
         depends_on,
-        lambda: {
-            str(place): leaf
-            for place, leaf in enumerate(
-                jax.tree.leaves(_started(key, training, pairs))
-            )
-        },
+        lambda: _started(key, training, pairs),
+        like=jax.eval_shape(lambda: _started(key, training, pairs, untrained=True)),
     )
-    arrays = [jnp.asarray(found[str(place)]) for place in range(len(leaves))]
-    return jax.tree.unflatten(structure, arrays)
 
 
 def _started(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from numpy import ndarray
@@ -24,7 +25,15 @@ from ddjax.storage.checksum import checksum
 from ddjax.storage.lock import exclusive
 from ddjax.storage.writing import writing
 
-__all__ = ["DISK_LIMIT", "Arrays", "Cache", "in_memory", "no_cache", "on_disk"]
+__all__ = [
+    "DISK_LIMIT",
+    "Arrays",
+    "Cache",
+    "cached_tree",
+    "in_memory",
+    "no_cache",
+    "on_disk",
+]
 
 DISK_LIMIT = 64 * 2**20
 """Results of more bytes are not kept on disk unless another limit is given."""
@@ -68,6 +77,35 @@ def no_cache(
     """A `Cache` that always computes."""
     del name, depends_on
     return compute()
+
+
+def cached_tree(
+    cache: Cache,
+    name: str,
+    depends_on: Mapping[str, Any],
+    compute: Callable[[], Any],
+    *,
+    like: Any,
+) -> Any:
+    """A result that is a pytree of arrays, kept by a cache.
+
+    Args:
+      cache: where it is kept.
+      name: see `Cache`, as the next two.
+      depends_on: everything that determines the result.
+      compute: makes it.
+      like: any tree of its structure.
+    """
+    structure = jax.tree.structure(like)
+    found = cache(
+        name,
+        depends_on,
+        lambda: {
+            str(place): leaf for place, leaf in enumerate(jax.tree.leaves(compute()))
+        },
+    )
+    leaves = [jnp.asarray(found[str(place)]) for place in range(structure.num_leaves)]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def in_memory(*, limit: int | None = None) -> Cache:

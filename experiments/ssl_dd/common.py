@@ -163,10 +163,15 @@ LEARNED: dict[str, dict[str, Any]] = {
 }
 """Rows that are distilled, and what makes them these."""
 
-SELECTED = {"random": "uniform", "kmeans": "kmeans"}
+SELECTED = {
+    "random": {"how": "uniform"},
+    "kmeans": {"how": "kmeans"},
+    "random_5000": {"how": "uniform", "count": 5000},
+}
+"""Rows of real images with their representations."""
 
-BOUNDS = ("untrained", "random_5000", "full_data")
-"""The floor, and what 5000 and all real images are worth with their representations."""
+BOUNDS = ("untrained", "full_data")
+"""The floor, and what all real images are worth."""
 
 ROWS = (*BOUNDS, *SELECTED, *LEARNED)
 """Short names of all rows."""
@@ -217,7 +222,7 @@ def teacher_of(name: str) -> dict[str, Any]:
 def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
     """All settings of a row's method but its teacher."""
     if row in SELECTED:
-        return {"name": "pair_selection", "how": SELECTED[row], "count": budget}
+        return {"name": "pair_selection", "count": budget, **SELECTED[row]}
     pool = {
         "settings": network_settings("convnet", scale),
         "students": scale.students,

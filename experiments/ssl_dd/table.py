@@ -15,9 +15,10 @@ what a table of the paper (Yu, Yao and Chiu, ICLR 2025) needs; other flags overr
     13  cost: seconds a step and memory, in the records of the ladder
 
 Tables 6 to 10 are of TinyImageNet and ImageNet: prepare them for TensorFlow Datasets
-and give `--source=tfds:...`. Floor (untrained networks) and ceiling (5000 real images,
-all of them) stand in every table. Runs are kept in `--sets` and go on where they were
-left; `--minutes=9` stops in time. Settings are chosen with `--splits=validation`.
+and give `--source=tfds:...`. Floor (untrained networks) and ceiling (5000 real images
+or all of them) stand in every table. Runs and pretrained networks are kept in `--sets`
+and go on where they were left; `--minutes=9` stops in time. Settings are chosen with
+`--splits=validation`.
 """
 
 import functools
@@ -29,7 +30,7 @@ from absl import flags
 
 from ddjax import evaluation, runtime
 from ddjax.evaluation.base import Evaluation
-from ddjax.storage.cache import Cache, in_memory
+from ddjax.storage.cache import Cache, on_disk
 from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
 from experiments import commands
 from experiments.commands import Cell, Measured
@@ -39,15 +40,16 @@ from experiments.ssl_dd.common import SCALES
 
 __all__ = ["PRESETS"]
 
-_LADDER = (*common.BOUNDS, "random", "kmeans", "krr_st", "parameterization", "boosted")
+_REAL = (*common.BOUNDS, "random_5000")
+_LADDER = (*_REAL, "random", "kmeans", "krr_st", "parameterization", "boosted")
 
 PRESETS: dict[str, dict[str, tuple[Any, ...]]] = {
     "1": {
-        "rows": ("untrained", "full_data", "random", "kmeans", "krr_st", "boosted"),
+        "rows": ("untrained", "random_5000", "random", "kmeans", "krr_st", "boosted"),
         "targets": ("cifar100", "cifar10", "cub50", "imagenette"),
         "architectures": tuple(common.ARCHITECTURES),
     },
-    "2": {"rows": (*common.BOUNDS, "random", "kmeans", "krr_st", "boosted")},
+    "2": {"rows": (*_REAL, "random", "kmeans", "krr_st", "boosted")},
     "3": {"rows": _LADDER},
     "4": {"rows": ("untrained", "random_bases", "real_bases", "boosted")},
     "11": {
@@ -117,12 +119,10 @@ def _evaluation(row: str, architecture: str, budget: int) -> Evaluation:
     if row == "untrained":
         return evaluation.make("pretraining", **{**settings, "steps": 0})
     if row in ("random_5000", "full_data"):
-        count = 5000 if row == "random_5000" else None
+        settings |= {"weight_decay": 1e-4, "steps": scale.real_steps}
+    if row == "full_data":
         return evaluation.make(
-            "real_pretraining",
-            **{**settings, "weight_decay": 1e-4, "steps": scale.real_steps},
-            **common.teacher_of(_TEACHER.value),
-            count=count,
+            "real_pretraining", **settings, **common.teacher_of(_TEACHER.value)
         )
     return evaluation.make("pretraining", **settings)
 
@@ -224,7 +224,8 @@ def _cell(
 
 def main() -> None:
     """Measures what is not on record yet."""
-    cache = in_memory(limit=2**31)
+    # Networks that are pretrained once serve all targets, and all tables.
+    cache = on_disk(Path(_SETS.value) / "cache", limit=2**28)
     distilled = _sets(cache)
     commands.measure(
         [

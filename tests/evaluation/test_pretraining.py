@@ -16,7 +16,7 @@ from ddjax.evaluation import (
     pretraining,
     real_pretraining,
 )
-from ddjax.evaluation.wording import is_quality, meaning
+from ddjax.evaluation.wording import meaning
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.networks import convnet, fully_connected
 from ddjax.storage.cache import in_memory
@@ -92,7 +92,7 @@ def test_without_training_the_features_are_those_of_the_start(monkeypatch):
     student = convnet(outputs=WIDTH, **SMALL["settings"])
     features = jax.jit(student.clone(outputs=None).apply)
     for each, call in zip(jax.random.split(KEY, 2), calls, strict=True):
-        _, learning, _ = jax.random.split(each, 3)
+        learning, _ = jax.random.split(each)
         start = jax.random.split(learning)[0]
         variables = jax.jit(student.init)(start, jnp.asarray(problem.train.inputs[:1]))
         for place, rows in (("train", call[0]), ("test", call[2])):
@@ -118,7 +118,7 @@ def test_the_pretraining_fits_the_pairs(monkeypatch):
         wrong = student.apply({"params": params}, inputs) - targets
         return jnp.sum(jnp.square(wrong)) / (6 * WIDTH)
 
-    _, learning, _ = jax.random.split(jax.random.split(KEY, 1)[0], 3)
+    learning, _ = jax.random.split(jax.random.split(KEY, 1)[0])
     params = student.init(jax.random.split(learning)[0], inputs[:1])["params"]
     velocity = jax.tree.map(jnp.zeros_like, params)
     gradient = jax.jit(jax.grad(objective))
@@ -235,7 +235,7 @@ def test_real_images_go_through_the_same_learner():
     assert meaning(next(iter(found)), of_teacher(problem, 3)).trained_on == "full_data"
 
 
-def test_a_few_random_real_images(monkeypatch):
+def test_the_teacher_sees_real_images_in_its_own_size(monkeypatch):
     problem, pairs, train = coloured(), [], network_training.train
 
     def watched(keys, inputs, targets, **settings):
@@ -244,27 +244,40 @@ def test_a_few_random_real_images(monkeypatch):
 
     monkeypatch.setattr(network_training, "train", watched)
     evaluation = real_pretraining(
-        teacher=teacher(), teacher_size=2, count=5, networks=2, epochs=1, **DENSE,
-        probes=QUICK,
-    )  # fmt: skip
+        teacher=teacher(), teacher_size=2, networks=2, epochs=1, **DENSE, probes=QUICK
+    )
     cache, asked = counting(in_memory())
     distilled = of_teacher(problem, 3)
     found = evaluation.evaluate(KEY, distilled, problem, "test", cache)
+    assert asked["computed"] == 3  # the representations, and two networks
     assert evaluation.evaluate(KEY, distilled, problem, "test", cache) == found
-    assert asked["computed"] == 2  # one for each network's images
-    assert next(iter(found)).startswith("random_real_pretraining_fully_connected/")
-    (inputs, targets), (others, _) = pairs[:2]
-    assert inputs.shape == (5, 4, 4, 3)
-    assert not np.array_equal(inputs, others)
-    smaller = jax.image.resize(inputs, (5, 2, 2, 3), "linear")
+    assert asked["computed"] == 3
+    inputs, targets = pairs[0]
+    smaller = jax.image.resize(inputs, (len(inputs), 2, 2, 3), "linear")
     wanted = teacher().apply(teacher().params, smaller)
     np.testing.assert_allclose(targets, wanted, rtol=1e-5, atol=1e-6)
     assert evaluation.settings["teacher"] == teacher().setting
     assert evaluation.settings["teacher_size"] == 2
-    with pytest.raises(ValueError, match="99 samples were asked for"):
-        real_pretraining(teacher=teacher(), count=99, **DENSE).evaluate(
-            KEY, distilled, problem, "test"
-        )
+
+
+def test_networks_are_pretrained_once_for_all_splits_and_problems():
+    problem, other = coloured(), coloured((6, 6))
+    cache, asked = counting(in_memory())
+    rules = {**DENSE, "epochs": 2, "networks": 2, "probes": QUICK}
+    evaluation, distilled = pretraining(**rules), of_teacher(problem, 3)
+    for each, split in ((problem, "test"), (problem, "validation"), (other, "test")):
+        found = evaluation.evaluate(KEY, distilled, each, split, cache)
+        assert found == evaluation.evaluate(KEY, distilled, each, split)
+    assert asked["computed"] == 2
+    # What else a network depends on makes others.
+    for settings, of in (
+        ({**rules, "epochs": 3}, distilled),
+        ({**rules, "settings": {**rules["settings"], "width": 7}}, distilled),
+        (rules, of_teacher(problem, 4)),
+    ):
+        before = asked["computed"]
+        pretraining(**settings).evaluate(KEY, of, problem, "test", cache)
+        assert asked["computed"] == before + 2
 
 
 def test_one_compilation_for_all_networks_and_keys():
@@ -317,11 +330,6 @@ def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
         make("real_pretraining", teacher=teacher(), **settings)
 
 
-def test_a_count_below_one_is_named():
-    with pytest.raises(ValueError, match="count must be at least 1 or None, got 0"):
-        real_pretraining(teacher=teacher(), count=0)
-
-
 def test_what_does_not_fit_is_named():
     problem, evaluation = coloured(), pretraining(**SMALL, probes=QUICK)
     distilled = of_teacher(problem, 3)
@@ -352,7 +360,6 @@ def test_names_of_scalars_in_words():
     assert found.words == (
         "accuracy of probe of the pretrained network (vgg11_wide) by gradient"
     )
-    name = "random_real_pretraining_convnet/nearest_accuracy"
-    found = meaning(name, distilled)
-    assert found.trained_on == "random_real" and is_quality(name)
+    found = meaning("full_data_pretraining_convnet/nearest_accuracy", distilled)
+    assert found.trained_on == "full_data"
     assert found.words.endswith("(convnet) by nearest neighbours")
