@@ -58,6 +58,7 @@ class Scale(NamedTuple):
       students: in the pool.
       student_steps: Z.
       bases: budgets N with the numbers U and V of image and target bases.
+      learning_rate: of the distillation.
       steps: of the distillation.
       batch_size: real images a step.
       pretraining_steps: of the networks that are evaluated; None for 1000 epochs.
@@ -75,6 +76,7 @@ class Scale(NamedTuple):
     students: int
     student_steps: int
     bases: tuple[tuple[int, int, int], ...]
+    learning_rate: float
     steps: int
     batch_size: int
     pretraining_steps: int | None
@@ -101,6 +103,7 @@ SCALES = {
             (1000, 500, 500),
             (5000, 700, 500),
         ),
+        learning_rate=1e-3,
         steps=30_000,
         batch_size=1024,
         pretraining_steps=None,
@@ -116,21 +119,22 @@ SCALES = {
         widths=(16, 32, 64),
         width=0.25,
         students=5,
-        student_steps=200,
+        student_steps=100,
         # For 1280 numbers; the samples that are left are as many as with Table 5's.
-        bases=((25, 45, 25), (50, 90, 50), (100, 180, 100)),
-        steps=500,
+        bases=((25, 46, 25), (50, 94, 50), (100, 190, 100)),
+        learning_rate=1e-2,
+        steps=250,
         batch_size=256,
-        pretraining_steps=1000,
-        real_steps=1000,
+        pretraining_steps=500,
+        real_steps=500,
         probes=("closed_form", "nearest"),
         probe_limit=10_000,
         networks=1,
         reduced="20 000 images of CIFAR-100; students of 16-32-64 channels "
-        "(128-256-512), 5 of up to 200 steps (10, 1000); 500 steps of 256 images "
-        "(30 000 of 1024); 180 image and 100 target bases (200 and 200) for 100 "
-        "images; pretraining of 1000 steps (1000 epochs); probes on 10 000 images; "
-        "other architectures of a quarter of the width",
+        "(128-256-512), 5 of up to 100 steps (10, 1000); 250 steps of 256 images "
+        "(30 000 of 1024) at rate 1e-2 (1e-3); 190 image and 100 target bases (200, "
+        "200) for 100 images; pretraining of 500 steps (1000 epochs); probes on 10 000 "
+        "images; other architectures of a quarter of the width",
     ),
 }
 """`full` is the papers'; `reduced` is for two CPU cores."""
@@ -228,7 +232,12 @@ def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
         "students": scale.students,
         "steps": scale.student_steps,
     }
-    settings = {**LEARNED[row], "pool": pool, "batch_size": scale.batch_size}
+    settings = {
+        **LEARNED[row],
+        "pool": pool,
+        "batch_size": scale.batch_size,
+        "descent": {"learning_rate": scale.learning_rate},
+    }
     if settings["name"] == "krr_st":
         return {**settings, "count": budget}
     counts = {images: numbers for images, *numbers in scale.bases}

@@ -148,7 +148,7 @@ def test_pretraining_is_better_than_no_training():
             networks=4,
             probes={"kinds": ["closed_form"]},
         ).evaluate(KEY, distilled, problem, "test")
-        for steps in (0, 200)
+        for steps in (0, 600)
     ]
     name = "pretraining_fully_connected/closed_form_accuracy"
     floor, trained = (each[name] for each in scores)
