@@ -61,9 +61,29 @@ def blocked_gram(found: Sequence[Record]) -> str:
     return markdown(header, rows)
 
 
+def self_supervised(found: Sequence[Record]) -> str:
+    """Steps in milliseconds, peak memory, and how many times PyTorch's ours are."""
+    found = _named(found, "self_supervised")
+    if not found:
+        return "No records yet."
+    rows = []
+    for entry in found[0]["results"]["entries"]:
+        row = [f"{entry['sizes']}, {entry['method']}"]
+        for form in ("ddjax", "PyTorch"):
+            row.append(f"{1e3 * entry['seconds'][form]['median']:.0f}")
+        row.append(f"{entry['times_ours']['PyTorch']:.2f}")
+        for form in ("ddjax", "PyTorch"):
+            row.append(f"{entry['memory'][form]['peak_mib']:.0f}")
+        rows.append(row)
+    header = ["step", "ddjax, ms", "PyTorch, ms", "PyTorch / ddjax"]
+    header += ["ddjax, peak MiB", "PyTorch, peak MiB"]
+    return markdown(header, rows) + "\n\n" + caption(found)
+
+
 TABLES: dict[str, Table] = {
     "ridge": ridge,
     "gram": gram,
     "blocked_gram": blocked_gram,
+    "self_supervised": self_supervised,
 }
 """Table name -> function of all records."""

@@ -1,14 +1,17 @@
 """The benchmarks run, agree with each other and leave records; nothing is timed."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 from experiments import records
-from experiments.benchmarks import blocked_gram, common
+from experiments.benchmarks import blocked_gram, common, student_step
 from tests.experiments import in_process
 
-gram, ridge, unrolled = (
-    in_process.load(f"benchmarks.{name}") for name in ("gram", "ridge", "unrolled")
+gram, ridge, self_supervised, unrolled = (
+    in_process.load(f"benchmarks.{name}")
+    for name in ("gram", "ridge", "self_supervised", "unrolled")
 )
 
 
@@ -146,3 +149,38 @@ def test_blocked_peak_does_not_grow_with_n():
         # The allocator keeps a little more of what was freed; the rows do not stay.
         assert peak[form, 80_000] < 1.15 * peak[form, 20_000]
     assert peak["in_one_piece", 80_000] > 2 * peak["statistics", 80_000]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("method", student_step.METHODS)
+def test_pytorch_takes_the_same_steps(method):
+    pytest.importorskip("torch")
+    apart = self_supervised.disagreement(method, student_step.TOY["toy"], steps=1)
+    # In float32 with a ridge of 1e-6 times the trace.
+    assert apart["loss"] < 3e-3
+    assert apart["learned"] < 1e-4
+    assert apart["students"] < 1e-3
+    # Later steps see what the first ones learned.
+    later = self_supervised.disagreement(method, student_step.TOY["toy"], steps=3)
+    assert later["loss"] < 1e-2 and later["learned"] < 1e-3
+
+
+@pytest.mark.torch
+def test_self_supervised_steps_leave_a_record(tmp_path, capsys):
+    pytest.importorskip("torch")
+    record = recorded("self_supervised", tmp_path, capsys)
+    for entry in record["results"]["entries"]:
+        assert set(entry["seconds"]) == set(entry["memory"]) == {"ddjax", "PyTorch"}
+        assert entry["times_ours"]["ddjax"] == 1.0
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is not None, reason="torch is installed"
+)
+def test_without_pytorch_the_comparison_says_so(tmp_path, capsys):
+    ended = in_process.run(
+        "benchmarks.self_supervised", f"--directory={tmp_path}", capsys=capsys
+    )
+    assert ended.status != 0
+    assert "pip install torch" in ended.err
+    assert not any(tmp_path.iterdir())

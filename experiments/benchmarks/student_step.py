@@ -1,0 +1,337 @@
+r"""A step of self-supervised distillation, here and in PyTorch, from the same numbers.
+
+    python -m experiments.benchmarks.student_step --form=ddjax --method=krr_st
+
+prints the peak memory of a few steps as one line of JSON and writes nothing;
+`experiments.benchmarks.self_supervised` calls it and times the same steps.
+
+A step decodes the pairs, asks one student of the pool how well ridge regression on them
+predicts the teacher on a batch of real images, follows the gradient with AdamW, and
+trains that student one step on the pairs (SGD with momentum and weight decay). The
+PyTorch form was written for this comparison, from the equations, in PyTorch's ordinary
+manner: modules, autograd of what is learned only, its optimisers and solvers.
+"""
+
+import argparse
+import importlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpy import ndarray
+
+from ddjax import data, methods
+from ddjax.data import Split
+from ddjax.methods.base import Method, Progress, keys_of_step
+from ddjax.models.encoders.base import Encoder
+from ddjax.runtime.devices import peak_memory_mib
+from ddjax.storage.cache import no_cache
+
+__all__ = [
+    "FORMS",
+    "METHODS",
+    "SIZES",
+    "TOY",
+    "Run",
+    "Sizes",
+    "main",
+    "measure",
+    "run",
+]
+
+FORMS = ("ddjax", "PyTorch")
+METHODS = ("krr_st", "ssl_dd")
+_RIDGE = 1e-6
+_AGE = 20
+
+
+class Sizes(NamedTuple):
+    """How large everything is.
+
+    Attributes:
+      images: the budget N.
+      widths: channels of the students' blocks.
+      batch: real images a step.
+      outputs: of the teacher.
+      image_bases: U.
+      target_bases: V.
+      side: pixels.
+    """
+
+    images: int
+    widths: tuple[int, ...]
+    batch: int
+    outputs: int
+    image_bases: int
+    target_bases: int
+    side: int = 32
+
+
+SIZES = {
+    "published": Sizes(100, (128, 256, 512), 1024, 512, 200, 200),
+    "narrow": Sizes(100, (16, 32, 64), 256, 512, 200, 200),
+}
+"""`published` are the papers' sizes for CIFAR-100."""
+
+TOY = {"toy": Sizes(10, (8, 32), 20, 6, 4, 3, side=8)}
+
+
+class Run(NamedTuple):
+    """A run that can be stepped.
+
+    Attributes:
+      step: takes one step and returns the outer loss before it.
+      learned: what is learned now, by name.
+      students: every student's parameters now, by name, in PyTorch's layout.
+    """
+
+    step: Callable[[], Any]
+    learned: Callable[[], dict[str, ndarray]]
+    students: Callable[[], list[dict[str, ndarray]]]
+
+
+class _Start(NamedTuple):
+    """What both forms start from, `which` being the students of the steps."""
+
+    method: Method
+    state: Any
+    real: Split
+    which: Callable[[int], int]
+
+
+def run(form: str, method: str, sizes: Sizes) -> Run:
+    """A run of one of `METHODS` in one of `FORMS`, of some `_AGE` steps at most.
+
+    Students, their order and the real images are the same in both forms.
+
+    Raises:
+      ModuleNotFoundError: PyTorch's form without PyTorch.
+    """
+    start = _started(method, sizes)
+    return _ours(start) if form == "ddjax" else _torchs(start, sizes)
+
+
+def _started(name: str, sizes: Sizes) -> _Start:
+    draw = np.random.default_rng(0)
+    shape = (sizes.batch, sizes.side, sizes.side, 3)
+    images = draw.integers(0, 256, shape, np.uint8)
+    weights = draw.normal(size=(math.prod(shape[1:]), sizes.outputs)) / 10
+
+    def apply(params: dict[str, Array], images: Array) -> Array:
+        return jnp.tanh(images.reshape(len(images), -1) @ params["weights"])
+
+    params = {"weights": jnp.asarray(weights, jnp.float32)}
+    teacher = Encoder(
+        "drawn", params, apply, sizes.side, sizes.outputs, {"file": "none"}
+    )
+    own: dict[str, Any] = {"count": sizes.images}
+    if name == "ssl_dd":
+        own = {
+            "images": sizes.images,
+            "image_bases": sizes.image_bases,
+            "target_bases": sizes.target_bases,
+        }
+    widths = {"widths": sizes.widths, "depth": len(sizes.widths), "norm": "batch"}
+    method = methods.make(
+        name,
+        teacher=teacher,
+        pool={"settings": widths, "students": 2, "steps": _AGE},
+        batch_size=sizes.batch,
+        ridge=_RIDGE,
+        **own,
+    )
+    key = jax.random.key(0)
+    few = (images[:8], None)
+    problem = data.from_arrays((images, None), few, validation=few)
+    prepared = method.prepare(key, problem, no_cache)
+    state = method.init(key, problem, prepared)
+    # None of them is drawn anew while it is looked at.
+    state = state._replace(pool=state.pool._replace(ages=0 * state.pool.ages))
+
+    def which(step: int) -> int:
+        _, key = keys_of_step(jax.random.key(1), jnp.asarray(step))
+        return int(jax.random.randint(jax.random.split(key)[0], (), 0, 2))
+
+    return _Start(method, state, prepared.real, which)
+
+
+def _ours(start: _Start) -> Run:
+    step = jax.jit(start.method.step)
+    held: dict[str, Any] = {"state": start.state, "step": 0}
+
+    def one() -> Array:
+        _, key = keys_of_step(jax.random.key(1), jnp.asarray(held["step"]))
+        progress = Progress(jnp.asarray(0), jnp.asarray(30_000))
+        held["state"], metrics = step(held["state"], start.real, key, progress)
+        held["step"] += 1
+        return metrics["loss"]
+
+    return Run(
+        one,
+        lambda: _numbers(held["state"].descent.learned["stored"]),
+        lambda: _students(held["state"].pool.params),
+    )
+
+
+def _numbers(arrays: Mapping[str, Any]) -> dict[str, ndarray]:
+    return {name: np.asarray(each) for name, each in arrays.items()}
+
+
+def _students(params: Mapping[str, Any]) -> list[dict[str, ndarray]]:
+    """Stacked flax parameters of ConvNets, as `_Student` names them."""
+    found: dict[str, ndarray] = {}
+    for layer, values in params.items():
+        kind, place = layer.strip("_").rsplit("_", 1)
+        for name, value in values.items():
+            array = np.asarray(value)
+            if kind == "Convolution" and name == "kernel":
+                array = array.transpose(0, 4, 3, 1, 2)
+            elif kind == "Dense" and name == "kernel":
+                array = array.transpose(0, 2, 1)
+            found[f"{kind}{place}.{'bias' if name == 'bias' else 'weight'}"] = array
+    count = len(next(iter(found.values())))
+    return [{name: each[one] for name, each in found.items()} for one in range(count)]
+
+
+def _torchs(start: _Start, sizes: Sizes) -> Run:
+    torch: Any = importlib.import_module("torch")
+    functional = torch.nn.functional
+    stored = _numbers(start.state.descent.learned["stored"])
+    boosted = "image_bases" in stored
+    fixed = {"image_mean", "target_mean"}
+    tensors = {name: torch.tensor(each) for name, each in stored.items()}
+    learned = {name: each for name, each in tensors.items() if name not in fixed}
+    for each in learned.values():
+        each.requires_grad_(True)
+    outer = torch.optim.AdamW(learned.values(), lr=1e-3, weight_decay=1e-4)
+
+    class Student(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            before = 3
+            for place, width in enumerate(sizes.widths):
+                convolution = torch.nn.Conv2d(before, width, 3, padding=1)
+                setattr(self, f"Convolution{place}", convolution)
+                setattr(self, f"BatchNorm{place}", torch.nn.BatchNorm2d(width))
+                before = width
+            side = sizes.side // 2 ** len(sizes.widths)
+            self.Dense0 = torch.nn.Linear(before * side**2, sizes.outputs)
+
+        def features(self, images: Any) -> Any:
+            for place in range(len(sizes.widths)):
+                images = getattr(self, f"Convolution{place}")(images)
+                images = torch.relu(getattr(self, f"BatchNorm{place}")(images))
+                images = functional.avg_pool2d(images, 2)
+            return images.permute(0, 2, 3, 1).flatten(1)
+
+    def decoded() -> tuple[Any, Any]:
+        if not boosted:
+            return tensors["inputs"].permute(0, 3, 1, 2), tensors["targets"]
+        small = tensors["image_mean"] + torch.einsum(
+            "mu,uhwc->mhwc", tensors["image_coefficients"], tensors["image_bases"]
+        )
+        images = functional.interpolate(
+            small.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear"
+        )
+        turned = [torch.rot90(images, quarters, (2, 3)) for quarters in range(4)]
+        coefficients = torch.cat(
+            [
+                tensors["target_coefficients"],
+                tensors["view_coefficients"].flatten(0, 1),
+            ]
+        )
+        targets = tensors["target_mean"] + coefficients @ tensors["target_bases"]
+        return torch.cat(turned), targets
+
+    def extended(features: Any) -> Any:
+        return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+
+    pool, statistics = start.state.pool, start.state.pool.statistics["batch_stats"]
+    students, optimizers = [], []
+    for place, weights in enumerate(_students(pool.params)):
+        student = Student()
+        for layer, values in statistics.items():
+            of_layer = "BatchNorm" + layer.rsplit("_", 1)[1]
+            weights[f"{of_layer}.running_mean"] = np.asarray(values["mean"])[place]
+            weights[f"{of_layer}.running_var"] = np.asarray(values["var"])[place]
+            weights[f"{of_layer}.num_batches_tracked"] = np.asarray(1)
+        student.load_state_dict(
+            {name: torch.tensor(each) for name, each in weights.items()}
+        )
+        students.append(student)
+        optimizer = torch.optim.SGD(
+            student.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3
+        )
+        speeds = _students(pool.velocities)[place]
+        for name, parameter in student.named_parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.tensor(speeds[name])
+        optimizers.append(optimizer)
+
+    real = torch.tensor(np.asarray(start.real.inputs)).permute(0, 3, 1, 2)
+    wanted = torch.tensor(np.asarray(start.real.targets))
+    held = {"step": 0}
+
+    def one() -> Any:
+        place = start.which(held["step"])
+        held["step"] += 1
+        student = students[place]
+        student.eval().requires_grad_(False)
+        images, targets = decoded()
+        rows = extended(student.features(images))
+        with torch.no_grad():
+            seen = extended(student.features(real))
+        gram = rows @ rows.T
+        ridge = _RIDGE * torch.trace(gram).detach()
+        factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram)))
+        found = seen @ (rows.T @ torch.cholesky_solve(targets, factor))
+        loss = functional.mse_loss(found, wanted)
+        outer.zero_grad()
+        loss.backward()
+        outer.step()
+        student.train().requires_grad_(True)
+        optimizers[place].zero_grad()
+        outputs = student.Dense0(student.features(images.detach()))
+        functional.mse_loss(outputs, targets.detach()).backward()
+        optimizers[place].step()
+        return loss.item()
+
+    return Run(
+        one,
+        lambda: {name: each.detach().numpy() for name, each in tensors.items()},
+        lambda: [
+            {name: each.detach().numpy() for name, each in student.named_parameters()}
+            for student in students
+        ],
+    )
+
+
+def measure(*, form: str, method: str, sizes: Sizes) -> dict[str, Any]:
+    """Peak memory in MiB, after three steps and before the first."""
+    stepped = run(form, method, sizes)
+    before = peak_memory_mib()
+    for _ in range(3):
+        jax.block_until_ready(stepped.step())
+    return {"before_mib": before, "peak_mib": peak_memory_mib()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the measurement as one line of JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks.student_step", description=__doc__
+    )
+    parser.add_argument("--form", choices=FORMS, required=True)
+    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("--sizes", choices=[*SIZES, *TOY], default="narrow")
+    options = parser.parse_args(arguments)
+    sizes = {**SIZES, **TOY}[options.sizes]
+    found = measure(form=options.form, method=options.method, sizes=sizes)
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
