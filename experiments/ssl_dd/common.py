@@ -58,7 +58,7 @@ class Scale(NamedTuple):
       students: in the pool.
       student_steps: Z.
       bases: budgets N with the numbers U and V of image and target bases.
-      learning_rate: of the distillation.
+      learning_rate: of KRR-ST's pixels; bases have the papers' 1e-3.
       steps: of the distillation.
       batch_size: real images a step.
       pretraining_steps: of the networks that are evaluated; None for 1000 epochs.
@@ -236,10 +236,10 @@ def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
         **LEARNED[row],
         "pool": pool,
         "batch_size": scale.batch_size,
-        "descent": {"learning_rate": scale.learning_rate},
     }
     if settings["name"] == "krr_st":
-        return {**settings, "count": budget}
+        descent = {"learning_rate": scale.learning_rate}
+        return {**settings, "count": budget, "descent": descent}
     counts = {images: numbers for images, *numbers in scale.bases}
     if budget not in counts:
         known = ", ".join(map(str, counts))
