@@ -24,6 +24,7 @@ __all__ = [
     "BOUNDS",
     "DATASETS",
     "LEARNED",
+    "OTHERS",
     "ROWS",
     "SCALES",
     "Scale",
@@ -138,6 +139,13 @@ SCALES = {
     ),
 }
 """`full` is the papers'; `reduced` is for two CPU cores."""
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "reduced": {"steps": 50, "limit": 2000},
+}
+"""What evaluations of other architectures than the ConvNet have in place of a scale's
+steps of pretraining and training rows of probes."""
 
 _BOOSTED = {"views": "rotation", "shift": "network", "hidden": 4}
 

@@ -2,7 +2,7 @@
 
     python -m experiments.ssl_dd.figures --data_dir=DIR [--rows=krr_st,boosted]
 
-Three PNGs under `experiments/results/figures/`, Figures 2 and 3 of the paper:
+Three PNGs in `--figures`, Figures 2 and 3 of the paper:
 `ssl_dd_bases.png`, the leading image bases; `ssl_dd_images.png`, images of every row,
 those with views with them; `ssl_dd_representations.png`, the teacher's representations
 of real images and the targets of the distilled ones, brought into the plane together by
@@ -28,7 +28,13 @@ from experiments.settings import ConfigError
 from experiments.ssl_dd import common
 from experiments.ssl_dd.tables import ROWS
 
-__all__ = ["bases_picture", "images_picture", "main", "representations_picture"]
+__all__ = [
+    "bases_picture",
+    "images_picture",
+    "main",
+    "representations_picture",
+    "tiles",
+]
 
 _ACROSS = 16
 _BASES = 64
@@ -50,9 +56,12 @@ _BUDGET = flags.DEFINE_integer("budget", 100, "N, in images.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the runs.", lower_bound=0)
 _SETS = flags.DEFINE_string("sets", "runs/ssl_dd", "Folder of the runs.")
 _NAME = flags.DEFINE_string("name", None, "Folder of the records. Default: by scale.")
+_FIGURES = flags.DEFINE_string(
+    "figures", str(Path(records.RESULTS) / "figures"), "Folder of the pictures."
+)
 
 
-def _tiles(images: Float[ndarray, "n h w c"]) -> Float[ndarray, "_ _ 3"]:
+def tiles(images: Float[ndarray, "n h w c"]) -> Float[ndarray, "_ _ 3"]:
     """Images in [0, 1], `_ACROSS` in a row, white where there are none."""
     count, height, width, _ = images.shape
     down = -(-count // _ACROSS)
@@ -68,7 +77,7 @@ def bases_picture(distilled: DistilledSet) -> Float[ndarray, "_ _ 3"]:
     """The leading image bases, each scaled to its own largest number, zero grey."""
     bases = np.asarray(distilled.stored["image_bases"])[:_BASES]
     largest = np.abs(bases).max(axis=(1, 2, 3), keepdims=True)
-    return _tiles(0.5 + 0.5 * bases / np.maximum(largest, 1e-12))
+    return tiles(0.5 + 0.5 * bases / np.maximum(largest, 1e-12))
 
 
 def images_picture(distilled: DistilledSet) -> Float[ndarray, "_ _ 3"]:
@@ -76,7 +85,7 @@ def images_picture(distilled: DistilledSet) -> Float[ndarray, "_ _ 3"]:
     images = np.asarray(synthetic.natural_inputs(distilled))
     views = distilled.decoder.pairs_per_sample
     by_view = images.reshape(views, -1, *images.shape[1:])[:, :_ACROSS]
-    return _tiles(by_view.reshape(-1, *images.shape[1:]))
+    return tiles(by_view.reshape(-1, *images.shape[1:]))
 
 
 def representations_picture(
@@ -131,7 +140,7 @@ def main() -> None:
 
     matplotlib.use("agg")
     sets = _found()
-    folder = Path(records.RESULTS) / "figures"
+    folder = Path(_FIGURES.value)
     folder.mkdir(parents=True, exist_ok=True)
 
     def written(picture: Float[ndarray, "_ _ 3"], name: str) -> None:

@@ -116,10 +116,12 @@ def _evaluation(row: str, architecture: str, budget: int) -> Evaluation:
         "limit": scale.probe_limit,
         "probes": {"kinds": scale.probes},
     }
-    if row == "untrained":
-        return evaluation.make("pretraining", **{**settings, "steps": 0})
     if row in ("random_5000", "full_data"):
         settings |= {"weight_decay": 1e-4, "steps": scale.real_steps}
+    if architecture != "convnet":
+        settings |= common.OTHERS[_SCALE.value]
+    if row == "untrained":
+        return evaluation.make("pretraining", **{**settings, "steps": 0})
     if row == "full_data":
         return evaluation.make(
             "real_pretraining", **settings, **common.teacher_of(_TEACHER.value)
@@ -197,8 +199,14 @@ def _cell(
 
     def result(found: Mapping[str, Any]) -> Measured:
         images = len(common.load(_SOURCE.value, scale, is_source=True).train.inputs)
+        reduced, others = scale.reduced, common.OTHERS[_SCALE.value]
+        if architecture != "convnet" and others:
+            reduced = (
+                f"{reduced}; for them pretraining of {others['steps']} steps, probes "
+                f"on {others['limit']} images"
+            )
         return Measured(
-            found[""], f"{images} images, {steps} steps of distillation", scale.reduced
+            found[""], f"{images} images, {steps} steps of distillation", reduced
         )
 
     return Cell(
@@ -215,6 +223,7 @@ def _cell(
             "sizes": scale._asdict(),
             "steps": steps,
             "method": settings,
+            **({} if architecture == "convnet" else common.OTHERS[_SCALE.value]),
         },
         commands.whole(worth),
         result,
