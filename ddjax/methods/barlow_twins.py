@@ -42,15 +42,13 @@ from ddjax.methods import descent as descents
 from ddjax.methods.base import Method, Progress, whole_data
 from ddjax.methods.descent import Descent
 from ddjax.models.encoders.layers import at_least_single
+from ddjax.models.networks import check_compute_dtype
 from ddjax.models.networks.layers import BatchNorm, uniform
 from ddjax.models.trained import TrainedNetwork, make_network, network_setting
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.json_text import plain
 
-__all__ = ["COMPUTE_DTYPES", "DESCENT", "VIEWS", "barlow_twins", "redundancy_loss"]
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
-"""What the network and the projector may compute in, see `barlow_twins`."""
+__all__ = ["DESCENT", "VIEWS", "barlow_twins", "redundancy_loss"]
 
 DESCENT = Descent(
     "lars",
@@ -171,9 +169,10 @@ def barlow_twins(
       views: two augmentations of pixels in [0, 1], see `ddjax.data.augment.make`; each
         image has draws of its own in each view.
       batch_size: images a step, >= 2; all of them where there are fewer.
-      compute_dtype: what network and projector compute in, of `COMPUTE_DTYPES`; None
-        takes the dtype of the data (float32, float64 under x64). Parameters, running
-        statistics, the loss and the optimiser have the data's dtype in any case.
+      compute_dtype: what network and projector compute in, of
+        `ddjax.models.networks.COMPUTE_DTYPES`; None takes the dtype of the data
+        (float32, float64 under x64). Parameters, running statistics, the loss and the
+        optimiser have the data's dtype in any case.
       descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`; the
         learning rate is that of matrices and kernels, `rates["vectors"]` that of biases
         and scales, which the optimiser neither decays nor adapts to their layer.
@@ -360,11 +359,7 @@ def _check(
         raise ValueError(
             f"batch_size must be at least 2 to correlate anything, got {batch_size}"
         )
-    if compute_dtype is not None and compute_dtype not in COMPUTE_DTYPES:
-        raise ValueError(
-            f"unknown compute_dtype {compute_dtype!r}; known: "
-            f"{', '.join(COMPUTE_DTYPES)}, or None for that of the data"
-        )
+    check_compute_dtype(compute_dtype)
 
 
 def _check_problem(problem: Problem) -> None:

@@ -56,6 +56,10 @@ class StudentTraining(NamedTuple):
       learning_rate: eta > 0.
       momentum: mu in [0, 1).
       weight_decay: gamma >= 0.
+      compute_dtype: what the networks compute in, of
+        `ddjax.models.networks.COMPUTE_DTYPES`; None takes the dtype of the set. Their
+        parameters, statistics and velocities have that of the set in any case, as have
+        the features that they give and the ridge regression on these.
     """
 
     network: str = "convnet"
@@ -65,6 +69,7 @@ class StudentTraining(NamedTuple):
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-3
+    compute_dtype: str | None = None
 
 
 class Pool(NamedTuple):
@@ -97,6 +102,7 @@ def student_training(given: Mapping[str, Any] | StudentTraining) -> StudentTrain
             )
     training = StudentTraining(**fields)
     networks.check_name(training.network)
+    networks.check_compute_dtype(training.compute_dtype)
     for name, allowed, fits in (
         ("students", "at least 1", lambda x: x >= 1),
         ("steps", "at least 1", lambda x: x >= 1),
@@ -187,8 +193,9 @@ def features(
     """
     params, statistics = student
     network = _network(training, None)
-    found = network.apply({"params": params, **statistics}, inputs)
-    found = jnp.asarray(found).reshape(inputs.shape[0], -1)
+    params, images = _computing(training, (params, inputs))
+    found = network.apply({"params": params, **statistics}, images)
+    found = jnp.asarray(found, inputs.dtype).reshape(inputs.shape[0], -1)
     return jnp.concatenate([found, jnp.ones_like(found[:, :1])], axis=1)
 
 
@@ -228,6 +235,13 @@ def _network(training: StudentTraining, outputs: int | None) -> nn.Module:
     return networks.make(training.network, outputs=outputs, **training.settings)
 
 
+def _computing(training: StudentTraining, values: Any) -> Any:
+    """Arrays in the dtype that networks compute in."""
+    if training.compute_dtype is None:
+        return values
+    return jax.tree.map(lambda each: each.astype(training.compute_dtype), values)
+
+
 def _fresh(key: PRNGKeyArray, training: StudentTraining, pairs: Pairs) -> Any:
     network = _network(training, pairs.targets.shape[1])
     variables = dict(network.init(key, pairs.inputs[:1]))
@@ -240,10 +254,12 @@ def _trained(training: StudentTraining, student: Any, pairs: Pairs) -> Any:
     network = _network(training, pairs.targets.shape[1])
 
     def error(params: Any) -> tuple[Array, Any]:
+        weights, images = _computing(training, (params, pairs.inputs))
         outputs, changed = networks.outputs_in_training(
-            network, params, statistics, pairs.inputs
+            network, weights, statistics, images
         )
-        return jnp.mean(jnp.square(outputs - pairs.targets)), changed
+        gap = outputs.astype(pairs.targets.dtype) - pairs.targets
+        return jnp.mean(jnp.square(gap)), changed
 
     gradients, statistics = jax.grad(error, has_aux=True)(params)
     velocities = jax.tree.map(

@@ -1,9 +1,12 @@
 """The tables on self-supervised distillation, beside the paper's figures."""
 
 import functools
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+
+import numpy as np
 
 from experiments.tables import Record, Table, below, caption, markdown, percent
 
@@ -58,18 +61,26 @@ _KINDS = {"closed_form": "ridge", "gradient": "SGD", "nearest": "k-NN"}
 _CHOSEN = "closed_form"
 
 
-def ladder(found: Sequence[Record], rows: Sequence[str]) -> str:
-    """Rows on CIFAR-100 itself through the ConvNet, and what each step up is worth."""
+def ladder(
+    found: Sequence[Record], rows: Sequence[str], needs: str | None = None
+) -> str:
+    """Rows on CIFAR-100 itself through the ConvNet, and what each step up is worth.
+
+    Args:
+      found: all records.
+      rows: of the table, those that are there.
+      needs: the row without which there is no table.
+    """
     own = [
         each
         for each in _on_the_source(found)
         if each["config"]["row"] in rows and each["config"]["budget"] == 100
     ]
-    if not own:
-        return "No records yet."
     of_row: dict[str, list[Record]] = defaultdict(list)
     for each in own:
         of_row[each["config"]["row"]].append(each)
+    if not own or (needs is not None and needs not in of_row):
+        return "No records yet."
     kinds = [
         kind
         for kind in _KINDS
@@ -128,7 +139,9 @@ def cost(found: Sequence[Record]) -> str:
     for row in ("krr_st", "parameterization", "boosted"):
         if row in of_row:
             results = [each["results"] for each in of_row[row]]
-            step = statistics.median(each["seconds_per_step"] for each in results)
+            # None of a run that was finished before.
+            steps = [each["seconds_per_step"] or math.nan for each in results]
+            step = float(np.nanmedian(steps))
             total = statistics.median(each["distilling_seconds"] for each in results)
             memory = max(each["peak_memory_mib"] for each in of_row[row])
             cells = [f"{step:.3g}", f"{total / 60:.1f}", f"{memory:.0f}"]
@@ -209,13 +222,17 @@ TABLES: dict[str, Table] = {
         rows=(*_BOUNDS, "random", "kmeans", "krr_st", "parameterization", "boosted"),
     ),
     "ssl_dd_table_4": functools.partial(
-        ladder, rows=("untrained", "random", "random_bases", "real_bases", "boosted")
+        ladder,
+        rows=("untrained", "random", "random_bases", "real_bases", "boosted"),
+        needs="random_bases",
     ),
     "ssl_dd_table_11": functools.partial(
-        ladder, rows=("same", "bias", "network_2", "boosted", "network_8", "ideal")
+        ladder,
+        rows=("same", "bias", "network_2", "boosted", "network_8", "ideal"),
+        needs="same",
     ),
     "ssl_dd_table_12": functools.partial(
-        ladder, rows=("parameterization", "boosted", "jigsaw", "crop")
+        ladder, rows=("parameterization", "boosted", "jigsaw", "crop"), needs="jigsaw"
     ),
     "ssl_dd_table_13": cost,
 }

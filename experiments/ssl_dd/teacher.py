@@ -23,8 +23,9 @@ from absl import flags
 from ddjax import data, runtime
 from ddjax.data.problem import Problem
 from ddjax.evaluation.trained_network import trained_network
-from ddjax.methods.barlow_twins import COMPUTE_DTYPES, barlow_twins
+from ddjax.methods.barlow_twins import barlow_twins
 from ddjax.models import trained
+from ddjax.models.networks import COMPUTE_DTYPES
 from experiments import commands
 from experiments.commands import Cell, Measured
 from experiments.data_flag import data_dir, define_data_dir

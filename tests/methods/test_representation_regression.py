@@ -99,6 +99,23 @@ def test_its_gradient_treats_the_trace_as_a_constant():
             np.testing.assert_allclose(found, (up - down) / 2e-5, rtol=1e-5)
 
 
+def test_students_compute_in_bfloat16_and_are_kept_in_float32():
+    pairs, trained, seen = pairs_of(), {}, {}
+    for name in (None, "bfloat16"):
+        training = student_training({**POOL, "steps": 50, "compute_dtype": name})
+        pool = started(training, pairs)
+        which = jnp.asarray(1)
+        after = student_pool.after_step(jax.random.key(9), training, pool, which, pairs)
+        trained[name] = student_pool.student(after, which)
+        seen[name] = student_pool.features(training, trained[name], pairs.inputs)
+        assert seen[name].dtype == jnp.float32
+    for student in trained.values():
+        assert {each.dtype for each in jax.tree.leaves(student)} == {jnp.dtype("f4")}
+    # A few digits are the same, the rest is not: the networks did compute in it.
+    rough, exact = seen["bfloat16"], seen[None]
+    assert 0 < float(jnp.abs(rough - exact).max()) < 0.1 * float(jnp.abs(exact).max())
+
+
 def test_a_student_is_trained_as_optax_would():
     pairs = pairs_of()
     training = student_training({**POOL, "students": 3, "steps": 50})
@@ -306,6 +323,7 @@ def test_networks_are_the_same_whenever_they_are_asked_for():
         ("krr_st", {"initialization": "pca"}, "unknown initialization 'pca'"),
         ("krr_st", {"pool": {"network": "vgg"}}, "unknown network 'vgg'; known: "),
         ("krr_st", {"pool": {"depth": 3}}, "pool has no 'depth'; there are: network"),
+        ("krr_st", {"pool": {"compute_dtype": "float8"}}, "unknown compute_dtype 'fl"),
         ("krr_st", {"pool": {"steps": 0}}, "pool.steps must be at least 1, got 0"),
         ("krr_st", {"pool": {"momentum": 1.0}}, r"momentum must be in \[0, 1\)"),
         (

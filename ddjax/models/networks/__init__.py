@@ -35,6 +35,7 @@ from ddjax.models.networks.vgg import VGG, vgg11
 from ddjax.models.networks.vit import VisionTransformer, vit_small
 
 __all__ = [
+    "COMPUTE_DTYPES",
     "NETWORKS",
     "NORMS",
     "SIZES",
@@ -46,6 +47,7 @@ __all__ = [
     "ResNet",
     "VisionTransformer",
     "alexnet",
+    "check_compute_dtype",
     "check_name",
     "convnet",
     "fully_connected",
@@ -77,6 +79,23 @@ def check_name(name: Any) -> None:
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+"""What networks may compute in while they are trained."""
+
+
+def check_compute_dtype(compute_dtype: Any) -> None:
+    """Refuses what is neither None, for the dtype of the data, nor known.
+
+    Raises:
+      ValueError: with the known ones.
+    """
+    if compute_dtype is not None and compute_dtype not in COMPUTE_DTYPES:
+        raise ValueError(
+            f"unknown compute_dtype {compute_dtype!r}; known: "
+            f"{', '.join(COMPUTE_DTYPES)}, or None for that of the data"
+        )
 
 
 def make(name: str, *, outputs: int | None, **settings: Any) -> nn.Module:
