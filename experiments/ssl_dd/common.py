@@ -30,11 +30,13 @@ __all__ = [
     "Scale",
     "check",
     "distil",
+    "is_large",
     "load",
     "method_of",
     "network_settings",
     "settings_of",
     "teacher_of",
+    "weight_decay",
 ]
 
 ARCHITECTURES = {
@@ -96,11 +98,13 @@ SCALES = {
         width=1.0,
         students=10,
         student_steps=1000,
-        # Table 5 of the paper, for 32 x 32 pixels and representations of 512 numbers.
+        # Table 5 of the paper, for representations of 512 numbers.
         bases=(
             (25, 50, 50),
             (50, 100, 100),
             (100, 200, 200),
+            (200, 400, 400),
+            (250, 500, 500),
             (1000, 500, 500),
             (5000, 700, 500),
         ),
@@ -199,10 +203,28 @@ def check(source: str, target: str, teacher: str) -> None:
     as_encoder(teacher_of(teacher)["teacher"])
 
 
-def network_settings(architecture: str, scale: Scale) -> dict[str, Any]:
-    """Of a network that is evaluated."""
+def is_large(source: str) -> bool:
+    """Whether a source has the paper's settings for TinyImageNet and ImageNet.
+
+    Appendix A.1 there: bases of a quarter of the height and width, networks of width
+    16, four blocks in a ConvNet, and a weight decay of 5e-3 in pretraining.
+    """
+    return "imagenet" in source
+
+
+def weight_decay(source: str, budget: int) -> float:
+    """Of the pretraining on a set: Table 5 of the paper."""
+    if is_large(source):
+        return 5e-3
+    return 1e-3 if budget <= 100 else 1e-4
+
+
+def network_settings(architecture: str, scale: Scale, source: str) -> dict[str, Any]:
+    """Of a network that is trained on a set of a source."""
     if architecture == "convnet":
-        return {"widths": scale.widths, "depth": len(scale.widths), "norm": "batch"}
+        more = scale.widths[-1:] if is_large(source) else ()
+        widths = (*scale.widths, *more)
+        return {"widths": widths, "depth": len(widths), "norm": "batch"}
     return {"width": round(scale.width * ARCHITECTURES[architecture])}
 
 
@@ -231,12 +253,14 @@ def teacher_of(name: str) -> dict[str, Any]:
     return {"teacher": {"name": name, "directory": data_dir()}, "teacher_size": 64}
 
 
-def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
+def settings_of(
+    row: str, *, budget: int, scale: Scale, source: str = "cifar100"
+) -> dict[str, Any]:
     """All settings of a row's method but its teacher."""
     if row in SELECTED:
         return {"name": "pair_selection", "count": budget, **SELECTED[row]}
     pool = {
-        "settings": network_settings("convnet", scale),
+        "settings": network_settings("convnet", scale, source),
         "students": scale.students,
         "steps": scale.student_steps,
     }
@@ -254,6 +278,10 @@ def settings_of(row: str, *, budget: int, scale: Scale) -> dict[str, Any]:
         raise ValueError(f"no bases for a budget of {budget} images; known: {known}")
     image_bases, target_bases = counts[budget]
     bases = {"image_bases": image_bases, "target_bases": target_bases}
+    if is_large(source):
+        bases["downscale"] = 4
+        if settings.get("hidden") == _BOOSTED["hidden"]:
+            bases["hidden"] = 16
     return {**settings, "images": budget, **bases}
 
 

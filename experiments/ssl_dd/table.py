@@ -108,10 +108,9 @@ def _evaluation(row: str, architecture: str, budget: int) -> Evaluation:
     scale = SCALES[_SCALE.value]
     settings: dict[str, Any] = {
         "architecture": architecture,
-        "settings": common.network_settings(architecture, scale),
+        "settings": common.network_settings(architecture, scale, _SOURCE.value),
         "steps": scale.pretraining_steps,
-        # Table 5 of the paper.
-        "weight_decay": 1e-3 if budget <= 100 else 1e-4,
+        "weight_decay": common.weight_decay(_SOURCE.value, budget),
         "networks": scale.networks,
         "limit": scale.probe_limit,
         "probes": {"kinds": scale.probes},
@@ -149,7 +148,7 @@ def _sets(cache: Cache) -> Sets:
         scale, teacher = SCALES[_SCALE.value], Path(_TEACHER.value).stem
         of_run = f"{_SOURCE.value}_{teacher}_n{budget}_{row}_seed{seed}"
         return common.distil(
-            common.settings_of(row, budget=budget, scale=scale),
+            common.settings_of(row, budget=budget, scale=scale, source=_SOURCE.value),
             common.load(_SOURCE.value, scale, is_source=True),
             teacher=_TEACHER.value,
             steps=_steps(),
@@ -175,7 +174,9 @@ def _cell(
     bound = row in common.BOUNDS
     # A bound looks at the data; any set stands for their shape and preprocessing.
     of_set = "random" if bound else row
-    settings = common.settings_of(of_set, budget=budget, scale=scale)
+    settings = common.settings_of(
+        of_set, budget=budget, scale=scale, source=_SOURCE.value
+    )
     teacher = Path(_TEACHER.value).stem
     name = f"{_SOURCE.value}_{teacher}_n{budget}_{row}_{target}_{architecture}"
     steps = _steps()

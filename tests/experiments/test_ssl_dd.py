@@ -11,7 +11,7 @@ from ddjax import synthetic
 from ddjax.synthetic import budget
 from experiments import launch
 from experiments.outcome import summary
-from experiments.ssl_dd.common import LEARNED, SCALES, settings_of
+from experiments.ssl_dd.common import LEARNED, SCALES, settings_of, weight_decay
 from experiments.ssl_dd.tables import TABLES
 from tests.experiments import in_process
 from tests.methods.encoders import small
@@ -64,6 +64,23 @@ def test_rows_of_the_ladder_differ_in_what_they_say(row):
     assert own == LEARNED[row]
     if row != "krr_st":
         assert settings["image_bases"] == settings["target_bases"] == 200
+
+
+def test_larger_images_have_the_settings_of_tinyimagenet():
+    given = {"budget": 200, "scale": SCALES["full"], "source": "tfds:tiny_imagenet"}
+    settings = settings_of("boosted", **given)
+    assert (settings["image_bases"], settings["target_bases"]) == (400, 400)
+    assert (settings["downscale"], settings["hidden"]) == (4, 16)
+    assert settings["pool"]["settings"]["widths"] == (128, 256, 512, 512)
+    # Rows that are about the width of the networks keep theirs.
+    assert settings_of("network_2", **given)["hidden"] == 2
+    assert "hidden" not in settings_of("parameterization", **given)
+    found = [
+        weight_decay(source, budget)
+        for source in ("cifar100", "tfds:tiny_imagenet")
+        for budget in (100, 1000)
+    ]
+    assert found == [1e-3, 1e-4, 5e-3, 5e-3]
 
 
 def test_budgets_without_bases_are_refused():
