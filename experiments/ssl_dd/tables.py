@@ -153,9 +153,9 @@ def cost(found: Sequence[Record]) -> str:
 def grid(found: Sequence[Record]) -> str:
     """Rows by target and architecture, by ridge."""
     own = _own(found)
-    names = {each["config"]["architecture"] for each in own}
-    if len(names) < 2:
+    if len(own) == len(_on_the_source(found)):
         return "No records yet."
+    names = {each["config"]["architecture"] for each in own}
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for each in own:
         config = each["config"]
@@ -164,9 +164,10 @@ def grid(found: Sequence[Record]) -> str:
             groups[where].append(each)
     order = [name for name in _ARCHITECTURES if name in names]
     lines = []
+    rows = [row for row in ROWS if row in _GRID]
     for target in sorted({where[0] for where in groups}):
         lines.append([f"**{target}**", *("" for _ in order)])
-        for row in ROWS:
+        for row in rows:
             if any((target, row, name) in groups for name in order):
                 cells = [groups.get((target, row, name), []) for name in order]
                 lines.append([ROWS[row], *(_accuracy(each) for each in cells)])
@@ -213,6 +214,7 @@ def _difference(found: Sequence[Record], other: Sequence[Record]) -> str:
 
 
 _BOUNDS = ("untrained", "random_5000", "full_data")
+_GRID = ("untrained", "random_5000", "random", "kmeans", "krr_st", "boosted")
 
 TABLES: dict[str, Table] = {
     "ssl_dd_table_1": grid,

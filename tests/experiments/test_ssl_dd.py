@@ -138,6 +138,9 @@ def test_the_ladder_makes_records_and_its_table(toy, tmp_path, capsys):
     assert TABLES["ssl_dd_table_2"](records) == "No records yet."
     wider = [{**each, "config": {**each["config"], "budget": 25}} for each in records]
     assert "N = 25" in TABLES["ssl_dd_table_2"](records + wider)
+    assert TABLES["ssl_dd_table_1"](records) == "No records yet."
+    other = [{**each, "config": {**each["config"], "target": "b"}} for each in records]
+    assert "**b**" in TABLES["ssl_dd_table_1"](records + other)
     # A row's run is done once, whatever is asked of it later.
     again = in_process.run(NAME, *toy, rows, capsys=capsys)
     assert "5 of 5 records are there" in again.out
