@@ -21,7 +21,7 @@ from numpy import ndarray
 
 from experiments import commands
 from experiments.benchmarks import common, student_step
-from experiments.benchmarks.student_step import FORMS, METHODS, SIZES, TOY, Sizes
+from experiments.benchmarks.student_step import FORMS, METHODS, SIZES, TOY, Run, Sizes
 from experiments.commands import Cell, Measured
 
 __all__ = ["disagreement", "main", "peak", "times"]
@@ -31,8 +31,8 @@ _OPTIONS = common.define_flags()
 
 def times(method: str, sizes: Sizes, *, repeats: int) -> dict[str, Any]:
     """Seconds of a step in both forms, and how far their results are apart."""
-    apart = disagreement(method, sizes, steps=1)
     runs = {form: student_step.run(form, method, sizes) for form in FORMS}
+    apart = disagreement(runs, steps=1)
     timings = common.time_in_turns(
         {form: each.step for form, each in runs.items()}, repeats=repeats
     )
@@ -43,18 +43,16 @@ def times(method: str, sizes: Sizes, *, repeats: int) -> dict[str, Any]:
     }
 
 
-def disagreement(method: str, sizes: Sizes, *, steps: int) -> dict[str, float]:
+def disagreement(runs: Mapping[str, Run], *, steps: int) -> dict[str, float]:
     """How far losses, what is learned and the students are apart after some steps.
 
     Mean differences over the mean size of each array. Adam divides by the size of the
     gradient: numbers whose gradient is rounding error go one step size either way.
     """
-    losses: dict[str, list[float]] = {}
-    ended: dict[str, tuple[dict[str, ndarray], list[dict[str, ndarray]]]] = {}
-    for form in FORMS:
-        one = student_step.run(form, method, sizes)
-        losses[form] = [float(one.step()) for _ in range(steps)]
-        ended[form] = one.learned(), one.students()
+    losses = {
+        form: [float(one.step()) for _ in range(steps)] for form, one in runs.items()
+    }
+    ended = {form: (one.learned(), one.students()) for form, one in runs.items()}
     (learned, students), (others, other_students) = (ended[form] for form in FORMS)
     ours, theirs = (np.asarray(losses[form]) for form in FORMS)
     return {

@@ -47,7 +47,7 @@ __all__ = [
 FORMS = ("ddjax", "PyTorch")
 METHODS = ("krr_st", "ssl_dd")
 _RIDGE = 1e-6
-_AGE = 20
+_AGE = 10
 
 
 class Sizes(NamedTuple):
