@@ -23,8 +23,9 @@ from ddjax.synthetic.json_text import plain
 
 __all__ = ["HOW", "ChosenPairs", "pair_selection"]
 
-HOW = ("uniform", "kmeans")
-"""Random images; those nearest to the centres of k-means in the teacher's space."""
+HOW = ("uniform", "kmeans", "herding", "k_center")
+"""Random images; in the teacher's space those nearest to the centres of k-means, and
+the coresets of `ddjax.synthetic.initialization`."""
 
 
 class ChosenPairs(NamedTuple):
@@ -73,10 +74,10 @@ def pair_selection(
 
     def init(key: PRNGKeyArray, problem: Problem, data: dict[str, Any]) -> ChosenPairs:
         seen = problem
-        if how == "kmeans":
+        if how != "uniform":
             seen = problem._replace(train=Split(np.asarray(data["targets"])))
-        ways = {"uniform": "uniform", "kmeans": "kmeans_nearest"}
-        rows = chosen_rows(key, seen, count=count, how=ways[how])
+        way = "kmeans_nearest" if how == "kmeans" else how
+        rows = chosen_rows(key, seen, count=count, how=way)
         images = jnp.asarray(on_host(problem.train.inputs[rows]))
         targets = jnp.asarray(np.asarray(data["targets"])[rows], images.dtype)
         return ChosenPairs(decoder.init(Pairs(images, targets), {}))

@@ -49,7 +49,10 @@ __all__ = [
     "row_selection",
 ]
 
-HOW = ("uniform", "kmeans_centres", "kmeans_nearest", "leverage")
+HOW = (
+    *("uniform", "kmeans_centres", "kmeans_nearest", "herding", "k_center"),
+    "leverage",
+)
 """How rows may be chosen."""
 
 
@@ -73,7 +76,7 @@ def row_selection(
 
     Args:
       count: rows m.
-      how: `uniform`, `kmeans_centres` or `kmeans_nearest`, see
+      how: `uniform`, `kmeans_centres`, `kmeans_nearest`, `herding` or `k_center`, see
         `ddjax.synthetic.initialization.select_rows`; or `leverage`: real rows drawn
         with probabilities :math:`p_i = l_i / \sum_j l_j`, each used once.
       ridge: per sample (`per_sample` in `ddjax.kernels.ridge`), >= 0 (> 0 for

@@ -1,4 +1,15 @@
-"""Where a distilled set starts: real samples, k-means, or noise."""
+r"""Where a distilled set starts: real samples, k-means, coresets, or noise.
+
+Coresets are chosen one after the other from samples x with mean :math:`\mu`:
+
+- `herding` (Welling, ICML 2009; of labelled samples Rebuffi et al., CVPR 2017): the
+  mean of the chosen ones follows the mean,
+  :math:`x_k = \arg\min_x \lVert \mu - \tfrac1k (x + \sum_{i<k} x_i) \rVert`;
+- `k_center` (Sener and Savarese, ICLR 2018, greedily): first the sample nearest to the
+  mean, then the one whose nearest chosen sample is farthest away.
+
+Neither draws anything: all keys give the same samples.
+"""
 
 from typing import Any
 
@@ -20,9 +31,10 @@ __all__ = [
     "select_rows",
 ]
 
-INITIALIZATIONS = ("balanced", "uniform", "kmeans_centres", "kmeans_nearest", "noise")
-ROW_INITIALIZATIONS = ("uniform", "kmeans_centres", "kmeans_nearest", "noise")
-_OF_REAL_SAMPLES = ("balanced", "uniform", "kmeans_nearest")
+_GREEDY = ("kmeans_nearest", "herding", "k_center")
+ROW_INITIALIZATIONS = ("uniform", "kmeans_centres", *_GREEDY, "noise")
+INITIALIZATIONS = ("balanced", *ROW_INITIALIZATIONS)
+_OF_REAL_SAMPLES = ("balanced", "uniform", *_GREEDY)
 
 
 def select(
@@ -43,6 +55,7 @@ def select(
         absent);
         `kmeans_centres`: the centres of k-means within each class;
         `kmeans_nearest`: the real samples nearest to those centres, each used once;
+        `herding`, `k_center`: coresets of each class, see the module;
         `noise`: N(0, 1) in preprocessed space, the same number for each class.
 
     Returns:
@@ -87,6 +100,7 @@ def select_rows(
         target of its cluster;
         `kmeans_nearest`: the real samples nearest to those centres, each used once,
         with their own targets;
+        `herding`, `k_center`: coresets by the inputs, see the module;
         `noise`: inputs and targets N(0, 1), in preprocessed space.
 
     Returns:
@@ -130,7 +144,7 @@ def chosen_by_class(
       key: see `select`.
       problem: see `select`.
       per_class: see `select`.
-      how: `balanced`, `uniform` or `kmeans_nearest`, see `select`.
+      how: one that takes real samples, see `select`.
 
     Returns:
       `per_class * classes` different positions, ordered by class.
@@ -154,7 +168,7 @@ def chosen_rows(
       key: see `select_rows`.
       problem: see `select_rows`.
       count: see `select_rows`.
-      how: `uniform` or `kmeans_nearest`, see `select_rows`.
+      how: one that takes real samples, see `select_rows`.
 
     Returns:
       `count` different positions.
@@ -212,11 +226,9 @@ def _rows_by_class(
         chosen = rng.choice(len(labels), count, replace=False)
         return chosen[np.argsort(labels[chosen], kind="stable")]
     members = _members(problem, per_class)
-    if how == "kmeans_nearest":
-        chosen = [_nearest_to_centres(rng, problem, r, per_class) for r in members]
-    else:
-        chosen = [rng.choice(rows, per_class, replace=False) for rows in members]
-    return np.concatenate(chosen)
+    return np.concatenate(
+        [_chosen(rng, problem, rows, per_class, how) for rows in members]
+    )
 
 
 def _rows_of_all(
@@ -224,9 +236,21 @@ def _rows_of_all(
 ) -> ndarray:
     _check_enough(problem, count)
     rows = np.arange(len(problem.train.inputs))
+    return _chosen(rng, problem, rows, count, how)
+
+
+def _chosen(
+    rng: np.random.Generator, problem: Problem, rows: ndarray, count: int, how: str
+) -> ndarray:
+    """So many of the rows, each once."""
+    if how not in _GREEDY:
+        return rng.choice(rows, count, replace=False)
+    inputs = _take(problem, rows)
+    flat = inputs.reshape(len(inputs), -1)
     if how == "kmeans_nearest":
-        return _nearest_to_centres(rng, problem, rows, count)
-    return rng.choice(rows, count, replace=False)
+        centres = _kmeans(rng, inputs, count)[0].reshape(count, -1)
+        return rows[_nearest_to_centres(flat, centres)]
+    return rows[_herded(flat, count) if how == "herding" else _k_centers(flat, count)]
 
 
 def _generator(key: PRNGKeyArray) -> np.random.Generator:
@@ -298,16 +322,39 @@ def _cluster_means(values: ndarray, cluster: ndarray, k: int) -> ndarray:
     return means.astype(values.dtype)
 
 
-def _nearest_to_centres(
-    rng: np.random.Generator, problem: Problem, rows: ndarray, k: int
-) -> ndarray:
-    inputs = _take(problem, rows)
-    flat = inputs.reshape(len(inputs), -1)
-    centres = _kmeans(rng, inputs, k)[0].reshape(k, -1)
-    free = np.ones(len(rows), dtype=bool)
-    chosen = np.empty(k, dtype=np.int64)
+def _distances(flat: ndarray, point: ndarray) -> ndarray:
+    """Squared; summed by NumPy, whose result does not depend on the number of cores."""
+    return np.square(flat - point).sum(axis=1)
+
+
+def _nearest_to_centres(flat: ndarray, centres: ndarray) -> ndarray:
+    free = np.ones(len(flat), dtype=bool)
+    chosen = np.empty(len(centres), dtype=np.int64)
     for i, centre in enumerate(centres):
-        distances = np.square(flat - centre).sum(axis=1)
-        chosen[i] = np.argmin(np.where(free, distances, np.inf))
+        chosen[i] = np.argmin(np.where(free, _distances(flat, centre), np.inf))
         free[chosen[i]] = False
-    return rows[chosen]
+    return chosen
+
+
+def _herded(flat: ndarray, count: int) -> ndarray:
+    mean = flat.mean(axis=0, dtype=np.float64)
+    total, free = np.zeros_like(mean), np.ones(len(flat), dtype=bool)
+    chosen = np.empty(count, dtype=np.int64)
+    for i in range(count):
+        wanted = ((i + 1) * mean - total).astype(flat.dtype)
+        chosen[i] = np.argmin(np.where(free, _distances(flat, wanted), np.inf))
+        free[chosen[i]] = False
+        total += flat[chosen[i]]
+    return chosen
+
+
+def _k_centers(flat: ndarray, count: int) -> ndarray:
+    mean = flat.mean(axis=0, dtype=np.float64).astype(flat.dtype)
+    chosen = [int(np.argmin(_distances(flat, mean)))]
+    nearest = _distances(flat, flat[chosen[0]])
+    for _ in range(1, count):
+        # A chosen sample is not taken again, however many equal ones there are.
+        nearest[chosen] = -1.0
+        chosen.append(int(np.argmax(nearest)))
+        nearest = np.minimum(nearest, _distances(flat, flat[chosen[-1]]))
+    return np.asarray(chosen, np.int64)

@@ -354,7 +354,7 @@ def test_mistakes_are_told_when_a_run_starts():
         prepared(methods.ssl_dd(**{**SSL_DD, "images": 2}), problem)
 
 
-@pytest.mark.parametrize("how", ["uniform", "kmeans"])
+@pytest.mark.parametrize("how", ["uniform", "kmeans", "herding", "k_center"])
 def test_selected_pairs_are_real_images_as_the_teacher_sees_them(how):
     problem = problems.unlabelled()
     method = methods.pair_selection(count=5, how=how, teacher=TEACHER)

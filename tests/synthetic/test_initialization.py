@@ -1,11 +1,17 @@
 """Tests of the initialisations."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ddjax import synthetic
+from ddjax.data.problem import Split
+from ddjax.synthetic.initialization import chosen_rows
 from tests.synthetic.problems import blobs, table
 
 KEY = 7
@@ -39,7 +45,9 @@ def test_another_key_gives_other_samples(how):
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("how", ["balanced", "uniform", "kmeans_nearest"])
+@pytest.mark.parametrize(
+    "how", ["balanced", "uniform", "kmeans_nearest", "herding", "k_center"]
+)
 def test_real_samples_are_distinct_members_of_their_class(how):
     problem = blobs()
     inputs, labels = synthetic.select(_key(), problem, per_class=5, how=how)
@@ -67,6 +75,44 @@ def test_k_means_finds_the_modes_of_a_class():
     for how in ("kmeans_nearest", "kmeans_centres"):
         found, _ = synthetic.select(_key(), problem, per_class=2, how=how)
         assert sorted(np.round(np.asarray(found).mean(axis=1), -2)) == [0, 100]
+
+
+def rows_of(how, values, count):
+    """Which rows of a table without targets are chosen."""
+    problem = blobs()._replace(train=Split(values.astype(np.float32)))
+    return chosen_rows(_key(), problem, count=count, how=how)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 12), st.integers(1, 3))
+def test_herding_follows_the_mean(seed, samples, columns):
+    values = np.random.default_rng(seed).normal(size=(samples, columns))
+    found = list(rows_of("herding", values, min(samples, 5)))
+    for k in range(len(found)):
+        rest = [row for row in range(samples) if row not in found[:k]]
+        gaps = [
+            np.linalg.norm(values.mean(axis=0) - values[[*found[:k], row]].mean(axis=0))
+            for row in rest
+        ]
+        assert gaps[rest.index(found[k])] <= min(gaps) + 1e-5
+    # All of them have the mean itself.
+    assert sorted(rows_of("herding", values, samples)) == list(range(samples))
+
+
+@given(st.integers(0, 10**6), st.integers(3, 9), st.integers(1, 3))
+def test_k_centers_cover_within_twice_the_best_radius(seed, samples, count):
+    values = np.random.default_rng(seed).normal(size=(samples, 2))
+    apart = np.linalg.norm(values[:, None] - values[None], axis=2)
+
+    def radius(rows):
+        return apart[:, list(rows)].min(axis=1).max()
+
+    best = min(map(radius, itertools.combinations(range(samples), count)))
+    assert radius(rows_of("k_center", values, count)) <= 2 * best + 1e-6
+
+
+@pytest.mark.parametrize("how", ["herding", "k_center"])
+def test_coresets_of_equal_samples_use_each_once(how):
+    assert sorted(rows_of(how, np.ones((4, 2)), 4)) == [0, 1, 2, 3]
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
@@ -117,10 +163,12 @@ def test_rows_of_regression_problems(how, device):
     other = synthetic.select_rows(jax.random.key(8), problem, count=6, how=how)
     np.testing.assert_array_equal(inputs, again[0])
     np.testing.assert_array_equal(targets, again[1])
-    assert not np.array_equal(inputs, other[0])
+    # Coresets are chosen without any draw.
+    drawn = how not in ("herding", "k_center")
+    assert np.array_equal(inputs, other[0]) != drawn
 
 
-@pytest.mark.parametrize("how", ["uniform", "kmeans_nearest"])
+@pytest.mark.parametrize("how", ["uniform", "kmeans_nearest", "herding", "k_center"])
 def test_real_rows_are_distinct_and_keep_their_targets(how):
     problem = table(samples=20)
     inputs, targets = synthetic.select_rows(_key(), problem, count=20, how=how)
@@ -191,7 +239,7 @@ def test_samples_that_are_not_real_have_no_position():
     for how in ("kmeans_centres", "noise"):
         with pytest.raises(ValueError, match="known: balanced, uniform, kmeans_near"):
             synthetic.chosen_by_class(_key(), blobs(), per_class=1, how=how)
-        with pytest.raises(ValueError, match="known: uniform, kmeans_nearest$"):
+        with pytest.raises(ValueError, match="known: uniform, kmeans_nearest, herd"):
             synthetic.chosen_rows(_key(), table(), count=1, how=how)
 
 
