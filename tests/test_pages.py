@@ -236,7 +236,8 @@ def test_commands_exist(page, words):
 def test_flags_of_the_table_of_commands_exist():
     page = pages.ROOT / "docs" / "reproducing.md"
     rows = re.findall(
-        r"^\| `((?:dgkip|clp_dd|ssl_dd|regression_dd|benchmarks)\.\w+)`([^|]*)\|([^|]*)",
+        r"^\| `((?:dgkip|clp_dd|ssl_dd|regression_dd|benchmarks)\.\w+)`"
+        r"([^|]*)\|([^|]*)",
         page.read_text(encoding="utf-8"),
         re.MULTILINE,
     )
