@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from numpy import ndarray
 
-from ddjax.models.networks import outputs_in_training
+from ddjax.models.networks import outputs_in_training, started
 
 __all__ = [
     "INNER",
@@ -274,9 +274,7 @@ def untrained(
       network: a flax linen module.
       inputs: samples, of which the shape counts.
     """
-    variables: Any = network.init(key, inputs[:1])
-    statistics = {name: each for name, each in variables.items() if name != "params"}
-    return Student(variables.get("params", {}), statistics)
+    return Student(*started(key, network, inputs))
 
 
 @functools.lru_cache(maxsize=32)

@@ -7,7 +7,6 @@ them and real samples of the same classes: their features (`dm`, `idm`), gradien
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,18 +14,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.methods import learned_set
-from ddjax.methods.base import PrepareFn
+from ddjax.methods.base import DistilledFn, PrepareFn
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import LearnedSet
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, no_cache
-from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.decoders.base import Decoder, Fitted
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import INITIALIZATIONS
@@ -39,18 +38,14 @@ __all__ = [
     "augmenter",
     "balanced_set",
     "by_class",
-    "check_counts",
     "check_network",
-    "check_positive",
     "check_problem",
     "class_data",
     "class_set",
+    "distilled_samples",
     "drawn",
     "each_class",
-    "one_hot",
     "prepare_classes",
-    "siamese",
-    "started_network",
     "trained_on",
 ]
 
@@ -176,42 +171,13 @@ def by_class(values: Float[Array | np.ndarray, "n *shape"], classes: int) -> Arr
     return jnp.asarray(values).reshape(classes, -1, *values.shape[1:])
 
 
-def each_class(
-    function: Callable[..., Any], *values: Any, batch_size: int | None = None
-) -> Any:
+def each_class(function: Callable[..., Any], *values: Any) -> Any:
     """`function` of the leading entries of all values, one class after the other.
 
     In sequence, because what a network makes of hundreds of real images of a class
     fills caches already.
     """
-    return jax.lax.map(lambda each: function(*each), values, batch_size=batch_size)
-
-
-def one_hot(labels: Array, classes: int) -> Array:
-    """Targets to start from: see `ddjax.synthetic.targets.one_hot`."""
-    return class_targets.one_hot(labels, classes)
-
-
-def check_counts(**counts: int) -> None:
-    """Refuses counts below 1.
-
-    Raises:
-      ValueError: the name and the value.
-    """
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def check_positive(**numbers: float) -> None:
-    """Refuses numbers that are not finite and above 0.
-
-    Raises:
-      ValueError: the name and the value.
-    """
-    for name, value in numbers.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a finite number > 0, got {value}")
+    return jax.lax.map(lambda each: function(*each), values)
 
 
 def check_network(architecture: str, settings: Mapping[str, Any] | None) -> None:
@@ -223,48 +189,22 @@ def check_network(architecture: str, settings: Mapping[str, Any] | None) -> None
     networks.make(architecture, outputs=2, **dict(settings or {}))
 
 
-def augmenter(
-    setting: augmentations.PlainSetting | None, *, shared: bool
-) -> Augment | None:
+def augmenter(setting: augmentations.PlainSetting | None, *, shared: bool) -> Augment:
     """An augmentation as one function, see `ddjax.data.augment.augmenter`.
 
     Args:
-      setting: None for none.
-      shared: one draw for all images of a call, or one for each.
+      setting: None for images as they are.
+      shared: one draw for all images of a call, so that two batches that are given the
+        same key are transformed alike ("siamese"); or one for each.
     """
     if setting is None:
-        return None
+        return _as_they_are
     return augmentations.augmenter(setting, shared=shared)
 
 
-def siamese(
-    augment: Augment | None, key: PRNGKeyArray, *images: Float[Array, "_ h w c"]
-) -> tuple[Float[Array, "_ h w c"], ...]:
-    """Several batches of images, transformed alike.
-
-    Args:
-      augment: with one draw for all images of a call; None for images as they are.
-      key: of the draw.
-      *images: the batches, of any sizes.
-    """
-    if augment is None:
-        return images
-    return tuple(augment(key, each) for each in images)
-
-
-def started_network(
-    key: PRNGKeyArray, network: nn.Module, inputs: Float[Array, "n *shape"]
-) -> tuple[Any, dict[str, Any]]:
-    """Parameters of a fresh network, and its running statistics by collection.
-
-    Args:
-      key: of the initialisation.
-      network: a flax module.
-      inputs: of whose shape and dtype it is to be.
-    """
-    variables = dict(network.init(key, inputs[:1]))
-    params = variables.pop("params")
-    return params, variables
+def _as_they_are(key: PRNGKeyArray, images: Array) -> Array:
+    del key
+    return images
 
 
 def trained_on(
@@ -284,8 +224,8 @@ def trained_on(
       targets: probabilities.
     """
     outputs, after = networks.outputs_in_training(network, params, statistics, inputs)
-    logarithms = jax.nn.log_softmax(outputs.astype(targets.dtype))
-    return -jnp.mean(jnp.sum(targets * logarithms, axis=1)), after
+    outputs = outputs.astype(targets.dtype)
+    return jnp.mean(optax.softmax_cross_entropy(outputs, targets)), after
 
 
 def after_steps(
@@ -327,6 +267,35 @@ def after_steps(
         return (params, statistics), None
 
     return jax.lax.scan(step, (params, statistics), (step_sizes, each))[0]
+
+
+def distilled_samples(
+    parts: LearnedSet, augment: augmentations.PlainSetting | None
+) -> DistilledFn:
+    """The slot `distilled` of a method that learns samples and nothing else.
+
+    Args:
+      parts: the shared part.
+      augment: see `class_set`.
+
+    Returns:
+      Takes a `DescentState`, or a state whose `descent` is one.
+    """
+
+    def distilled(
+        key: PRNGKeyArray, state: Any, problem: Problem, data: Any
+    ) -> DistilledSet:
+        del key, data
+        descent = getattr(state, "descent", state)
+        return class_set(
+            descent.learned["stored"],
+            parts.decoder,
+            problem,
+            labels=descent.labels,
+            augment=augment,
+        )
+
+    return distilled
 
 
 def class_set(

@@ -30,7 +30,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.kernels import linear_probe
-from ddjax.methods import frozen_features, learned_set
+from ddjax.methods import checks, frozen_features, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
@@ -119,7 +119,7 @@ def clp(
     """
     given = dict(locals())
     _check_names(outer, centring)
-    frozen_features.check_numbers(
+    checks.check_counts(
         copies=copies, micro_batch=micro_batch, batch_size=batch_size, block=block
     )
     for name, value in (("ridge", ridge), ("temperature", temperature)):

@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import class_samples, learned_set
+from ddjax.methods import checks, class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent
@@ -39,6 +39,7 @@ from ddjax.methods.learned_set import DescentState, Samples
 from ddjax.models import networks
 from ddjax.synthetic.decoders.base import Decoder
 from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "dd"]
 
@@ -82,12 +83,12 @@ def dd(
         without classes.
     """
     given = dict(locals())
-    class_samples.check_counts(
+    checks.check_counts(
         inner_steps=inner_steps,
         networks_per_step=networks_per_step,
         batch_size=batch_size,
     )
-    class_samples.check_positive(step_size=step_size)
+    checks.check_positive(step_size=step_size)
     class_samples.check_network(architecture, settings)
     parts = class_samples.balanced_set(
         decoder=decoder,
@@ -101,7 +102,7 @@ def dd(
 
     init = learned_set.class_init(
         parts,
-        class_samples.one_hot,
+        one_hot,
         per_class=per_class,
         initialization=initialization,
         extra=lambda: {"log_step_sizes": jnp.full(inner_steps, math.log(step_size))},
@@ -114,7 +115,7 @@ def dd(
         sizes = state.learned["log_step_sizes"]
         classes = pairs.targets.shape[1]
         real, labels = class_samples.drawn(batch.real)
-        wanted = class_samples.one_hot(labels, classes).astype(pairs.targets.dtype)
+        wanted = one_hot(labels, classes).astype(pairs.targets.dtype)
         network = networks.make_for(
             architecture, settings, outputs=classes, shape=pairs.inputs.shape[1:]
         )
@@ -123,7 +124,7 @@ def dd(
             def inner(params: Any, statistics: dict[str, Any], _: None):
                 return class_samples.trained_on(network, params, statistics, *pairs)
 
-            start = class_samples.started_network(key, network, pairs.inputs)
+            start = networks.started(key, network, pairs.inputs)
             trained = class_samples.after_steps(inner, *start, jnp.exp(sizes), None)
             return class_samples.trained_on(network, *trained, real, wanted)[0]
 

@@ -25,15 +25,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data import augment as augmentations
-from ddjax.data.problem import Problem
-from ddjax.methods import class_samples, learned_set
+from ddjax.methods import checks, class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
 from ddjax.models import networks
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "dm", "mean_feature_distance"]
 
@@ -84,7 +83,7 @@ def dm(
         without classes.
     """
     given = dict(locals())
-    class_samples.check_counts(real_per_class=real_per_class)
+    checks.check_counts(real_per_class=real_per_class)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=True)
     parts = class_samples.balanced_set(
@@ -96,7 +95,7 @@ def dm(
 
     init = learned_set.class_init(
         parts,
-        class_samples.one_hot,
+        one_hot,
         per_class=per_class,
         initialization=initialization,
     )
@@ -111,29 +110,23 @@ def dm(
         network = networks.make_for(
             architecture, settings, outputs=classes, shape=pairs.inputs.shape[1:]
         )
-        params, statistics = class_samples.started_network(
-            network_key, network, pairs.inputs
-        )
+        params, statistics = networks.started(network_key, network, pairs.inputs)
         embedding = network.clone(outputs=None)
 
         def features(images: Array) -> Array:
-            return networks.outputs_in_training(embedding, params, statistics, images)[
-                0
-            ]
-
-        def transformed(key: PRNGKeyArray, images: Array) -> Array:
-            return class_samples.siamese(transform, key, images)[0]
+            seen = networks.outputs_in_training(embedding, params, statistics, images)
+            return seen[0]
 
         real = class_samples.by_class(class_samples.drawn(batch.real)[0], classes)
         means = class_samples.each_class(
-            lambda key, images: features(transformed(key, images)).mean(axis=0),
+            lambda key, images: features(transform(key, images)).mean(axis=0),
             keys,
             real,
         )
 
         def objective(inputs: Array) -> Array:
             each = class_samples.by_class(inputs, classes)
-            seen = class_samples.each_class(transformed, keys, each)
+            seen = class_samples.each_class(transform, keys, each)
             return mean_feature_distance(means, features(seen.reshape(inputs.shape)))
 
         value, slopes = jax.value_and_grad(objective)(pairs.inputs)
@@ -142,18 +135,6 @@ def dm(
         )
         return parts.update(state, gradients, progress), {"loss": value}
 
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: ClassData
-    ) -> DistilledSet:
-        del key, data
-        return class_samples.class_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            labels=state.labels,
-            augment=augment,
-        )
-
     return learned_set.gradient_method(
         "dm",
         given,
@@ -161,5 +142,5 @@ def dm(
         prepare=class_samples.prepare_classes(parts, per_class=real_per_class),
         init=init,
         step=step,
-        distilled=distilled,
+        distilled=class_samples.distilled_samples(parts, augment),
     )

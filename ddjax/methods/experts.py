@@ -41,6 +41,7 @@ from ddjax.methods.class_samples import Augment
 from ddjax.models import networks
 from ddjax.storage.cache import Arrays, Cache, no_cache
 from ddjax.storage.shards import ShardedRows, filling, progress_bar, sharded_rows
+from ddjax.synthetic.targets import one_hot
 
 __all__ = [
     "ExpertTraining",
@@ -282,7 +283,7 @@ def _built(
     real: Split,
     training: ExpertTraining,
     network: nn.Module,
-    transform: Augment | None,
+    transform: Augment,
     verbose: bool,
 ) -> ndarray:
     params, _ = _shapes(network, real.inputs)
@@ -325,7 +326,7 @@ def _trajectory(
     key = jax.random.fold_in(jax.random.key(training.seed), expert)
     start_key, key = jax.random.split(key)
     example = jnp.asarray(real.inputs[:1])
-    params, _ = class_samples.started_network(start_key, network, example)
+    params, _ = networks.started(start_key, network, example)
     held = _Held(params, jax.tree.map(jnp.zeros_like, params))
     values = np.empty((1, *rows.shape[1:]), rows.dtype)
     values[0, 0] = ravel_pytree(held.params)[0]
@@ -382,7 +383,7 @@ def _epoch(
 
 
 def _compiled_steps(
-    network: nn.Module, training: ExpertTraining, transform: Augment | None
+    network: nn.Module, training: ExpertTraining, transform: Augment
 ) -> Callable[..., tuple[_Held, Array]]:
     """The compiled `(held, keys, real, rows (steps, b)) -> held, losses (steps,)`."""
 
@@ -393,10 +394,9 @@ def _compiled_steps(
         def step(held: _Held, given: tuple[Array, Array]) -> tuple[_Held, Array]:
             key, places = given
             inputs = jnp.asarray(real.inputs)[places]
-            if transform is not None:
-                inputs = transform(key, inputs)
+            inputs = transform(key, inputs)
             labels = jnp.asarray(real.labels)[places]
-            targets = class_samples.one_hot(labels, network.outputs)
+            targets = one_hot(labels, network.outputs)
 
             def loss(params: Any) -> Array:
                 return class_samples.trained_on(
@@ -421,8 +421,6 @@ def _shapes(network: nn.Module, inputs: Any) -> tuple[Any, dict[str, Any]]:
     """Shapes of a network's parameters, and of its running statistics."""
     example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
     return jax.eval_shape(
-        lambda images: class_samples.started_network(
-            jax.random.key(0), network, images
-        ),
+        lambda images: networks.started(jax.random.key(0), network, images),
         example,
     )

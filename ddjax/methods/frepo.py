@@ -32,7 +32,7 @@ from ddjax.data.feed import Batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import precision
 from ddjax.kernels import ridge as ridge_regression
-from ddjax.methods import class_samples, learned_set, student_pool
+from ddjax.methods import checks, class_samples, learned_set, student_pool
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples
@@ -160,7 +160,7 @@ def frepo(
     given = dict(locals())
     if not ridge >= 0:
         raise ValueError(f"ridge must be at least 0, got {ridge}")
-    class_samples.check_counts(batch_size=batch_size)
+    checks.check_counts(batch_size=batch_size)
     described = pool._asdict() if isinstance(pool, StudentTraining) else dict(pool)
     training = student_pool.student_training({**POOL._asdict(), **described})
     parts = learned_set.learned_set(

@@ -27,7 +27,6 @@ __all__ = [
     "as_encoders",
     "augmenter",
     "blocks",
-    "check_numbers",
     "check_problem",
     "encoded",
     "real_features",
@@ -78,23 +77,6 @@ def augmenter(
         return None, None
     recipe = {"name": setting} if isinstance(setting, str) else dict(setting)
     return augment.augmenter(recipe, shared=True), recipe
-
-
-def check_numbers(
-    *, micro_batch: int | None, batch_size: int | None, **counts: int
-) -> None:
-    """Refuses counts below 1.
-
-    Raises:
-      ValueError: the name and the value.
-    """
-    for name, value in {
-        **counts,
-        "micro_batch": 1 if micro_batch is None else micro_batch,
-        "batch_size": 1 if batch_size is None else batch_size,
-    }.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def sources(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:

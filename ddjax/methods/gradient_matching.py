@@ -29,14 +29,14 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
-from ddjax.methods import class_samples, learned_set
+from ddjax.methods import checks, class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import Augment, ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples
 from ddjax.models import networks
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "build", "gradient_distance", "loops", "matched"]
 
@@ -118,7 +118,7 @@ def build(
     descent: Mapping[str, Any] | Descent,
 ) -> Method:
     """A method from what tells the two apart; the arguments are those of `dsa`."""
-    class_samples.check_counts(real_per_class=real_per_class)
+    checks.check_counts(real_per_class=real_per_class)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=True)
     parts = class_samples.balanced_set(
@@ -129,7 +129,7 @@ def build(
     )
     published_outer, epochs = loops(per_class)
     outer = published_outer if outer_steps is None else outer_steps
-    class_samples.check_counts(outer_steps=outer)
+    checks.check_counts(outer_steps=outer)
     if network_steps is not None and network_steps < 0:
         raise ValueError(f"network_steps must be at least 0, got {network_steps}")
 
@@ -143,7 +143,7 @@ def build(
 
     start = learned_set.class_init(
         parts,
-        class_samples.one_hot,
+        one_hot,
         per_class=per_class,
         initialization=initialization,
     )
@@ -152,7 +152,7 @@ def build(
         first = start(key, problem, data)
         pairs = parts.pairs(first.learned)
         # Drawn anew before the first step looks at it.
-        fresh = class_samples.started_network(key, network_for(pairs), pairs.inputs)
+        fresh = networks.started(key, network_for(pairs), pairs.inputs)
         return State(first, *fresh)
 
     def step(state: State, batch: ClassData, key: PRNGKeyArray, progress: Progress):
@@ -162,7 +162,7 @@ def build(
         place = progress.step % outer
         params, statistics = jax.lax.cond(
             place == 0,
-            lambda: class_samples.started_network(fresh_key, network, pairs.inputs),
+            lambda: networks.started(fresh_key, network, pairs.inputs),
             lambda: (state.params, state.statistics),
         )
         value, slopes = matched(
@@ -192,18 +192,6 @@ def build(
         )
         return State(after, params, statistics), {"loss": value}
 
-    def distilled(
-        key: PRNGKeyArray, state: State, problem: Problem, data: ClassData
-    ) -> DistilledSet:
-        del key, data
-        return class_samples.class_set(
-            state.descent.learned["stored"],
-            parts.decoder,
-            problem,
-            labels=state.descent.labels,
-            augment=augment,
-        )
-
     return learned_set.gradient_method(
         name,
         given,
@@ -211,7 +199,7 @@ def build(
         prepare=class_samples.prepare_classes(parts, per_class=real_per_class),
         init=init,
         step=step,
-        distilled=distilled,
+        distilled=class_samples.distilled_samples(parts, augment),
     )
 
 
@@ -222,7 +210,7 @@ def matched(
     statistics: dict[str, Any],
     real: Float[Array, "c n *shape"],
     pairs: Samples,
-    transform: Augment | None,
+    transform: Augment,
 ) -> tuple[Float[Array, ""], Float[Array, "m *shape"]]:
     """The loss, and its gradient by the samples, one class after the other.
 
@@ -233,13 +221,13 @@ def matched(
       statistics: its running statistics.
       real: real samples of each class.
       pairs: the distilled samples, ordered by class.
-      transform: of both, alike; None for none.
+      transform: of both, alike.
     """
     classes = real.shape[0]
 
     def gradients(images: Array, label: Array) -> Any:
         targets = jnp.broadcast_to(
-            class_samples.one_hot(label[None], classes), (images.shape[0], classes)
+            one_hot(label[None], classes), (images.shape[0], classes)
         )
 
         def loss(params: Any) -> Array:
@@ -252,12 +240,11 @@ def matched(
     def one(
         key: Array, label: Array, real: Array, samples: Array
     ) -> tuple[Array, Array]:
-        (shown,) = class_samples.siamese(transform, key, real)
-        wanted = gradients(shown, label)
+        wanted = gradients(transform(key, real), label)
 
         def distance(samples: Array) -> Array:
-            (shown,) = class_samples.siamese(transform, key, samples)
-            return gradient_distance(wanted, gradients(shown, label))
+            found = gradients(transform(key, samples), label)
+            return gradient_distance(wanted, found)
 
         return jax.value_and_grad(distance)(samples)
 
@@ -273,7 +260,7 @@ def _trained(
     params: Any,
     statistics: dict[str, Any],
     pairs: Samples,
-    transform: Augment | None,
+    transform: Augment,
     steps: Array,
 ) -> tuple[Any, dict[str, Any]]:
     """The network after some steps of plain SGD on batches of the set."""
@@ -282,7 +269,7 @@ def _trained(
     def one(index: Array, held: tuple[Any, Any]) -> tuple[Any, Any]:
         rows_key, key_of_step = jax.random.split(jax.random.fold_in(key, index))
         rows = jax.random.permutation(rows_key, count)[:_NETWORK_BATCH]
-        (images,) = class_samples.siamese(transform, key_of_step, pairs.inputs[rows])
+        images = transform(key_of_step, pairs.inputs[rows])
 
         def loss(params: Any) -> tuple[Array, dict[str, Any]]:
             return class_samples.trained_on(

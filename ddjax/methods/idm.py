@@ -30,7 +30,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, gather, rows_of_step
 from ddjax.data.problem import Problem, Split
-from ddjax.methods import class_samples, learned_set, student_pool
+from ddjax.methods import checks, class_samples, learned_set, student_pool
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent
@@ -39,7 +39,7 @@ from ddjax.methods.learned_set import DescentState
 from ddjax.methods.student_pool import Pool, StudentTraining
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "POOL", "idm"]
 
@@ -101,7 +101,7 @@ def idm(
         without classes.
     """
     given = dict(locals())
-    class_samples.check_counts(real_per_class=real_per_class)
+    checks.check_counts(real_per_class=real_per_class)
     if not class_weight >= 0:
         raise ValueError(f"class_weight must be at least 0, got {class_weight}")
     described = pool._asdict() if isinstance(pool, StudentTraining) else dict(pool)
@@ -124,7 +124,7 @@ def idm(
 
     start = learned_set.class_init(
         parts,
-        class_samples.one_hot,
+        one_hot,
         per_class=per_class,
         initialization=initialization,
     )
@@ -144,11 +144,8 @@ def idm(
         classes = pairs.targets.shape[1]
         keys = jax.random.split(key, classes)
 
-        def transformed(key: PRNGKeyArray, images: Array) -> Array:
-            return class_samples.siamese(transform, key, images)[0]
-
         def mean_feature(key: PRNGKeyArray, images: Array) -> Array:
-            shown = transformed(key, images)
+            shown = transform(key, images)
             return student_pool.features(training, student, shown).mean(axis=0)
 
         real, labels = class_samples.drawn(batch)
@@ -158,7 +155,7 @@ def idm(
 
         def objective(inputs: Array) -> tuple[Array, Array]:
             each = class_samples.by_class(inputs, classes)
-            shown = class_samples.each_class(transformed, keys, each)
+            shown = class_samples.each_class(transform, keys, each)
             shown = shown.reshape(inputs.shape)
             features = student_pool.features(training, student, shown)
             answers = student_pool.outputs(training, student, shown, classes)
@@ -173,25 +170,13 @@ def idm(
             pairs._replace(inputs=slopes, targets=jnp.zeros_like(pairs.targets))
         )
         descended = parts.update(state.descent, gradients, progress)
-        targets = class_samples.one_hot(labels, classes).astype(real.dtype)
+        targets = one_hot(labels, classes).astype(real.dtype)
         after = student_pool.after_step(
             fresh_key, training, state.pool, which, Pairs(real, targets)
         )
         age = state.pool.ages[which].astype(value.dtype)
         metrics = {"loss": value, "class_error": error, "age": age}
         return State(descended, after), metrics
-
-    def distilled(
-        key: PRNGKeyArray, state: State, problem: Problem, data: MatchingData
-    ) -> DistilledSet:
-        del key, data
-        return class_samples.class_set(
-            state.descent.learned["stored"],
-            parts.decoder,
-            problem,
-            labels=state.descent.labels,
-            augment=augment,
-        )
 
     return learned_set.gradient_method(
         "idm",
@@ -201,7 +186,7 @@ def idm(
         init=init,
         sample=sample,
         step=step,
-        distilled=distilled,
+        distilled=class_samples.distilled_samples(parts, augment),
         pool=dict(training._asdict()),
     )
 
@@ -212,4 +197,4 @@ def _real_pairs(real: Split | Batches, classes: int) -> Pairs:
         real = gather(real.split, rows_of_step(real, seed=0, step=0))
     labels = jnp.asarray(real.labels)
     inputs = jnp.asarray(np.asarray(real.inputs))
-    return Pairs(inputs, class_samples.one_hot(labels, classes).astype(inputs.dtype))
+    return Pairs(inputs, one_hot(labels, classes).astype(inputs.dtype))

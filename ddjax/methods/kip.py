@@ -21,7 +21,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.kernels import precision
-from ddjax.methods import learned_set, ridge_objective
+from ddjax.methods import checks, learned_set, ridge_objective
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
@@ -77,7 +77,7 @@ def kip(
         )
     if kernel_settings.get("kind", "random_features") == "random_features":
         kernel_settings.setdefault("readout", True)
-    ridge_objective.check_batch_size(batch_size)
+    checks.check_counts(batch_size=batch_size)
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
         return feature_maps.from_settings(key, kernel_settings)

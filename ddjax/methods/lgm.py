@@ -33,7 +33,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ddjax.data.feed import Batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import linear_probe
-from ddjax.methods import frozen_features, learned_set
+from ddjax.methods import checks, frozen_features, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
@@ -110,7 +110,7 @@ def lgm(
       EncoderError: an encoder that cannot be loaded.
     """
     given = dict(locals())
-    frozen_features.check_numbers(
+    checks.check_counts(
         copies=copies, micro_batch=micro_batch, batch_size=None, block=block
     )
     augment_images, recipe = frozen_features.augmenter(augmentation)

@@ -22,6 +22,7 @@ from ddjax.methods.descent import Descent
 from ddjax.methods.experts import ExpertTraining
 from ddjax.methods.trajectory_matching import GROUP, Prepared, Starts
 from ddjax.synthetic.decoders.base import Decoder
+from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "mtt"]
 
@@ -80,7 +81,7 @@ def mtt(
         )
         return learned_set.class_init(
             prepared.parts,
-            class_samples.one_hot,
+            one_hot,
             per_class=per_class,
             initialization=initialization,
             extra=prepared.extra,

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.kernels import precision, random_features
-from ddjax.methods import learned_set, ridge_objective
+from ddjax.methods import checks, learned_set, ridge_objective
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
@@ -80,7 +80,7 @@ def rfad(
     given = dict(locals())
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-    ridge_objective.check_batch_size(batch_size)
+    checks.check_counts(batch_size=batch_size)
     hidden = feature_maps.as_architecture(architecture)
     apply = feature_maps.application(
         feature_maps.random(jax.random.key(0), hidden, networks=networks, readout=True)

@@ -15,7 +15,6 @@ from ddjax.synthetic.targets import centred_one_hot
 
 __all__ = [
     "KernelData",
-    "check_batch_size",
     "real_of_step",
     "real_rows",
     "real_targets",
@@ -91,13 +90,3 @@ def real_of_step(data: KernelData) -> Split:
 def real_targets(real: Split, classes: int) -> Float[Array, "b c"]:
     """Centred one-hot targets of a batch's labels."""
     return centred_one_hot(learned_set.class_labels(real), classes)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Refuses a batch without samples.
-
-    Raises:
-      ValueError: it has less than one.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -294,9 +294,8 @@ def _optimizer(training: StudentTraining) -> optax.GradientTransformation:
 
 def _fresh(key: PRNGKeyArray, training: StudentTraining, pairs: Pairs) -> Any:
     network = _network(training, pairs.targets.shape[1])
-    variables = dict(network.init(key, pairs.inputs[:1]))
-    params = variables.pop("params")
-    return params, variables, _optimizer(training).init(params)
+    params, statistics = networks.started(key, network, pairs.inputs)
+    return params, statistics, _optimizer(training).init(params)
 
 
 def _trained(training: StudentTraining, student: Any, pairs: Pairs) -> Any:

@@ -35,7 +35,7 @@ from numpy import ndarray
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
-from ddjax.methods import class_samples, experts, learned_set
+from ddjax.methods import checks, class_samples, experts, learned_set
 from ddjax.methods.base import InitFn, Method, Progress
 from ddjax.methods.class_samples import Augment
 from ddjax.methods.descent import Descent
@@ -181,10 +181,9 @@ def build(
       default: the method's own descent.
       init: makes the slot `init`.
     """
-    class_samples.check_counts(student_steps=student_steps, expert_epochs=expert_epochs)
-    if student_batch is not None:
-        class_samples.check_counts(student_batch=student_batch)
-    class_samples.check_positive(step_size=step_size)
+    checks.check_counts(student_steps=student_steps, expert_epochs=expert_epochs)
+    checks.check_counts(student_batch=student_batch)
+    checks.check_positive(step_size=step_size)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=False)
     training = experts.expert_training(expert_training)
@@ -327,7 +326,7 @@ def _student(
     params: Any,
     pairs: Samples,
     step_sizes: Float[Array, " n"],
-    transform: Augment | None,
+    transform: Augment,
     batch_size: int | None,
 ) -> Any:
     """Parameters after the student's steps on the set."""
@@ -340,8 +339,7 @@ def _student(
     def inner(params: Any, statistics: dict[str, Any], given: tuple[Array, Any]):
         key, places = given
         inputs, targets = pairs if places is None else (x[places] for x in pairs)
-        if transform is not None:
-            inputs = transform(key, inputs)
+        inputs = transform(key, inputs)
         return loss(params, inputs, targets)
 
     each = jax.random.split(key, steps), rows

@@ -17,6 +17,7 @@ from ddjax.methods.frepo import outer_loss, separation
 from ddjax.methods.learned_set import Samples
 from ddjax.methods.trajectory_matching import normalized_distance
 from ddjax.models import networks
+from ddjax.synthetic.targets import one_hot
 from tests.methods.runs import drawn, prepared, progress, run
 
 GOLDENS = np.load(Path(__file__).parent.parent / "goldens" / "matching.npz")
@@ -83,8 +84,8 @@ def test_gradient_matching_is_that_of_pytorch():
             params_of_goldens(),
             {},
             class_samples.by_class(jnp.asarray(GOLDENS["real"]), 2),
-            Samples(samples, class_samples.one_hot(LABELS, 2)),
-            None,
+            Samples(samples, one_hot(LABELS, 2)),
+            class_samples.augmenter(None, shared=True),
         )
     np.testing.assert_allclose(value, GOLDENS["gradient_matching"], rtol=1e-6)
     wanted = GOLDENS["gradient_matching_by_samples"]
@@ -124,7 +125,7 @@ def test_unrolled_training_is_that_of_pytorch():
     """What DD descends on, by the samples, the targets and the step sizes."""
     with jax.enable_x64(True):
         real = jnp.asarray(GOLDENS["real"])
-        wanted = class_samples.one_hot(jnp.repeat(jnp.arange(2), 3), 2)
+        wanted = one_hot(jnp.repeat(jnp.arange(2), 3), 2)
 
         def loss(*given):
             params = _trained(*given)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ddjax import evaluation, methods, runtime
-from ddjax.methods import class_samples
 from ddjax.models import networks
 from tests.methods.runs import distilled, drawn, prepared, progress, run
 
@@ -66,7 +65,7 @@ def test_a_step_follows_the_gradient_of_the_written_out_loop(three_classes):
 
         network = networks.make("fully_connected", outputs=3, depth=2, width=5)
         starts = [
-            class_samples.started_network(each, network, stored["inputs"])[0]
+            networks.started(each, network, stored["inputs"])[0]
             for each in jax.random.split(key, 2)
         ]
         wanted = jax.nn.one_hot(batch.real.labels, 3, dtype=jnp.float64)

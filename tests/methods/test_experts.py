@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from ddjax.data.feed import Batches, rows_of_step
-from ddjax.methods import class_samples, experts
+from ddjax.methods import experts
 from ddjax.methods.experts import ExpertTraining
 from ddjax.models import networks
 from ddjax.storage.cache import in_memory
@@ -26,7 +26,7 @@ def test_a_trajectory_is_that_of_the_written_out_steps(three_classes):
     real, expert = three_classes.train, 1
     network = networks.make("fully_connected", outputs=3, depth=2, width=4)
     key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), expert))
-    params, _ = class_samples.started_network(key, network, real.inputs[:1])
+    params, _ = networks.started(key, network, real.inputs[:1])
     velocity = jax.tree.map(jnp.zeros_like, params)
 
     @jax.jit

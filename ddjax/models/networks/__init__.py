@@ -23,7 +23,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.models.networks.alexnet import AlexNet, alexnet
 from ddjax.models.networks.convnet import ConvNet, convnet
@@ -56,6 +56,7 @@ __all__ = [
     "mobilenetv2",
     "outputs_in_training",
     "resnet18",
+    "started",
     "vgg11",
     "vit_small",
 ]
@@ -143,6 +144,22 @@ def make_for(
     if name == "convnet" and len(shape) == 3 and shape[-1] == 1:
         sizes.setdefault("first_padding", gray_padding)
     return make(name, outputs=outputs, **sizes)
+
+
+def started(
+    key: PRNGKeyArray,
+    network: nn.Module,
+    inputs: Float[Array | np.ndarray, "n *shape"],
+) -> tuple[Any, dict[str, Any]]:
+    """Parameters of a fresh network, and its other collections by name.
+
+    Args:
+      key: of the initialisation.
+      network: a flax module.
+      inputs: of whose shape and dtype its inputs are.
+    """
+    variables = dict(network.init(key, inputs[:1]))
+    return variables.pop("params", {}), variables
 
 
 def outputs_in_training(
