@@ -6,7 +6,7 @@ again with a jitter added to the diagonal, which grows by decades and is returne
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +25,96 @@ __all__ = [
 ]
 
 
-def _mean_diagonal(matrix: Array) -> Array:
-    mean = jnp.trace(matrix) / matrix.shape[0]
-    return jnp.where(mean > 0, mean, jnp.ones_like(mean))
+def _one_unless_positive(value: Array) -> Array:
+    return jnp.where(value > 0, value, jnp.ones_like(value))
+
+
+_Used = TypeVar("_Used")
 
 
 def _add_diagonal(matrix: Array, value: Array) -> Array:
     return matrix + value * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
 
 
+def _jitters(dtype: Any) -> np.ndarray:
+    """What each try adds, relative to the mean diagonal; nothing at the first."""
+    eps = float(jnp.finfo(dtype).eps)
+    decades = range(1, 2 + int(-np.log10(eps)))
+    return np.array([0.0] + [eps * 10.0**k for k in decades], dtype)
+
+
+def _attempt(gram: Array, ridge: Array) -> tuple[Array, Array]:
+    """A factor of gram + ridge I, and whether it is one."""
+    # The transpose is the same matrix, laid out as LAPACK reads it: nothing is copied.
+    matrix = _add_diagonal(gram, ridge)
+    factor = jax.lax.linalg.cholesky(matrix.T, symmetrize_input=False)
+    # What is not finite ends in a pivot, and a comparison with NaN is no success.
+    pivots = jnp.square(jnp.diagonal(factor))
+    least = float(jnp.finfo(matrix.dtype).eps) * jnp.diagonal(matrix)
+    good = jnp.logical_and(pivots >= least, jnp.isfinite(pivots))
+    return factor, good.all()
+
+
+class _Guarded(NamedTuple):
+    """The matrix gram + ridge I with the first try at its factor.
+
+    Attributes:
+      gram: symmetric; the upper triangle counts.
+      ridge: strength.
+      factor: of their sum as it is.
+      good: whether that is one.
+    """
+
+    gram: Array
+    ridge: Array
+    factor: Array
+    good: Array
+
+    def use(self, function: Callable[[Array], _Used]) -> tuple[_Used, Array]:
+        """What a function makes of the first good factor, and that factor's jitter.
+
+        The factor itself goes through no control flow, which would copy it: where the
+        first try is good, as almost always, the guard costs nothing. Where it is not,
+        each use tries again. A vmap that makes a selection of the condition still ends
+        the loop at once.
+        """
+        jitters = jnp.asarray(_jitters(self.gram.dtype))
+
+        def unfinished(state: tuple[Array, _Used, Array]) -> Array:
+            tries, _, good = state
+            return jnp.logical_and(jnp.logical_not(good), tries < len(jitters))
+
+        def again(state: tuple[Array, _Used, Array]) -> tuple[Array, _Used, Array]:
+            tries, _, _ = state
+            mean = jnp.trace(self.gram) / self.gram.shape[0] + self.ridge
+            added = jitters[tries] * _one_unless_positive(mean)
+            factor, good = _attempt(self.gram, self.ridge + added)
+            return tries + 1, function(factor), good
+
+        first = (jnp.array(1), function(self.factor), self.good)
+        tries, found, good = jax.lax.cond(
+            self.good,
+            lambda: first,
+            lambda: jax.lax.while_loop(unfinished, again, first),
+        )
+        none = jnp.array(jnp.inf, self.gram.dtype)
+        return found, jnp.where(good, jitters[tries - 1], none)
+
+
+def _guarded(gram: Array, ridge: Array) -> _Guarded:
+    fixed = jax.lax.stop_gradient((gram, ridge))
+    return _Guarded(gram, ridge, *_attempt(*fixed))
+
+
+def _itself(factor: Array) -> Array:
+    return factor
+
+
 @jax.custom_jvp
+def _completed(guarded: _Guarded) -> tuple[Array, Array]:
+    return guarded.use(_itself)
+
+
 def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
     """Factor of a symmetric positive definite matrix, with as little jitter as works.
 
@@ -42,7 +122,7 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
     is below eps times its diagonal entry (a smaller one is nothing but rounding).
     Otherwise jitter times the mean diagonal is added, the jitter being 10 eps and then
     ten times more at each try, to at most about 10. The derivatives of the factor take
-    no further factorisation; the jitter counts as a constant.
+    no further factorisation; what was added counts as a constant.
 
     >>> import jax.numpy as jnp
     >>> factor, jitter = cholesky(jnp.ones((2, 2)))  # singular
@@ -50,42 +130,14 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
     (True, True)
 
     Args:
-      matrix: symmetric and positive semi-definite up to rounding.
+      matrix: symmetric and positive semi-definite up to rounding; the upper triangle
+        counts.
 
     Returns:
       The lower triangular factor and the jitter used, relative to the mean diagonal:
       0 where none was needed, infinite where none helped (the factor is then NaN).
     """
-    eps = float(jnp.finfo(matrix.dtype).eps)
-    tries = 2 + int(-np.log10(eps))
-    jitters = jnp.array([0.0] + [eps * 10.0**k for k in range(1, tries)], matrix.dtype)
-    scale = _mean_diagonal(matrix)
-
-    def attempt(added: Array | None = None) -> tuple[Array, Array]:
-        raised = matrix if added is None else _add_diagonal(matrix, added)
-        factor = jax.lax.linalg.cholesky(raised, symmetrize_input=False)
-        # What is not finite ends in a pivot, and a comparison with NaN is no success.
-        pivots = jnp.square(jnp.diagonal(factor))
-        least = eps * jnp.diagonal(raised)
-        good = jnp.logical_and(pivots >= least, jnp.isfinite(pivots))
-        return factor, good.all()
-
-    def unfinished(state: tuple[Array, Array, Array]) -> Array:
-        attempts, _, good = state
-        return jnp.logical_and(jnp.logical_not(good), attempts < tries)
-
-    def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        attempts, _, _ = state
-        return attempts + 1, *attempt(jitters[attempts] * scale)
-
-    # The first try stands outside of the loop, whose state would be copied; a vmap
-    # that makes a selection of the condition still ends the loop at once.
-    first = (jnp.array(1), *attempt())
-    attempts, factor, good = jax.lax.cond(
-        first[2], lambda: first, lambda: jax.lax.while_loop(unfinished, again, first)
-    )
-    jitter = jnp.where(good, jitters[attempts - 1], jnp.array(jnp.inf, matrix.dtype))
-    return factor, jitter
+    return _completed(_guarded(matrix, jnp.zeros((), matrix.dtype)))
 
 
 def _half_lower(matrix: Array) -> Array:
@@ -94,13 +146,12 @@ def _half_lower(matrix: Array) -> Array:
     return lower - 0.5 * jnp.diag(jnp.diagonal(matrix))
 
 
-@cholesky.defjvp
-def _cholesky_jvp(primals, tangents):
-    (matrix,), (tangent,) = primals, tangents
-    factor, jitter = cholesky(matrix)
-    added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
+@_completed.defjvp
+def _completed_jvp(primals, tangents):
+    (guarded,), (tangents,) = primals, tangents
+    factor, jitter = _completed(guarded)
+    tangent = _add_diagonal(tangents.gram, tangents.ridge)
     tangent = 0.5 * (tangent + tangent.T)
-    tangent = _add_diagonal(tangent, added * jnp.trace(tangent) / tangent.shape[0])
     # dL = L Phi(L⁻¹ dA L⁻ᵀ), Phi keeping the lower triangle and half the diagonal.
     inner = jax.lax.linalg.triangular_solve(factor, tangent, left_side=True, lower=True)
     inner = jax.lax.linalg.triangular_solve(
@@ -157,20 +208,20 @@ def factored(
         made of; None multiplies by the gram.
       trace: trace of the gram where it is known more exactly; None sums its diagonal.
     """
-    size = gram.shape[0]
-    trace = jnp.trace(gram) if trace is None else trace
-    factor, jitter = cholesky(_add_diagonal(gram, ridge))
-    fixed = jax.lax.stop_gradient(factor)
+    guarded = _guarded(gram, ridge)
+    factor, jitter = _completed(guarded)
+    fixed = jax.lax.stop_gradient(guarded)
     added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
-    mean = trace / size + ridge
-    ridge = ridge + added * jnp.where(mean > 0, mean, jnp.ones_like(mean))
+    trace = jnp.trace(gram) if trace is None else trace
+    mean = jax.lax.stop_gradient(trace / gram.shape[0] + ridge)
+    ridge = ridge + added * _one_unless_positive(mean)
     multiply = functools.partial(product, gram) if apply is None else apply
 
     def solver(right: Array) -> Array:
         return jax.lax.custom_linear_solve(
             lambda x: multiply(x) + ridge * x,
             right,
-            lambda _, b: _cholesky_solve(fixed, b),
+            lambda _, b: fixed.use(lambda factor: _cholesky_solve(factor, b))[0],
             symmetric=True,
         )
 

@@ -221,7 +221,8 @@ def kernel_solve(
     ['0.375', '-0.125']
 
     Args:
-      gram: kernel between the samples; it is symmetrised.
+      gram: kernel between the samples, symmetric: the upper triangle is factored, and
+        of the gradient only the symmetric part has a meaning.
       targets: (m, c) or (m,).
       ridge: strength >= 0, read by `convention`.
       convention: `"absolute"`, `"relative"` or `"per_sample"`; with weights, trace(K)/m
@@ -266,7 +267,6 @@ def _kernel_solve(
     gram, targets, ridge, weights, *, convention, detach_trace, intercept, dtype
 ):
     values, gram = as_matrix(targets, dtype), gram.astype(dtype)
-    gram = 0.5 * (gram + gram.T)
     root = _root(weights, gram[:, 0])
     strength = absolute_ridge(
         ridge,
