@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ddjax.models.encoders import layers
+from ddjax.models.encoders import layers, vit
 
 
 def reference(images, weights, *, stride, padding, groups):
     return lax.conv_general_dilated(
         images,
-        weights.transpose(2, 3, 1, 0),
+        weights if weights.ndim == 4 else weights[:, :, None],
         window_strides=(stride, stride),
         padding=padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -35,8 +35,8 @@ def test_values_and_derivatives(kind, data):
     padding = (data.draw(margin), data.draw(margin))
     random = np.random.default_rng([kernel, stride, height, width])
     images = random.standard_normal((2, height, width, 3))
-    shape = (3, 1) if kind == "depthwise" else (4, 3)
-    weights = random.standard_normal((*shape, kernel, kernel))
+    channels = (3,) if kind == "depthwise" else (3, 4)
+    weights = random.standard_normal((kernel, kernel, *channels))
     apply, groups = getattr(layers, kind), 3 if kind == "depthwise" else 1
     geometry = {"stride": stride, "padding": padding}
 
@@ -62,7 +62,7 @@ def test_values_and_derivatives(kind, data):
 def test_a_second_derivative_of_a_depthwise_convolution():
     with jax.enable_x64(True):
         images = jnp.linspace(-1.0, 1.0, 2 * 5 * 4 * 3).reshape(2, 5, 4, 3)
-        weights = jnp.cos(jnp.arange(3.0 * 9)).reshape(3, 1, 3, 3)
+        weights = jnp.cos(jnp.arange(3.0 * 9)).reshape(3, 3, 3)
 
         def twice(apply):
             def energy(x):
@@ -106,3 +106,43 @@ def test_relu6_is_flat_at_its_kinks():
 def test_tensorflows_padding(size, kernel, stride, expected):
     height, width = layers.same_padding((1, size, size, 3), kernel, stride)
     assert height == width == expected
+
+
+def test_gelu_and_its_derivatives():
+    with jax.enable_x64(True):
+        values = jnp.linspace(-6.0, 6.0, 49)
+
+        def all_of(function):
+            slope = jax.grad(function)
+            return [jax.vmap(f)(values) for f in (function, slope, jax.grad(slope))]
+
+        expected = all_of(functools.partial(jax.nn.gelu, approximate=False))
+        for found, wanted in zip(all_of(vit.gelu), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-14)
+
+
+def test_folding_a_batch_norm_into_a_convolution():
+    random = np.random.default_rng(0)
+    layer = layers.Layer("conv", "bn", (4, 3, 3, 3), 2)
+    arrays = {
+        name: 0.5 + random.uniform(size=shape)
+        for name, shape in layers.layer_shapes([layer]).items()
+    }
+    images = random.standard_normal((2, 5, 7, 3))
+    with jax.enable_x64(True):
+        params = layers.folded(arrays, [layer], epsilon=1e-3)
+        params = {name: jnp.asarray(array) for name, array in params.items()}
+        found = layers.convolved(params, jnp.asarray(images), layer)
+        seen = lax.conv_general_dilated(
+            images,
+            arrays["conv.weight"],
+            (2, 2),
+            [(1, 1), (1, 1)],
+            dimension_numbers=("NHWC", "OIHW", "NHWC"),
+        )
+    gamma, beta, mean, variance = (
+        arrays[f"bn.{name}"]
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    expected = (np.asarray(seen) - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -39,9 +39,10 @@ def test_number_of_parameters(name):
 @pytest.mark.parametrize("name", encoders.ENTRIES)
 def test_shape_of_the_features(name):
     entry = encoders.ENTRIES[name]
+    arrays = {key: np.zeros(s) for key, s in entry.shapes(entry.spec).items()}
     params = {
-        key: jax.ShapeDtypeStruct(shape, jnp.float32)
-        for key, shape in entry.shapes(entry.spec).items()
+        key: jax.ShapeDtypeStruct(array.shape, jnp.float32)
+        for key, array in entry.prepare(arrays, spec=entry.spec).items()
     }
     side = 4 * getattr(entry.spec, "patch", 16)
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
@@ -73,7 +74,8 @@ def test_images_that_no_patch_divides_are_refused():
     spec = vit.VisionTransformerSpec(
         patch=4, image_size=8, width=4, depth=1, heads=1, hidden=8
     )
-    params = {key: jnp.zeros(shape) for key, shape in vit.shapes(spec).items()}
+    arrays = {key: np.zeros(shape) for key, shape in vit.shapes(spec).items()}
+    params = jax.tree.map(jnp.asarray, vit.prepared(arrays, spec=spec))
     with pytest.raises(encoders.EncoderError, match="9 x 8 pixels.*patch, 4"):
         vit.apply(params, jnp.zeros((1, 9, 8, 3)), spec=spec)
     with pytest.raises(encoders.EncoderError, match="allowed: class, mean"):

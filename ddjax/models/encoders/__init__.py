@@ -62,7 +62,7 @@ def load(
         ignored=entry.ignored,
         convert=entry.convert,
     )
-    params = _weights.to_device(arrays, dtype)
+    params = _weights.to_device(entry.prepare(arrays, spec=entry.spec), dtype)
     source = {"file": path.name, "sha256": _weights.sha256(path)}
     return _encoder(name, entry, params, options, source, dtype)
 
@@ -84,7 +84,8 @@ def random(
       EncoderError: an unknown name, option or dtype.
     """
     entry = _entry(name, options)
-    params = _weights.to_device(_weights.draw(key, entry.shapes(entry.spec)), dtype)
+    arrays = _weights.draw(key, entry.shapes(entry.spec))
+    params = _weights.to_device(entry.prepare(arrays, spec=entry.spec), dtype)
     source = {"file": None, "sha256": None, "random": True}
     return _encoder(name, entry, params, options, source, dtype)
 

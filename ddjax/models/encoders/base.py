@@ -23,7 +23,7 @@ class Encoder(NamedTuple):
 
     Attributes:
       name: the registered name, such as `mobilenetv2`.
-      params: its weights, flat, under the key names of the file they came from.
+      params: its weights by name, ready to be used (batch norms folded in).
       apply: `(params, images) -> features`; the images `(b, h, w, 3)` are RGB in
         [0, 1], or uint8, which is divided by 255; the encoder's own normalisation
         happens inside. Pure, differentiable in both arguments, and to be compiled by

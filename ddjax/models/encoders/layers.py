@@ -9,11 +9,11 @@ written here as what it does well: sums of shifted images for depthwise convolut
     \bar x = \mathrm{dilate}_s(\bar y) * \mathrm{flip}(w),
 
 and matrix products of patches for the others. Elsewhere than on CPU the ordinary
-convolution is used. Weights are in PyTorch's layout, images are channels last.
+convolution is used. Images and kernels are channels last.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,10 +30,11 @@ __all__ = [
     "Padding",
     "at_least_single",
     "convolution",
+    "convolved",
     "depthwise",
+    "folded",
     "layer_shapes",
     "max_pool",
-    "normalized",
     "relu6",
     "same_padding",
 ]
@@ -56,6 +57,11 @@ class Layer(NamedTuple):
     norm: str
     shape: tuple[int, int, int, int]
     stride: int = 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a kernel of its own."""
+        return self.shape[1] == 1
 
 
 def layer_shapes(layers: Iterable[Layer]) -> dict[str, tuple[int, ...]]:
@@ -86,7 +92,7 @@ def same_padding(shape: tuple[int, ...], kernel: int, stride: int) -> Padding:
 
 def convolution(
     images: Float[Array, "n h w c"],
-    weights: Float[Array, "d c k l"],
+    kernels: Float[Array, "k l c d"],
     *,
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
@@ -95,15 +101,14 @@ def convolution(
 
     Args:
       images: channels last.
-      weights: output channels, input channels, height and width of the kernel.
+      kernels: height and width of the kernel, input channels, output channels.
       stride: in both directions.
       padding: zeros around the images.
     """
-    size = weights.shape[2:]
+    size = kernels.shape[:2]
     if size == (1, 1):
         strided = _padded(images, padding)[:, ::stride, ::stride]
-        return jnp.einsum("nhwc,dc->nhwd", strided, weights[:, :, 0, 0])
-    kernels = weights.transpose(2, 3, 1, 0)
+        return jnp.einsum("nhwc,cd->nhwd", strided, kernels[0, 0])
     if jax.default_backend() != "cpu":
         return _ordinary(images, kernels, stride, padding, groups=1)
     middle = tuple((length // 2, length // 2) for length in size)
@@ -116,7 +121,7 @@ def convolution(
 
 def depthwise(
     images: Float[Array, "n h w c"],
-    weights: Float[Array, "c 1 k l"],
+    kernels: Float[Array, "k l c"],
     *,
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
@@ -125,11 +130,10 @@ def depthwise(
 
     Args:
       images: channels last.
-      weights: one kernel a channel.
+      kernels: one a channel.
       stride: in both directions.
       padding: zeros around the images.
     """
-    kernels = weights[:, 0].transpose(1, 2, 0)
     if jax.default_backend() != "cpu":
         return _ordinary(
             images, kernels[:, :, None], stride, padding, groups=images.shape[-1]
@@ -190,42 +194,59 @@ def _backward(
 _depthwise.defvjp(_forward, _backward)
 
 
-def normalized(
-    params: dict[str, Array],
-    images: Float[Array, "n h w k"],
-    layer: Layer,
-    *,
-    epsilon: float,
-    padding: Padding | None = None,
-) -> Float[Array, "n h2 w2 d"]:
-    r"""A convolution with the stored statistics of the batch norm behind it folded in.
+def folded(
+    arrays: Mapping[str, np.ndarray], layers: Iterable[Layer], *, epsilon: float
+) -> dict[str, np.ndarray]:
+    r"""Convolutions with the stored statistics of the batch norms behind them.
 
     .. math::
         w' = w \gamma / \sqrt{\sigma^2 + \epsilon}, \qquad
         b' = \beta - \mu \gamma / \sqrt{\sigma^2 + \epsilon} ,
 
-    folded at least in float32.
+    in float64, the kernels `(height, width, inputs, outputs)`.
 
     Args:
-      params: the weights by name.
+      arrays: the weights by name, as `layer_shapes` lists them.
+      layers: which.
+      epsilon: what is added to the variance.
+    """
+    found: dict[str, np.ndarray] = {}
+    for layer in layers:
+        scale, shift, mean, variance = (
+            arrays[f"{layer.norm}.{name}"].astype(np.float64)
+            for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = scale / np.sqrt(variance + epsilon)
+        weights = arrays[f"{layer.convolution}.weight"].astype(np.float64)
+        kernels = (weights * scale[:, None, None, None]).transpose(2, 3, 1, 0)
+        if layer.is_depthwise:
+            kernels = kernels[:, :, 0]
+        found[f"{layer.convolution}.kernels"] = kernels
+        found[f"{layer.convolution}.bias"] = shift - mean * scale
+    return found
+
+
+def convolved(
+    params: dict[str, Array],
+    images: Float[Array, "n h w k"],
+    layer: Layer,
+    *,
+    padding: Padding | None = None,
+) -> Float[Array, "n h2 w2 d"]:
+    """One layer.
+
+    Args:
+      params: as `folded` leaves them.
       images: channels last.
       layer: which.
-      epsilon: what is added to the variance.
       padding: zeros around the images; None: half the kernel on every side.
     """
-    weights = params[f"{layer.convolution}.weight"]
-    dtype = at_least_single(weights.dtype)
-    scale, shift, mean, variance = (
-        params[f"{layer.norm}.{name}"].astype(dtype)
-        for name in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = scale * lax.rsqrt(variance + epsilon)
-    folded = (weights.astype(dtype) * scale.reshape(-1, 1, 1, 1)).astype(weights.dtype)
-    bias = (shift - mean * scale).reshape(1, 1, 1, -1).astype(weights.dtype)
     half = layer.shape[-1] // 2
     zeros = ((half, half), (half, half)) if padding is None else padding
-    convolve = depthwise if layer.shape[1] == 1 else convolution
-    return convolve(images, folded, stride=layer.stride, padding=zeros) + bias
+    convolve = depthwise if layer.is_depthwise else convolution
+    kernels, bias = (params[f"{layer.convolution}.{x}"] for x in ("kernels", "bias"))
+    seen = convolve(images, kernels, stride=layer.stride, padding=zeros)
+    return seen + bias.reshape(1, 1, 1, -1)
 
 
 def max_pool(

@@ -7,15 +7,18 @@ names are those of the published PyTorch weights; a block is the expansion, the
 depthwise convolution and the projection, each with its batch norm.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.models.encoders.layers import (
     Layer,
+    convolved,
+    folded,
     layer_shapes,
-    normalized,
     relu6,
     same_padding,
 )
@@ -26,6 +29,7 @@ __all__ = [
     "MobileSpec",
     "Stage",
     "apply",
+    "prepared",
     "shapes",
 ]
 
@@ -155,11 +159,27 @@ def _blocks(spec: MobileSpec) -> list[_Block]:
     return blocks
 
 
-def shapes(spec: MobileSpec) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight by name."""
+def _layers(spec: MobileSpec) -> list[Layer]:
     stem, head = _ends(spec)
     rest = [layer for block in _blocks(spec) for layer in block[:3] if layer]
-    return layer_shapes([stem, *rest, head])
+    return [stem, *rest, head]
+
+
+def shapes(spec: MobileSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight by name."""
+    return layer_shapes(_layers(spec))
+
+
+def prepared(
+    arrays: Mapping[str, np.ndarray], *, spec: MobileSpec
+) -> dict[str, np.ndarray]:
+    """The weights as `apply` takes them, the batch norms folded in.
+
+    Args:
+      arrays: by name, as `shapes` lists them.
+      spec: the network.
+    """
+    return folded(arrays, _layers(spec), epsilon=spec.epsilon)
 
 
 def apply(
@@ -168,7 +188,7 @@ def apply(
     """The last convolution's output, averaged over the image.
 
     Args:
-      params: the weights by name, as `shapes` lists them.
+      params: the weights, `prepared`.
       images: normalised, in the dtype of the weights.
       spec: the network.
     """
@@ -177,7 +197,7 @@ def apply(
         padding = None
         if spec.tensorflow_padding:
             padding = same_padding(images.shape, layer.shape[-1], layer.stride)
-        return normalized(params, images, layer, epsilon=spec.epsilon, padding=padding)
+        return convolved(params, images, layer, padding=padding)
 
     stem, head = _ends(spec)
     hidden = relu6(layer(images, stem))

@@ -17,6 +17,7 @@ class Entry(NamedTuple):
     Attributes:
       spec: the network's sizes, for `shapes` and `apply`.
       shapes: `spec` -> the shape of every weight by name.
+      prepare: `(arrays, *, spec)` -> the weights as `apply` takes them.
       apply: `(params, images, *, spec, **options) -> features`; normalised images.
       width: number of features.
       input_size: height and width in pixels that the weights were trained for.
@@ -33,6 +34,7 @@ class Entry(NamedTuple):
 
     spec: Any
     shapes: Callable[[Any], Mapping[str, tuple[int, ...]]]
+    prepare: Callable[..., dict[str, np.ndarray]]
     apply: Callable[..., Float[Array, "n p"]]
     width: int
     input_size: int
@@ -70,6 +72,7 @@ def _transformer(
     return Entry(
         spec=spec,
         shapes=vit.shapes,
+        prepare=vit.prepared,
         apply=vit.apply,
         width=spec.width,
         input_size=spec.image_size,
@@ -93,6 +96,7 @@ ENTRIES: dict[str, Entry] = {
     "mobilenetv2": Entry(
         spec=mobile.MOBILENETV2,
         shapes=mobile.shapes,
+        prepare=mobile.prepared,
         apply=mobile.apply,
         width=1280,
         input_size=224,
@@ -109,6 +113,7 @@ ENTRIES: dict[str, Entry] = {
     "efficientnet_lite0": Entry(
         spec=mobile.EFFICIENTNET_LITE0,
         shapes=mobile.shapes,
+        prepare=mobile.prepared,
         apply=mobile.apply,
         width=1280,
         input_size=224,
@@ -126,6 +131,7 @@ ENTRIES: dict[str, Entry] = {
     "resnet50": Entry(
         spec=resnet.RESNET50,
         shapes=resnet.shapes,
+        prepare=resnet.prepared,
         apply=resnet.apply,
         width=2048,
         input_size=224,

@@ -5,15 +5,23 @@ with the stride at the 3 x 3 convolution of a block, as torchvision and timm hav
 """
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ddjax.models.encoders.layers import Layer, layer_shapes, max_pool, normalized
+from ddjax.models.encoders.layers import (
+    Layer,
+    convolved,
+    folded,
+    layer_shapes,
+    max_pool,
+)
 
-__all__ = ["RESNET50", "ResNetSpec", "apply", "shapes"]
+__all__ = ["RESNET50", "ResNetSpec", "apply", "prepared", "shapes"]
 
 _EPSILON = 1e-5
 _EXPANSION = 4
@@ -70,11 +78,27 @@ def _blocks(spec: ResNetSpec) -> list[_Block]:
     return blocks
 
 
-def shapes(spec: ResNetSpec) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight by name."""
+def _layers(spec: ResNetSpec) -> list[Layer]:
     blocks = _blocks(spec)
     rest = [x for block in blocks for x in (*block.layers, block.shortcut) if x]
-    return layer_shapes([_stem(spec), *rest])
+    return [_stem(spec), *rest]
+
+
+def shapes(spec: ResNetSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight by name."""
+    return layer_shapes(_layers(spec))
+
+
+def prepared(
+    arrays: Mapping[str, np.ndarray], *, spec: ResNetSpec
+) -> dict[str, np.ndarray]:
+    """The weights as `apply` takes them, the batch norms folded in.
+
+    Args:
+      arrays: by name, as `shapes` lists them.
+      spec: the network.
+    """
+    return folded(arrays, _layers(spec), epsilon=_EPSILON)
 
 
 def apply(
@@ -83,11 +107,11 @@ def apply(
     """The last block's output, averaged over the image.
 
     Args:
-      params: the weights by name, as `shapes` lists them.
+      params: the weights, `prepared`.
       images: normalised, in the dtype of the weights.
       spec: the network.
     """
-    layer = functools.partial(normalized, params, epsilon=_EPSILON)
+    layer = functools.partial(convolved, params)
     hidden = max_pool(jax.nn.relu(layer(images, _stem(spec))))
     for block in _blocks(spec):
         first, second, third = block.layers

@@ -124,9 +124,7 @@ class Convolution(nn.Module):
             # XLA would let images and kernel change places, and on CPU run that as a
             # naive loop; without padding of its own it is a matrix product there.
             images, margins = jnp.pad(images, ((0, 0), *margins, (0, 0))), _NO_PADDING
-        maps = convolution(
-            images, kernel.transpose(3, 2, 0, 1), stride=self.stride, padding=margins
-        )
+        maps = convolution(images, kernel, stride=self.stride, padding=margins)
         if not self.bias:
             return maps
         bias = self.param("bias", init, (self.width,), dtype)
@@ -149,7 +147,7 @@ class DepthwiseConvolution(nn.Module):
         kernel = self.param("kernel", uniform(9), shape, images.dtype)
         return depthwise(
             images,
-            kernel.transpose(3, 2, 0, 1),
+            kernel[:, :, 0],
             stride=self.stride,
             padding=((1, 1), (1, 1)),
         )
