@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 from absl import app, flags, logging
 
 from ddjax import runtime
+from ddjax.command.compilation import keep_compiled_programs
 from ddjax.command.ending import (
     ConfigError,
     end,
@@ -511,6 +512,7 @@ def run(main: Callable[[], object]) -> None:
         del argv
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        keep_compiled_programs()
         with expected_ends(), enough_memory():
             main()
 

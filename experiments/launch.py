@@ -42,6 +42,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ddjax.command.compilation import keep_compiled_programs
 from ddjax.command.ending import (
     ConfigError,
     end,
@@ -183,6 +184,7 @@ def main(argv: Sequence[str]) -> None:
     command = shlex.join(["python", "-m", "experiments.launch", *sys.argv[1:]])
     folder = flags.FLAGS.workdir
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    keep_compiled_programs()
     kept = ". What was saved is kept: with room to write, the same command goes on"
     with faults(), expected_ends(when_full=kept):
         train_and_evaluate(_CONFIG.value, folder, command=command)

@@ -50,12 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     arguments.words = words
     try:
+        compilation = importlib.import_module("ddjax.command.compilation")
         ending = importlib.import_module("ddjax.command.ending")
         memory = importlib.import_module("ddjax.runtime.memory")
         asked_for = importlib.import_module(f"ddjax.command.{arguments.module}")
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
+    compilation.keep_compiled_programs()
     kept = ". What was saved is kept: with room to write, the same command goes on"
     with warnings.catch_warnings():
         warnings.showwarning = ending.warn
