@@ -11,20 +11,18 @@ from ddjax.storage.terms import Terms
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 
 
-def _rows() -> dict[str, str]:
-    """Name of a data set -> the last cell of its row on the page."""
-    found = {}
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
-        if line.startswith("| `"):
-            cells = [cell.strip() for cell in line.strip("| ").split("|")]
-            name = re.match(r"`(\w+)", cells[0])
-            assert name
-            found[name[1]] = re.sub(r"<(http[^>]*)>", r"\1", cells[-1])
-    return found
+def _rows(text: str) -> dict[str, str]:
+    """Name of a data set -> the rest of its row in a table; addresses are links."""
+    plain = re.sub(r"<(http[^>]*)>", r"\1", text)
+    rows = re.findall(r"^\| `(\w+).*?` \| (.*) \|$", plain, re.MULTILINE)
+    assert len(dict(rows)) == len(rows)
+    return dict(rows)
 
 
 def test_the_page_says_what_the_library_says():
-    assert _rows() == {
+    files, terms = PAGE.read_text(encoding="utf-8").split("## Terms")
+    assert _rows(files).keys() == data.SOURCES.keys()
+    assert _rows(terms) == {
         name: reader.terms.in_words for name, reader in data.SOURCES.items()
     }
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,12 +27,20 @@ def _traced(workdir) -> list[list[int]]:
     found = []
     for path in sorted((workdir / FOLDER).glob("plugins/profile/*")):
         # TensorBoard reads this one, and Perfetto the other.
-        assert list(path.glob("*.xplane.pb"))
+        (planes,) = path.glob("*.xplane.pb")
+        for_tensorboard = [
+            int(dict(event.stats)["step_num"])
+            for plane in jax.profiler.ProfileData.from_file(str(planes)).planes
+            for line in plane.lines
+            for event in line.events
+            if event.name == STEP
+        ]
         with gzip.open(path / "perfetto_trace.json.gz") as file:
             events = json.load(file)["traceEvents"]
         steps = [event for event in events if event.get("name") == STEP]
         assert all(event["dur"] > 0 for event in steps)
         found.append(sorted(int(event["args"]["step_num"]) for event in steps))
+        assert sorted(for_tensorboard) == found[-1]
     return found
 
 
