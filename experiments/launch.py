@@ -13,6 +13,9 @@ the distilled set (distilled/), exports for NumPy and PyTorch (exports/), report
 report.md, results.json, metrics.jsonl, tensorboard/, run.json (the configuration, every
 keyword that was not given included) and the checkpoints.
 
+--profile=STEPS traces so many steps into the folder (profile/), for TensorBoard and
+Perfetto; it changes nothing of the run.
+
 Data are looked for in --data_dir (or --config.data.directory, the same), else in the
 environment's DDJAX_DATA_DIR, else in ./local_data.
 
@@ -69,6 +72,11 @@ flags.FLAGS[_CONFIG.name].parser = CompletedConfigParser(_CONFIG.name)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: new, empty, or the one to go on in."
 )
+_PROFILE = flags.DEFINE_integer(
+    "profile",
+    None,
+    "Trace so many steps into WORKDIR/profile, for TensorBoard and Perfetto.",
+)
 
 define_data_dir()
 
@@ -78,6 +86,7 @@ def train_and_evaluate(
     folder: str | os.PathLike[str],
     *,
     command: str | None = None,
+    profile: int | None = None,
 ) -> Outcome:
     """Does all of one run, or what is left of it.
 
@@ -97,6 +106,7 @@ def train_and_evaluate(
       folder: the run's folder: new, empty, or of the same configuration. What is only
         done on the test split may differ: a finished run is then measured again.
       command: how to run it again, for the report.
+      profile: how many steps to trace, see `ddjax.runtime.train`.
 
     Returns:
       What the run has; read back from the folder when it had been finished before.
@@ -111,7 +121,7 @@ def train_and_evaluate(
     """
     with users_mistakes():
         run = resolve(config)
-    return execute(run, folder, command=command)
+    return execute(run, folder, command=command, profile=profile)
 
 
 def _use_data_dir(config: ml_collections.ConfigDict) -> None:
@@ -187,7 +197,9 @@ def main(argv: Sequence[str]) -> None:
     keep_compiled_programs()
     kept = ". What was saved is kept: with room to write, the same command goes on"
     with faults(), expected_ends(when_full=kept):
-        train_and_evaluate(_CONFIG.value, folder, command=command)
+        train_and_evaluate(
+            _CONFIG.value, folder, command=command, profile=_PROFILE.value
+        )
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ TOP_LEVEL = {
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
+    "CITATION.cff",
     "mkdocs.yml",
     "ddjax",
     "experiments",

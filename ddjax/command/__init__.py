@@ -132,6 +132,12 @@ def _add_distil(parser: argparse.ArgumentParser) -> None:
         "split at the end; may be given several times",
     )
     _add_settings(parser, "--train", "keywords of ddjax.runtime.train")
+    parser.add_argument(
+        "--profile",
+        metavar="STEPS",
+        type=int,
+        help="trace so many steps into DIR/profile, for TensorBoard and Perfetto",
+    )
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

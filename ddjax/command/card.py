@@ -1,13 +1,11 @@
 """`ddjax inspect`: what a distilled set is, and what of it can be verified."""
 
-import json
 import math
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from ddjax import data, synthetic
 from ddjax.command.artefact import configured, data_of, opened, place
@@ -15,16 +13,20 @@ from ddjax.command.ending import users_mistakes
 from ddjax.command.keywords import read
 from ddjax.command.named import make_evaluation
 from ddjax.command.outcome import measured_certificate
-from ddjax.evaluation.wording import number
+from ddjax.runtime.description import (
+    about_certificate,
+    about_learning,
+    about_origin,
+    about_samples,
+    about_terms,
+    printable,
+)
 from ddjax.runtime.loop import run_keys
-from ddjax.runtime.scores import certificate_rows, samples_in_words
 from ddjax.solvers.certificates import check_certificate
-from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
-from ddjax.synthetic.learn_with import learn_with
+from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = ["run"]
 
-_MOST_NAMES = 12
 # Solvers on another machine stop elsewhere within their tolerance.
 _AGREEMENT = 1e-3
 _COMPARED = (
@@ -56,7 +58,14 @@ def run(arguments: Namespace) -> None:
     """
     with users_mistakes():
         distilled = opened(arguments.folder)
-        rows = [("set", str(place(arguments.folder))), *_card(distilled)]
+        rows = [
+            ("set", str(place(arguments.folder))),
+            *about_samples(distilled),
+            *about_learning(distilled),
+            *about_origin(distilled),
+            *about_terms(distilled),
+            *about_certificate(distilled),
+        ]
     _print(rows)
     print()
     with users_mistakes():
@@ -80,82 +89,7 @@ def run(arguments: Namespace) -> None:
 
 def _print(rows: Iterable[tuple[str, str]]) -> None:
     for name, text in rows:
-        print(f"{name:<15} {_printable(text)}", flush=True)
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey; a set may come from anybody."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
-def _card(distilled: DistilledSet) -> Iterable[tuple[str, str]]:
-    inputs, targets = decoded_shapes(distilled)
-    what = samples_in_words(distilled)
-    shape = " x ".join(map(str, inputs.shape[1:]))
-    yield "samples", f"{inputs.shape[0]} {what} of {shape}, {inputs.dtype}"
-    columns = 1 if targets.ndim == 1 else targets.shape[1]
-    yield "targets", f"{distilled.targets_kind}, {columns} a sample, {targets.dtype}"
-    if distilled.class_names:
-        names = distilled.class_names
-        yield "classes", f"{len(names)}: {_several(names)}"
-    if distilled.columns:
-        yield "columns", _several(distilled.columns.inputs)
-        yield "target columns", _several(distilled.columns.targets)
-    decoder = distilled.decoder
-    yield "decoder", _with_settings(decoder.name, decoder.settings)
-    yield "storage", _storage(distilled)
-    learner = learn_with(distilled)
-    yield (
-        "learner",
-        f"outputs {learner['outputs']}, loss {learner['loss']}: {learner['formula']}; "
-        f"{learner['prediction_in_words']}",
-    )
-    for key, value in distilled.recipe.items():
-        if key != "targets_kind":
-            yield f"recipe {key}", _json(value)
-    yield "preprocessing", distilled.preprocessing.kind
-    if distilled.targets_preprocessing is not None:
-        yield "of targets", distilled.targets_preprocessing.kind
-    yield from _provenance(distilled.provenance)
-    certificate = distilled.certificate
-    if not certificate:
-        yield "certificate", "none"
-        return
-    yield "certificate", str(certificate.get("says", "numbers without a sentence"))
-    for what, value in certificate_rows(certificate):
-        yield "", f"{what}: {value}"
-
-
-def _storage(distilled: DistilledSet) -> str:
-    size = sum(np.asarray(each).nbytes for each in jax.tree.leaves(distilled.stored))
-    inputs, whole = (
-        synthetic.floats(distilled, targets=each) for each in (False, True)
-    )
-    images = synthetic.images_equivalent(distilled)
-    return (
-        f"{inputs} numbers for inputs (those of {number(images)} "
-        f"{samples_in_words(distilled)}), {whole} with targets, {size} bytes"
-    )
-
-
-def _provenance(known: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    if not known:
-        yield "provenance", "none"
-        return
-    if "method" in known:
-        yield "method", _with_settings(known["method"], known.get("settings"))
-    for key in ("steps", "lengthened_from", "seeds"):
-        if key in known:
-            yield key, _json(known[key])
-    source = known.get("data")
-    if isinstance(source, Mapping):
-        yield "data", f"{source.get('name')}, fingerprint {source.get('fingerprint')}"
-    versions = known.get("versions")
-    if isinstance(versions, Mapping):
-        yield "versions", ", ".join(f"{k} {v}" for k, v in versions.items())
+        print(f"{name:<15} {printable(text)}", flush=True)
 
 
 def _verified(distilled: DistilledSet) -> Iterable[tuple[str, str]]:
@@ -229,17 +163,3 @@ def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
                     f"certificate: {name} is {there} in the set, and {here} when it is "
                     "computed from the data"
                 )
-
-
-def _with_settings(name: Any, settings: Any) -> str:
-    return f"{name} {_json(settings)}" if settings else str(name)
-
-
-def _several(names: Iterable[str]) -> str:
-    names = list(names)
-    more = ", ..." if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> None:
 
     Args:
       arguments: `data`, `directory`, `load`, `method`, `set`, `steps`, `seed`,
-        `workdir`, `evaluate`, `train`, and `words`, the whole command.
+        `workdir`, `evaluate`, `train`, `profile` and `words`, the whole command.
 
     Raises:
       ConfigError: a mistake in the command, the data or the folder.
@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> None:
     with users_mistakes():
         asked_for = wanted(arguments)
     command = shlex.join(["ddjax", *arguments.words])
-    execute(asked_for, arguments.workdir, command=command)
+    execute(asked_for, arguments.workdir, command=command, profile=arguments.profile)
 
 
 def wanted(arguments: Namespace) -> Run:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ddjax.data.problem import Problem
 from ddjax.models.encoders.settings import as_encoder
 from ddjax.runtime import devices, workdir
 from ddjax.runtime.memory import enough_memory
+from ddjax.runtime.profiling import check_profile
 from ddjax.storage.writing import writing
 from ddjax.synthetic import json_text
 
@@ -23,7 +25,11 @@ _GROWING = ("train.steps",)
 
 
 def execute(
-    run: Run, folder: str | os.PathLike[str], *, command: str | None = None
+    run: Run,
+    folder: str | os.PathLike[str],
+    *,
+    command: str | None = None,
+    profile: int | None = None,
 ) -> Outcome:
     """Does all of one run, or what is left of it.
 
@@ -32,6 +38,7 @@ def execute(
       folder: the run's folder: new, empty, or of the same configuration. What is only
         done on the test split may differ: a finished run is then measured again.
       command: how to run it again, for the report.
+      profile: how many steps to trace, see `ddjax.runtime.train`.
 
     Returns:
       What the run has; read back from the folder when it had been finished before.
@@ -45,6 +52,7 @@ def execute(
       ddjax.runtime.NotEnoughMemory: the run does not fit in memory.
     """
     with users_mistakes():
+        check_profile(profile, run.train["steps"], folder)
         plain = identity(run)
         path = workdir.open_workdir(folder)
         held = workdir.refuse_another(
@@ -57,6 +65,8 @@ def execute(
     # Nothing is written for this: it may be a folder to read only.
     before = finished(path, run.train["steps"])
     if before is not None and held is not None and held["config"] == plain:
+        if profile is not None:
+            warnings.warn(f"{path} has no step left to profile", stacklevel=2)
         print(f"{path} has been finished:\n\n{summary(before)}")
         return before
     with runtime.exclusive(path), writing(path), enough_memory():
@@ -71,6 +81,7 @@ def execute(
                 workdir=path,
                 evaluations=[run.evaluations[label] for label in run.validate],
                 config=plain,
+                profile=profile,
                 **run.train,
             )
             outcome = finish(run, problem, trained, path, command)

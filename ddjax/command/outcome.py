@@ -15,7 +15,7 @@ from ddjax.data.problem import Problem
 from ddjax.evaluation.base import Score
 from ddjax.evaluation.certificate import in_words
 from ddjax.evaluation.wording import is_certificate
-from ddjax.runtime import devices, run_report, workdir
+from ddjax.runtime import dataset_card, devices, run_report, workdir
 from ddjax.runtime.progress import duration, table
 from ddjax.runtime.scores import (
     HEADER,
@@ -98,23 +98,22 @@ def finish(
         "run": facts,
     }
     outcome = Outcome(path, distilled, trained.validation, test, results)
-    run_report.write_report(
-        path,
-        run_report.Report(
-            title=f"{run.config['method']['name']} on {problem.name}",
-            measured=_measured(outcome),
-            start=trained.start,
-            step=trained.step,
-            steps=trained.steps,
-            chosen_by=chosen_by,
-            seconds=trained.seconds,
-            preparation_seconds=trained.preparation_seconds,
-            config=run.config,
-            metrics=trained.history,
-            run=facts,
-            command=command or "train_and_evaluate(config, workdir)",
-        ),
+    report = run_report.Report(
+        title=f"{run.config['method']['name']} on {problem.name}",
+        measured=_measured(outcome),
+        start=trained.start,
+        step=trained.step,
+        steps=trained.steps,
+        chosen_by=chosen_by,
+        seconds=trained.seconds,
+        preparation_seconds=trained.preparation_seconds,
+        config=run.config,
+        metrics=trained.history,
+        run=facts,
+        command=command or "train_and_evaluate(config, workdir)",
     )
+    run_report.write_report(path, report)
+    dataset_card.write_card(path / "distilled", report)
     # Written last: it is what makes the run a finished one.
     workdir.write_json(path / _RESULTS, results)
     return outcome

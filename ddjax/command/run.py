@@ -17,6 +17,7 @@ NOT_IN_TRAIN = (
     "evaluations",
     "cache",
     "config",
+    "profile",
 )
 """Keywords of `ddjax.runtime.train` that are no part of `Run.train`."""
 

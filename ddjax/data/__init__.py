@@ -15,7 +15,7 @@ from ddjax.data.load import from_arrays, load
 from ddjax.data.options import DEVICE_BUDGET
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split, identity
-from ddjax.data.registry import SOURCES
+from ddjax.data.registry import SOURCES, terms_of
 from ddjax.data.selection import TEST_FRACTION
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "on_device",
     "preprocess",
     "rows_of_step",
+    "terms_of",
     "to_device",
 ]

@@ -18,8 +18,9 @@ from ddjax.data import (
 )
 from ddjax.data.errors import DataError
 from ddjax.data.source import Source
+from ddjax.storage.terms import Terms
 
-__all__ = ["SOURCES", "Reader", "Request", "read_source"]
+__all__ = ["SOURCES", "Reader", "Request", "read_source", "terms_of"]
 
 
 class Request(NamedTuple):
@@ -51,16 +52,23 @@ class Reader(NamedTuple):
 
     Attributes:
       read: the request -> the source.
+      terms: under which the data may be used.
       argument: whether a colon and an argument follow the name: `no`, `may` or `must`.
       accepts: which of `image_size`, `channels`, `table`, `broken` and `task` it takes.
     """
 
     read: Callable[[Request], Source]
+    terms: Terms
     argument: str = "no"
     accepts: tuple[str, ...] = ()
 
 
 _OF_IMAGES = ("image_size", "channels", "broken")
+_YOURS = Terms(note="the user's own data, under the user's terms")
+_CIFAR = Terms(
+    page="https://www.cs.toronto.edu/~kriz/cifar.html",
+    note="its authors ask for a citation of the report named there",
+)
 
 
 def _named_folder(request: Request, name: str) -> Path:
@@ -78,13 +86,34 @@ def _with_target(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 SOURCES: dict[str, Reader] = {
-    "digits": Reader(lambda request: digits.read()),
-    "mnist": Reader(lambda r: idx.read_mnist(_named_folder(r, "mnist"))),
-    "fashion_mnist": Reader(
-        lambda r: idx.read_fashion_mnist(_named_folder(r, "fashion_mnist"))
+    "digits": Reader(
+        lambda request: digits.read(),
+        Terms(
+            "CC-BY-4.0",
+            "https://archive.ics.uci.edu/dataset/80",
+            "part of UCI's optical recognition of handwritten digits",
+        ),
     ),
-    "cifar10": Reader(lambda r: cifar.read_cifar10(_named_folder(r, "cifar10"))),
-    "cifar100": Reader(lambda r: cifar.read_cifar100(_named_folder(r, "cifar100"))),
+    "mnist": Reader(
+        lambda r: idx.read_mnist(_named_folder(r, "mnist")),
+        Terms(
+            page="http://yann.lecun.com/exdb/mnist/",
+            note="copies of it elsewhere name different licences",
+        ),
+    ),
+    "fashion_mnist": Reader(
+        lambda r: idx.read_fashion_mnist(_named_folder(r, "fashion_mnist")),
+        Terms(
+            "MIT",
+            "https://github.com/zalandoresearch/fashion-mnist/blob/master/LICENSE",
+        ),
+    ),
+    "cifar10": Reader(
+        lambda r: cifar.read_cifar10(_named_folder(r, "cifar10")), _CIFAR
+    ),
+    "cifar100": Reader(
+        lambda r: cifar.read_cifar100(_named_folder(r, "cifar100")), _CIFAR
+    ),
     "folder": Reader(
         lambda r: folder.read(
             r.directory / r.argument,
@@ -92,29 +121,48 @@ SOURCES: dict[str, Reader] = {
             channels=r.channels,
             broken=r.broken,
         ),
+        _YOURS,
         argument="may",
         accepts=_OF_IMAGES,
     ),
     "npz": Reader(
         lambda r: npz.read(r.directory / r.argument, task=r.task),
+        _YOURS,
         argument="must",
         accepts=("task",),
     ),
     "table": Reader(
         lambda r: tabular.read(r.directory / r.argument, **_with_target(r.table)),
+        _YOURS,
         argument="must",
         accepts=("table",),
     ),
-    "linear": Reader(lambda r: linear.read(r.argument), argument="may"),
-    "diabetes": Reader(lambda r: known_tables.read_diabetes()),
+    "linear": Reader(
+        lambda r: linear.read(r.argument),
+        Terms(note="none needed: numbers that this library draws"),
+        argument="may",
+    ),
+    "diabetes": Reader(
+        lambda r: known_tables.read_diabetes(),
+        Terms(page="https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"),
+    ),
     "california_housing": Reader(
         lambda r: known_tables.read_california_housing(
             _named_folder(r, "tabular"), **r.table
+        ),
+        Terms(
+            page="https://github.com/ageron/handson-ml2/tree/master/datasets/housing",
+            note="from the census of 1990, by way of StatLib",
         ),
         accepts=("table",),
     ),
     "diamonds": Reader(
         lambda r: known_tables.read_diamonds(_named_folder(r, "tabular"), **r.table),
+        Terms(
+            "MIT",
+            "https://github.com/tidyverse/ggplot2/blob/main/LICENSE.md",
+            "that of ggplot2, which holds the table",
+        ),
         accepts=("table",),
     ),
     "tfds": Reader(
@@ -123,6 +171,7 @@ SOURCES: dict[str, Reader] = {
             directory=r.directory if r.explicit else None,
             image_size=r.image_size,
         ),
+        Terms(page="https://www.tensorflow.org/datasets/catalog/overview"),
         argument="must",
         accepts=("image_size",),
     ),
@@ -133,6 +182,12 @@ SOURCES: dict[str, Reader] = {
             channels=r.channels,
             broken=r.broken,
         ),
+        Terms(
+            page="https://github.com/fastai/imagenette",
+            note="the images are ImageNet's, whose terms of access allow "
+            "non-commercial research and education: "
+            "https://www.image-net.org/download.php",
+        ),
         accepts=_OF_IMAGES,
     ),
     "cub50": Reader(
@@ -142,9 +197,34 @@ SOURCES: dict[str, Reader] = {
             channels=r.channels,
             broken=r.broken,
         ),
+        Terms(
+            page="https://www.vision.caltech.edu/datasets/cub_200_2011/",
+            note="photographs from Flickr",
+        ),
         accepts=_OF_IMAGES,
     ),
 }
+
+
+def terms_of(name: str) -> Terms:
+    """Under which terms a data set may be used, as far as this library knows.
+
+    Args:
+      name: as `load` takes it, such as `mnist`, `folder:birds` or `tfds:svhn_cropped`;
+        of TensorFlow Datasets those that are known here by the same name have the same
+        terms, the others a page to look at.
+
+    Returns:
+      The terms; of a name that is not known, those of the user's own data.
+    """
+    key, _, argument = name.partition(":")
+    if key != "tfds" or not argument:
+        return SOURCES[key].terms if key in SOURCES else _YOURS
+    own = argument.partition(":")[0].partition("/")[0]
+    if own in SOURCES:
+        return SOURCES[own].terms
+    page = f"https://www.tensorflow.org/datasets/catalog/{own}"
+    return Terms(page=page)
 
 
 def read_source(

@@ -29,6 +29,7 @@ from ddjax.runtime.chunk import Chunk, compile_chunk, copied
 from ddjax.runtime.feed import Feed, RowReader, feed_data, rows_bytes
 from ddjax.runtime.memory import check_memory, enough_memory
 from ddjax.runtime.metrics import MemoryLog, MetricsLog
+from ddjax.runtime.profiling import StepProfiler, check_profile
 from ddjax.runtime.progress import Progress, duration
 from ddjax.runtime.signals import Interrupted, StopRequest
 from ddjax.storage import cache as caches
@@ -124,6 +125,7 @@ def train(
     choose: str = "best",
     config: Mapping[str, Any] | None = None,
     verbose: bool = True,
+    profile: SupportsIndex | None = None,
 ) -> TrainResult:
     """Distils `problem` with `method`, or goes on where `workdir` was left.
 
@@ -162,6 +164,9 @@ def train(
       choose: which distilled set to return: `best` by the monitor, or `last`.
       config: what the caller was configured with, for the provenance (JSON-able).
       verbose: show the progress on stdout.
+      profile: how many steps to trace into `workdir/profile`, after the first call of
+        the compiled steps; less than `steps`. No part of what the run is: it changes
+        no number, and the run may go on without it.
 
     Returns:
       The chosen distilled set and how it came about.
@@ -192,7 +197,9 @@ def train(
         verbose=verbose,
     )
     chunk = _integer("chunk", chunk, 1)
+    profile = None if profile is None else _integer("profile", profile, 1)
     _check(settings)
+    check_profile(profile, settings.steps, workdir)
     began = time.perf_counter()
     with contextlib.ExitStack() as closing:
         closing.enter_context(enough_memory())
@@ -231,6 +238,7 @@ def train(
             folder=folder,
             record=record,
             cache=cache or caches.in_memory(limit=_EVALUATION_BYTES),
+            profiler=StepProfiler(folder, profile),
         )
         closing.callback(loop.close)
         loop.start(state, lengths, preparation=time.perf_counter() - began)
@@ -340,10 +348,12 @@ class _Loop:
         folder: Path | None,
         record: dict[str, Any],
         cache: Cache,
+        profiler: StepProfiler,
     ):
         self.subject, self.settings, self.keys = subject, settings, keys
         self.feed, self.reader, self.chunk = feed, reader, chunk
         self.folder, self.record, self.cache = folder, record, cache
+        self.profiler = profiler
         self.last: CheckpointStore | None = None
         self.log: MetricsLog | MemoryLog = MemoryLog()
         self.owns_folder = False
@@ -387,6 +397,7 @@ class _Loop:
         )
         self._tell_of_lengthening(length)
         step = self.position.step
+        self.profiler.expect(settings.steps - step)
         self.progress.say(f"prepared and compiled in {duration(preparation)}")
         if found is not None:
             self.progress.say(f"going on from step {step} ({found.path})")
@@ -413,7 +424,7 @@ class _Loop:
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:
-            for each in (self.last, self.log, self.progress):
+            for each in (self.last, self.log, self.progress, self.profiler):
                 if each is not None:
                     closing.callback(each.close)
 
@@ -521,16 +532,17 @@ class _Loop:
     def _advance(self) -> None:
         """One chunk, up to the next step at which something else is to be done."""
         start, length = self.position.step, self._length()
-        began = time.perf_counter()
-        rows = self.reader.take(start, length)
         counts = np.int32(start), np.int32(length), np.int32(self.settings.steps)
-        with jax.transfer_guard("disallow"):
-            rows, *counts = jax.device_put((rows, *counts))
-            self.state, metrics, finite = self.chunk.run(
-                self.state, self.feed.device, rows, self.key, *counts
-            )
-            metrics, finite = jax.device_get((metrics, finite))
-        self.step_seconds = (time.perf_counter() - began) / length
+        with self.profiler.traced(start + length):
+            began = time.perf_counter()
+            rows = self.reader.take(start, length)
+            with jax.transfer_guard("disallow"):
+                rows, *counts = jax.device_put((rows, *counts))
+                self.state, metrics, finite = self.chunk.run(
+                    self.state, self.feed.device, rows, self.key, *counts
+                )
+                metrics, finite = jax.device_get((metrics, finite))
+            self.step_seconds = (time.perf_counter() - began) / length
         self.chunk_seconds.append(self.step_seconds)
         step = start + length
         bad = _first_not_finite(metrics, finite, length)
@@ -554,6 +566,8 @@ class _Loop:
         for every in (settings.checkpoint_every, settings.evaluate_every):
             if every:
                 stops.append((step // every + 1) * every)
+        if self.profiler.active:
+            return 1
         # The first chunk is one step, to see how long a step takes.
         paced = max(1, int(_CHUNK_SECONDS / self.step_seconds))
         return min(self.chunk.capacity, paced, min(stops) - step)

@@ -44,7 +44,13 @@ from ddjax.synthetic.encoding import digest
 from ddjax.synthetic.fonts import can_draw
 from ddjax.synthetic.grid import to_png
 
-__all__ = ["Report", "write_report"]
+__all__ = [
+    "Report",
+    "certificate_blocks",
+    "score_blocks",
+    "to_load",
+    "write_report",
+]
 
 _MOST_ROWS = 20
 _WITHOUT_WORDS = "How far the set's model is from the real data's, by the duality gap."
@@ -131,14 +137,7 @@ def _blocks(
     measured = report.measured
     blocks: list[Block] = [
         Cards(_cards(report)),
-        *_scores(measured),
-        *map(Text, not_converged(measured)),
-        Text(
-            f"The distilled set is from step {number(report.step)} of "
-            f"{number(report.steps)}, {report.chosen_by}. The test split was read "
-            "once, after that choice. ± is the standard deviation over draws (of "
-            "random networks, or of the random real samples), not over seeds."
-        ),
+        *score_blocks(report),
     ]
     if start is None and report.steps:
         blocks.append(Text("This set is the start itself: no step improved on it."))
@@ -154,21 +153,33 @@ def _blocks(
             Text("Shaded: the standard deviation over draws, where there are several."),
         ]
     if measured.distilled.certificate:
-        blocks += _certificate(measured.distilled.certificate)
+        certificate = measured.distilled.certificate
+        blocks += certificate_blocks(certificate, "results.json")
     blocks += [
         Heading("How it was run"),
         Code(report.command, "sh"),
         Table(("", ""), list(report.run.items())),
         Code(json.dumps(report.config, indent=2), "json", "Configuration"),
         Heading("Use it"),
-        Code(_USE, "python"),
+        Code(to_load("distilled", "a folder beside this report"), "python"),
     ]
     return blocks
 
 
-def _scores(measured: Measured) -> list[Block]:
+def score_blocks(report: Report) -> list[Block]:
+    """The scores with what they are of: which step, chosen how, spread over what."""
+    measured = report.measured
     rows = score_rows(measured)
-    return [Table(HEADER, rows) if rows else Text(NOTHING_MEASURED)]
+    return [
+        Table(HEADER, rows) if rows else Text(NOTHING_MEASURED),
+        *map(Text, not_converged(measured)),
+        Text(
+            f"The distilled set is from step {number(report.step)} of "
+            f"{number(report.steps)}, {report.chosen_by}. The test split was read "
+            "once, after that choice. ± is the standard deviation over draws (of "
+            "random networks, or of the random real samples), not over seeds."
+        ),
+    ]
 
 
 def _images(report: Report, pictures: Mapping[str, Path]) -> list[Block]:
@@ -211,7 +222,8 @@ def _not_drawn(names: Sequence[str], what: str, *, first: int) -> str:
     return f" In the picture, {', '.join(missing)}." if missing else ""
 
 
-def _certificate(certificate: Mapping[str, Any]) -> list[Block]:
+def certificate_blocks(certificate: Mapping[str, Any], file: str) -> list[Block]:
+    """What a certificate says, those of its numbers that matter, and who has all."""
     says = str(certificate.get("says") or "")
     return [
         Heading("Certificate"),
@@ -220,7 +232,7 @@ def _certificate(certificate: Mapping[str, Any]) -> list[Block]:
         Text(
             "Both models are at the ridges that the set was distilled for, which need "
             "not be those of the learners above. All numbers of the certificate are in "
-            "results.json."
+            f"{file}."
         ),
     ]
 
@@ -266,8 +278,10 @@ def _cards(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-_USE = """\
+def to_load(folder: str, where: str) -> str:
+    """Code that loads a set: from a folder, and where that is."""
+    return f"""\
 from ddjax import synthetic
 
-distilled = synthetic.load("distilled")  # a folder beside this report
+distilled = synthetic.load("{folder}")  # {where}
 inputs, targets = synthetic.decoded(distilled)  # preprocessed, ready for a learner"""

@@ -19,6 +19,7 @@ from ddjax.synthetic.distilled import (
 )
 from ddjax.synthetic.encoding import digest
 from ddjax.synthetic.export import (
+    NUMPY_SNIPPET,
     PYTORCH_SNIPPET,
     to_csv,
     to_npz,
@@ -48,6 +49,7 @@ from ddjax.synthetic.targets import (
 __all__ = [
     "DECODERS",
     "INITIALIZATIONS",
+    "NUMPY_SNIPPET",
     "PYTORCH_SNIPPET",
     "RECIPE",
     "ROW_INITIALIZATIONS",

