@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ddjax.models.encoders import layers, vit
+from ddjax.models.encoders import layers
 
 
 def reference(images, weights, *, stride, padding, groups):
@@ -106,19 +106,6 @@ def test_relu6_is_flat_at_its_kinks():
 def test_tensorflows_padding(size, kernel, stride, expected):
     height, width = layers.same_padding((1, size, size, 3), kernel, stride)
     assert height == width == expected
-
-
-def test_gelu_and_its_derivatives():
-    with jax.enable_x64(True):
-        values = jnp.linspace(-6.0, 6.0, 49)
-
-        def all_of(function):
-            slope = jax.grad(function)
-            return [jax.vmap(f)(values) for f in (function, slope, jax.grad(slope))]
-
-        expected = all_of(functools.partial(jax.nn.gelu, approximate=False))
-        for found, wanted in zip(all_of(vit.gelu), expected, strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-14)
 
 
 def test_folding_a_batch_norm_into_a_convolution():

@@ -89,7 +89,8 @@ def ours(name, dtype, **options):
     shapes = module.shapes(spec)
     arrays = {key: arrays[key] for key in arrays if key not in UNUSED}
     assert {key: array.shape for key, array in arrays.items()} == shapes
-    arrays = module.prepared(arrays, spec=spec)
+    if module is not vit:
+        arrays = module.prepared(arrays, spec=spec)
     params = {key: jnp.asarray(array.astype(dtype)) for key, array in arrays.items()}
     apply = functools.partial(module.apply, spec=spec, **(defaults | options))
 

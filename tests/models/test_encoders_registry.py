@@ -79,8 +79,7 @@ def test_images_that_no_patch_divides_are_refused():
     spec = vit.VisionTransformerSpec(
         patch=4, image_size=8, width=4, depth=1, heads=1, hidden=8
     )
-    arrays = {key: np.zeros(shape) for key, shape in vit.shapes(spec).items()}
-    params = jax.tree.map(jnp.asarray, vit.prepared(arrays, spec=spec))
+    params = {key: jnp.zeros(shape) for key, shape in vit.shapes(spec).items()}
     with pytest.raises(encoders.EncoderError, match="9 x 8 pixels.*patch, 4"):
         vit.apply(params, jnp.zeros((1, 9, 8, 3)), spec=spec)
     with pytest.raises(encoders.EncoderError, match="allowed: class, mean"):

@@ -14,8 +14,7 @@ inside, rotary positions; Chen, Xie & He, MoCo v3 (ICCV 2021).
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +33,6 @@ __all__ = [
     "POOLINGS",
     "VisionTransformerSpec",
     "apply",
-    "gelu",
-    "prepared",
     "shapes",
 ]
 
@@ -144,29 +141,6 @@ def shapes(spec: VisionTransformerSpec) -> dict[str, tuple[int, ...]]:
     return {**found, **_norm("norm", width)}
 
 
-def prepared(
-    arrays: Mapping[str, Any], *, spec: VisionTransformerSpec
-) -> dict[str, Any]:
-    """The weights as `apply` takes them: what multiplies tokens is (inputs, outputs).
-
-    Products with the files' (outputs, inputs) take some half more time on a CPU.
-
-    Args:
-      arrays: by name, as `shapes` lists them; of NumPy or jax.
-      spec: the network.
-    """
-    del spec
-    found: dict[str, Any] = {}
-    for name, array in arrays.items():
-        if name == "patch_embed.proj.weight":
-            array = array.transpose(0, 2, 3, 1).reshape(len(array), -1)
-        if array.ndim == 2:
-            found[name.removesuffix("weight") + "kernel"] = array.T
-        else:
-            found[name] = array
-    return found
-
-
 def apply(
     params: dict[str, Array],
     images: Float[Array, "n h w 3"],
@@ -183,7 +157,7 @@ def apply(
     stretched to the same extent.
 
     Args:
-      params: the weights, `prepared`.
+      params: the weights by name, as `shapes` lists them.
       images: normalised, in the dtype of the weights.
       spec: the network.
       pooling: one of `POOLINGS`.
@@ -209,12 +183,8 @@ def apply(
     if rematerialize:
         block = jax.checkpoint(block)
     blocks = [
-        {
-            name.removeprefix(prefix): array
-            for name, array in params.items()
-            if name.startswith(prefix)
-        }
-        for prefix in (f"blocks.{index}." for index in range(spec.depth))
+        {name: params[f"blocks.{index}.{name}"] for name in _block_shapes(spec)}
+        for index in range(spec.depth)
     ]
     if scan:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
@@ -237,8 +207,9 @@ def _tokens(
     """The class token, the registers and the patches, with their positions."""
     count, size = images.shape[0], spec.patch
     patches = images.reshape(count, grid[0], size, grid[1], size, 3)
-    patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, 3 * size**2)
-    tokens = patches @ params["patch_embed.proj.kernel"]
+    kernel = params["patch_embed.proj.weight"]
+    tokens = jnp.einsum("nhiwjc,dcij->nhwd", patches, kernel)
+    tokens = tokens.reshape(count, -1, spec.width)
     if not spec.norm_first:
         tokens = tokens + params["patch_embed.proj.bias"].reshape(1, 1, -1)
     table = params["pos_embed"]
@@ -291,7 +262,7 @@ def _turned(heads: Array, rotary: tuple[Array, Array]) -> Array:
 
 
 def _dense(tokens: Array, params: dict[str, Array], name: str) -> Array:
-    outputs = tokens @ params[f"{name}.kernel"]
+    outputs = jnp.einsum("ntd,ed->nte", tokens, params[f"{name}.weight"])
     bias = params.get(f"{name}.bias")
     return outputs if bias is None else outputs + bias.reshape(1, 1, -1)
 
@@ -331,31 +302,6 @@ def _attention(
     return _dense(mixed.reshape(tokens.shape), params, "attn.proj")
 
 
-@jax.custom_jvp
-def gelu(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    r"""The exact GELU, :math:`x \Phi(x)`, with the derivative of jax's own.
-
-    That derivative is :math:`\Phi(x) + x \varphi(x)`, written out here and computed
-    beside the value: a sixth of the time of what is derived from `erfc`.
-
-    Args:
-      values: real numbers.
-    """
-    return _gelu_and_slope(values)[0]
-
-
-def _gelu_and_slope(values: Array) -> tuple[Array, Array]:
-    below = 0.5 * (1 + jax.lax.erf(values * math.sqrt(0.5)))
-    density = jnp.exp(-0.5 * values**2) / math.sqrt(2 * math.pi)
-    return values * below, below + values * density
-
-
-@gelu.defjvp
-def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    value, slope = _gelu_and_slope(*primals)
-    return value, slope * tangents[0]
-
-
 def _perceptron(
     tokens: Array, params: dict[str, Array], spec: VisionTransformerSpec
 ) -> Array:
@@ -368,7 +314,7 @@ def _perceptron(
         if spec.activation == "quick_gelu":
             hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
         else:
-            hidden = gelu(hidden)
+            hidden = jax.nn.gelu(hidden, approximate=False)
     return _dense(hidden, params, "mlp.fc2")
 
 

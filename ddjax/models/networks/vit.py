@@ -79,7 +79,7 @@ class VisionTransformer(nn.Module):
             )
             for name, shape in vit.shapes(spec).items()
         }
-        features = vit.apply(vit.prepared(params, spec=spec), images, spec=spec)
+        features = vit.apply(params, images, spec=spec)
         if self.outputs is None:
             return features
         return nn.Dense(
