@@ -14,15 +14,15 @@ from ddjax.command.artefact import configured, data_of, opened, place
 from ddjax.command.ending import users_mistakes
 from ddjax.command.keywords import read
 from ddjax.command.named import make_evaluation
-from ddjax.command.outcome import measured_certificate
 from ddjax.evaluation.wording import number
 from ddjax.runtime.loop import run_keys
+from ddjax.runtime.outcome import measured_certificate
 from ddjax.runtime.scores import certificate_rows, samples_in_words
 from ddjax.solvers.certificates import check_certificate
 from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
 from ddjax.synthetic.learn_with import learn_with
 
-__all__ = ["run"]
+__all__ = ["printable", "run"]
 
 _MOST_NAMES = 12
 # Solvers on another machine stop elsewhere within their tolerance.
@@ -80,10 +80,10 @@ def run(arguments: Namespace) -> None:
 
 def _print(rows: Iterable[tuple[str, str]]) -> None:
     for name, text in rows:
-        print(f"{name:<15} {_printable(text)}", flush=True)
+        print(f"{name:<15} {printable(text)}", flush=True)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without what a terminal would obey; a set may come from anybody."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
