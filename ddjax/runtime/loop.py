@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax
@@ -809,11 +810,15 @@ def whole_number(name: str, value: Any, least: int) -> int:
 
 def check_types(**given: Any) -> None:
     """Raises a `ValueError` unless these arguments of `train` have its types."""
-    kinds = {
+    cache = "what ddjax.storage.cache.on_disk(folder) makes"
+    kinds: dict[str, tuple[Any, str]] = {
         "method": (Method, "what ddjax.methods.make(name, ...) makes"),
         "problem": (Problem, "what ddjax.data.load(name, ...) makes"),
         "workdir": (str | os.PathLike | None, "a path"),
-        "cache": (Callable | None, "what ddjax.storage.cache.on_disk(folder) makes"),
+        "cache": (
+            (Callable, NoneType),
+            "what ddjax.storage.cache.on_disk(folder) makes",
+        ),
         "config": (Mapping | None, "a dict"),
     }
     for name, value in given.items():

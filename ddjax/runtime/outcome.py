@@ -236,7 +236,8 @@ def read_outcome(folder: str | os.PathLike[str]) -> Outcome:
             raise ValueError(f"{path / RUN_SUBFOLDER} is not what it speaks of")
         outcome = Outcome(path, distilled, results=results, **scores)
         _measured(outcome)  # refuses what another version wrote
-        results["steps"], results["seconds"], results["preparation_seconds"]
+        for key in ("steps", "seconds", "preparation_seconds"):
+            float(results[key])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path / RESULTS}: {one_line(error)}") from error
     return outcome
