@@ -810,7 +810,6 @@ def whole_number(name: str, value: Any, least: int) -> int:
 
 def check_types(**given: Any) -> None:
     """Raises a `ValueError` unless these arguments of `train` have its types."""
-    cache = "what ddjax.storage.cache.on_disk(folder) makes"
     kinds: dict[str, tuple[Any, str]] = {
         "method": (Method, "what ddjax.methods.make(name, ...) makes"),
         "problem": (Problem, "what ddjax.data.load(name, ...) makes"),
