@@ -79,11 +79,13 @@ class Line(NamedTuple):
       runs: by seed.
       data: the data's name, with a mark where there are others in the table.
       differs: the keywords that other lines of this method have otherwise.
+      judged: evaluation -> those of its keywords that other lines have otherwise.
     """
 
     runs: tuple[RunFacts, ...]
     data: str
     differs: Mapping[str, Any]
+    judged: Mapping[str, Mapping[str, Any]]
 
     @property
     def first(self) -> RunFacts:
@@ -93,10 +95,8 @@ class Line(NamedTuple):
     @property
     def method(self) -> str:
         """The method's name, and how it differs from others of the name."""
-        parts = [f"{key}={json.dumps(value)}" for key, value in self.differs.items()]
-        if len(parts) > _MOST_SETTINGS:
-            parts[_MOST_SETTINGS:] = ["..."]
-        return ", ".join([str(self.first.known("method") or "not known"), *parts])
+        known = str(self.first.known("method") or "not known")
+        return ", ".join([known, *_in_words(self.differs)])
 
     @property
     def scalars(self) -> list[str]:
@@ -318,16 +318,25 @@ def _lines(runs: Sequence[RunFacts], marks: Mapping[Any, str]) -> list[Line]:
     for run in runs:
         groups.setdefault(_but_for_the_seed(run), []).append(run)
     whole = [tuple(sorted(group, key=_seed)) for group in groups.values()]
-    alike: dict[Any, list[dict[str, Any]]] = {}
-    for group in whole:
-        alike.setdefault(group[0].known("method"), []).append(_keywords(group[0]))
+    asked = [(group[0].known("method"), _keywords(group[0])) for group in whole]
+    judges = [
+        {
+            name: flat(settings)
+            for name, settings in group[0].results.get("evaluations", {}).items()
+        }
+        for group in whole
+    ]
     return [
         Line(
             group,
             marks[group[0].known("data", "fingerprint")],
-            _differing(_keywords(group[0]), alike[group[0].known("method")]),
+            _differing(own, [other for name, other in asked if name == method]),
+            {
+                name: _differing(each, [by[name] for by in judges if name in by])
+                for name, each in judged.items()
+            },
         )
-        for group in whole
+        for group, (method, own), judged in zip(whole, asked, judges, strict=True)
     ]
 
 
@@ -362,12 +371,17 @@ def _keywords(run: RunFacts) -> dict[str, Any]:
 def _differing(
     own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The keywords that are not the same in all lines of a method."""
+    """The keywords that are not the same in all of these."""
     return {
         key: value
         for key, value in own.items()
         if any(other.get(key) != value for other in others)
     }
+
+
+def _in_words(keywords: Mapping[str, Any]) -> list[str]:
+    parts = [f"{key}={json.dumps(value)}" for key, value in keywords.items()]
+    return [*parts[:_MOST_SETTINGS], *(["..."] if parts[_MOST_SETTINGS:] else [])]
 
 
 def _header(lines: Sequence[Line]) -> tuple[str, ...]:
@@ -416,7 +430,9 @@ def _is_own(name: str) -> bool:
 def _words(line: Line, name: str) -> str:
     other = line.first.results.get("other_data", {}).get(name)
     words = meaning(name, line.first.distilled)
-    return f"{words.learner}, {words.measure}" + (f", on {other}" if other else "")
+    settings = _in_words(line.judged.get(name.partition("/")[0], {}))
+    learner = f"{words.learner} ({', '.join(settings)})" if settings else words.learner
+    return f"{learner}, {words.measure}" + (f", on {other}" if other else "")
 
 
 def _shown(line: Line, split: str, name: str) -> str:

@@ -123,6 +123,7 @@ def finish(
         "monitor": trained.monitor,
         "real_samples": len(problem.train.inputs),
         "other_data": other_data,
+        "evaluations": {each.name: each.settings for each in evaluations.values()},
         "seconds": round(trained.seconds, 3),
         "preparation_seconds": round(trained.preparation_seconds, 3),
         "validation": {k: s._asdict() for k, s in trained.validation.items()},

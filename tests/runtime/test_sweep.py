@@ -152,9 +152,12 @@ def test_a_table_of_seeds_is_one_line_with_mean_and_spread(swept):
     assert "±" not in alone and str(folder / "seed_0") in alone
 
 
-def _otherwise(run: Path, folder: Path, **provenance) -> None:
-    """A copy of a run whose set says something else of where it comes from."""
+def _otherwise(run: Path, folder: Path, judge: dict | None = None, **provenance):
+    """A copy of a run that says something else of where it comes from."""
     shutil.copytree(run, folder)
+    results = json.loads((folder / "results.json").read_text())
+    results["evaluations"]["judge"] = judge or {}
+    (folder / "results.json").write_text(json.dumps(results))
     distilled = synthetic.load(folder / "distilled")
     known = {**distilled.provenance, **provenance}
     synthetic.save(folder / "distilled", distilled._replace(provenance=known))
@@ -168,7 +171,7 @@ def several(swept, tmp_path_factory):
     rate = {**known["settings"], "learning_rate": 0.5}
     _otherwise(first, folder / "other_rate", settings=rate)
     other = {**known["data"], "fingerprint": "1" * 64, "identity": "1" * 64}
-    _otherwise(first, folder / "other_data", data=other)
+    _otherwise(first, folder / "other_data", data=other, judge={"strict": True})
     (folder / "unfinished").mkdir()
     shutil.copy(first / "run.json", folder / "unfinished")
     distilled = swept[1][0].distilled
@@ -199,6 +202,7 @@ def test_what_differs_is_marked(swept, several):
         "Scores of one do not compare with those of another.",
         "test error, certified",
         "20 % to 40 %",
+        "judge (strict=true), accuracy",
     ):
         assert said in text
 
