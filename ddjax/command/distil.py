@@ -26,7 +26,7 @@ from ddjax.command.run import NOT_IN_TRAIN, Run
 from ddjax.runtime import devices
 from ddjax.runtime.memory import in_units, refuse_too_large
 from ddjax.runtime.progress import duration
-from ddjax.runtime.sweep import seed_folders
+from ddjax.runtime.runs import seed_folders
 
 __all__ = ["run", "wanted"]
 

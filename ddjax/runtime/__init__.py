@@ -13,8 +13,8 @@ from ddjax.runtime.loop import (
 )
 from ddjax.runtime.memory import NotEnoughMemory, StepMemory
 from ddjax.runtime.outcome import Outcome, report
+from ddjax.runtime.runs import sweep, train_and_report
 from ddjax.runtime.signals import Interrupted
-from ddjax.runtime.sweep import sweep, train_and_report
 from ddjax.storage.lock import WorkdirInUse, exclusive
 from ddjax.storage.writing import CannotWrite
 
