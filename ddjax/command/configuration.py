@@ -11,9 +11,10 @@ from typing import Any
 from ddjax.command.keywords import check_names
 from ddjax.synthetic import json_text
 
-__all__ = ["SECTIONS", "configuration", "preset", "presets", "read_file"]
+__all__ = ["configuration", "presets"]
 
-SECTIONS: dict[str, type] = {
+# What a file may hold, all of it optional, and of which type.
+_SECTIONS: dict[str, type] = {
     "description": str,
     "steps": int,
     "seed": int,
@@ -22,8 +23,6 @@ SECTIONS: dict[str, type] = {
     "train": dict,
     "evaluate": dict,
 }
-"""What a file may hold, all of it optional, and of which type."""
-
 _FORMATS = (".json", ".toml")
 
 
@@ -37,11 +36,11 @@ def configuration(arguments: Namespace) -> dict[str, Any]:
       ValueError: an unknown preset, or a file that is no configuration.
     """
     if arguments.config is not None:
-        return read_file(arguments.config)
-    return {} if arguments.preset is None else preset(arguments.preset)
+        return _read_file(arguments.config)
+    return {} if arguments.preset is None else _preset(arguments.preset)
 
 
-def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A configuration in a JSON or TOML file.
 
     Raises:
@@ -60,10 +59,10 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def presets() -> dict[str, str]:
     """Name -> description of the presets that come with the package."""
-    return {name: preset(name)["description"].strip() for name in _files()}
+    return {name: _preset(name)["description"].strip() for name in _files()}
 
 
-def preset(name: str) -> dict[str, Any]:
+def _preset(name: str) -> dict[str, Any]:
     """The configuration of a preset.
 
     Raises:
@@ -88,9 +87,9 @@ def _parsed(suffix: str, content: bytes) -> dict[str, Any]:
             found = tomllib.loads(content.decode())
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 text: {error}") from error
-    check_names("the configuration", found, SECTIONS)
+    check_names("the configuration", found, _SECTIONS)
     for name, value in found.items():
-        kind = SECTIONS[name]
+        kind = _SECTIONS[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             what = "a table of keywords" if kind is dict else f"of type {kind.__name__}"
             raise ValueError(f"{name} is {value!r}; it is {what}")

@@ -45,6 +45,15 @@ def _judge(splits: list[str]) -> Evaluation:
 def swept(tmp_path_factory):
     """The folder of two seeds, what came of them, and the splits that were read."""
     folder, splits = tmp_path_factory.mktemp("sweep") / "sweep", []
+    # What the loop alone has done is not done again.
+    runtime.train(
+        fakes.quadratic(),
+        _problem(),
+        seed=1,
+        workdir=folder / "seed_1",
+        evaluations=[_judge(splits)],
+        **SETTINGS,
+    )
     outcomes = runtime.sweep(
         fakes.quadratic(),
         _problem(),
