@@ -56,7 +56,7 @@ from ddjax.command.ending import (
     warn,
 )
 from ddjax.command.execution import execute
-from ddjax.command.outcome import Outcome
+from ddjax.runtime.outcome import Outcome
 from experiments.completion import CompletedConfigParser, as_config
 from experiments.data_flag import define_data_dir
 from experiments.settings import resolve

@@ -106,8 +106,11 @@ def test_a_wheel_has_the_command(tmp_path):
     (scripts,) = there.glob("*.dist-info/entry_points.txt")
     assert "ddjax = ddjax.command:main" in scripts.read_text()
     # From outside the source tree, without what else lies there.
+    preset = "distil --preset selection --load limit=60 --workdir run".split()
+    preset += ["--evaluate", "kernel_regression:kernel=inputs"]
+    code = "from ddjax.command import main\nmain(['doctor'])\n"
     done = subprocess.run(
-        [sys.executable, "-c", "from ddjax import command; command.main(['doctor'])"],
+        [sys.executable, "-c", f"{code}main({preset})"],
         capture_output=True,
         text=True,
         cwd=there,
@@ -115,7 +118,8 @@ def test_a_wheel_has_the_command(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "jaxlib" in done.stdout
+    assert "jaxlib" in done.stdout and "10 distilled images" in done.stdout
+    assert (there / "run" / "report.html").is_file()
 
 
 def test_pyproject_holds_build_system_and_tools_only():

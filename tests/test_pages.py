@@ -10,13 +10,14 @@ import io
 import re
 import shlex
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ddjax import data, synthetic
+from ddjax import data, methods, runtime, synthetic
 from experiments import completion
 from tests import pages
 
@@ -33,6 +34,7 @@ NOT_RUN = {
 SMALLER = (
     ("steps=500", "steps=2"),
     ("steps=1000", "steps=2"),
+    ("seeds=range(3)", "seeds=range(1)"),
     ('"width": 128', '"width": 8'),
 )
 
@@ -148,12 +150,23 @@ def regression_page(tmp_path_factory):
         return _run(page, {}, patch)
 
 
-def test_the_pages_on_regression_and_tables(regression_page, tmp_path, monkeypatch):
+def test_the_page_on_tables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    synthetic.save("runs/houses/distilled", regression_page["result"].distilled)
-    rows = np.asarray(regression_page["problem"].test.inputs[:5])
-    names = _run(pages.ROOT / "docs" / "own-table.md", {"new_rows": rows}, monkeypatch)
-    assert names["prices"].shape == (5, 1)
+    streets = ("Mill Lane", "High Street")
+    lines = [f"{1 + i % 5},{streets[i % 2]},{100 + 7 * i}" for i in range(20)]
+    for file in ("houses.csv", "new_houses.csv"):
+        Path(file).write_text("\n".join(["rooms,street,price", *lines]))
+    table = {"target": "price"}
+    problem = data.load("table:houses.csv", directory=tmp_path, table=table)
+    method = methods.row_selection(count=4)
+    distilled = runtime.train(method, problem, steps=0, verbose=False).distilled
+    synthetic.save("runs/houses/distilled", distilled)
+    names = _run(pages.ROOT / "docs" / "own-table.md", {}, monkeypatch)
+    assert names["prices"].shape == (2, 1)
+
+
+def test_the_page_on_regression(regression_page):
+    assert regression_page["result"].distilled.targets_kind == "regression"
 
 
 def _of_digits():
@@ -176,6 +189,7 @@ def _of_vectors():
 READERS = {
     "docs/artefact.md": dict,
     "docs/certificates.md": _of_vectors,
+    "docs/command.md": dict,
     "docs/encoders.md": dict,
     "docs/kernels.md": _of_vectors,
     "docs/methods.md": dict,

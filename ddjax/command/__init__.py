@@ -103,6 +103,7 @@ def _parser() -> _Parser:
     _add_inspect(
         command("inspect", "card", "says what a distilled set is, and verifies it")
     )
+    _add_compare(command("compare", "compare", "puts finished runs beside each other"))
     _add_export(
         command("export", "export", "writes a distilled set for other programs")
     )
@@ -111,17 +112,39 @@ def _parser() -> _Parser:
 
 
 def _add_distil(parser: argparse.ArgumentParser) -> None:
-    _add_data(parser, required=True)
-    parser.add_argument("--method", metavar="NAME", required=True, help="how to distil")
+    described = parser.add_mutually_exclusive_group()
+    described.add_argument(
+        "--config",
+        metavar="FILE",
+        help="JSON or TOML with any of steps, seed, data, method, train, evaluate; "
+        "flags stand in place of what it says",
+    )
+    described.add_argument(
+        "--preset", metavar="NAME", help="a configuration that comes with ddjax"
+    )
+    described.add_argument(
+        "--list", action="store_true", help="say which presets there are, and end"
+    )
+    _add_data(parser, required=False)
+    parser.add_argument("--method", metavar="NAME", help="how to distil")
     _add_settings(parser, "--set", "keywords of the method")
-    parser.add_argument("--steps", metavar="N", type=int, required=True)
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
+    parser.add_argument("--steps", metavar="N", type=int)
+    parser.add_argument("--seed", metavar="S", type=int, help="default: 0")
+    parser.add_argument(
+        "--seeds",
+        metavar="S,S,...",
+        help="a run for each, in DIR/seed_S, and their table",
+    )
     parser.add_argument(
         "--workdir",
         metavar="DIR",
-        required=True,
         help="folder of the run: new, empty, or the one to go on in; the set is in "
         "DIR/distilled",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="prepare and compile, say what memory a step needs, write nothing",
     )
     parser.add_argument(
         "--evaluate",
@@ -157,6 +180,20 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     _add_data(parser, required=False)
     _add_settings(
         parser, "--set", "keywords of the certificate; default: those of the run"
+    )
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders",
+        metavar="RUN_OR_SET",
+        nargs="+",
+        help="the folder of a run, a distilled set, or a folder of such",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    parser.add_argument("--csv", metavar="FILE", help="write a line for each scalar")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write one page, with pictures of the images"
     )
 
 

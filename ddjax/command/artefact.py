@@ -12,7 +12,7 @@ from ddjax.command.named import data_keywords
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.files import DOCUMENT, RUN_SUBFOLDER
 
-__all__ = ["data_of", "configured", "opened", "place"]
+__all__ = ["configured", "data_of", "load_keywords", "opened", "place"]
 
 
 def place(folder: str | os.PathLike[str]) -> Path:
@@ -52,13 +52,23 @@ def data_of(
     Raises:
       ValueError: an unknown keyword, or a value of a wrong type.
     """
-    given = read("--load", arguments.load)
-    for key, flag in (("name", "--data"), ("directory", "--directory")):
-        if key in given:
-            raise ValueError(f"--load {key}={given[key]}: give it as {flag}")
+    given = load_keywords(arguments)
     before = {} if distilled is None else configured(distilled, "data")
     if before.pop("name", None) == arguments.data:
         known = set(parameters(data.load)) - {"directory", "scratch", "on_device"}
         given = {key: before[key] for key in before if key in known} | given
     named = {"name": arguments.data, "directory": arguments.directory}
     return data_keywords("--load", named | given)
+
+
+def load_keywords(arguments: Namespace) -> dict[str, Any]:
+    """What `--load` gives.
+
+    Raises:
+      ValueError: a keyword that has a flag of its own.
+    """
+    given = read("--load", arguments.load)
+    for key, flag in (("name", "--data"), ("directory", "--directory")):
+        if key in given:
+            raise ValueError(f"--load {key}={given[key]}: give it as {flag}")
+    return given

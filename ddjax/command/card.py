@@ -12,7 +12,6 @@ from ddjax.command.artefact import configured, data_of, opened, place
 from ddjax.command.ending import users_mistakes
 from ddjax.command.keywords import read
 from ddjax.command.named import make_evaluation
-from ddjax.command.outcome import measured_certificate
 from ddjax.runtime.description import (
     about_certificate,
     about_learning,
@@ -22,6 +21,7 @@ from ddjax.runtime.description import (
     printable,
 )
 from ddjax.runtime.loop import run_keys
+from ddjax.runtime.outcome import measured_certificate
 from ddjax.solvers.certificates import check_certificate
 from ddjax.synthetic.distilled import DistilledSet
 

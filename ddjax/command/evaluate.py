@@ -12,10 +12,10 @@ from ddjax.command.artefact import data_of, opened
 from ddjax.command.ending import users_mistakes
 from ddjax.command.keywords import read
 from ddjax.command.named import make_evaluation
-from ddjax.command.outcome import measured_certificate
 from ddjax.data.problem import Problem
 from ddjax.evaluation.base import Score
 from ddjax.runtime.loop import run_keys
+from ddjax.runtime.outcome import measured_certificate
 from ddjax.runtime.progress import table
 from ddjax.runtime.scores import (
     HEADER,

@@ -9,17 +9,17 @@ import numpy as np
 
 from ddjax import runtime
 from ddjax.command.ending import users_mistakes
-from ddjax.command.outcome import Outcome, finish, finished, sizes, summary
 from ddjax.command.run import Run
 from ddjax.data.problem import Problem
 from ddjax.models.encoders.settings import as_encoder
 from ddjax.runtime import devices, workdir
 from ddjax.runtime.memory import enough_memory
+from ddjax.runtime.outcome import Outcome, finish, finished, sizes, summary
 from ddjax.runtime.profiling import check_profile
 from ddjax.storage.writing import writing
 from ddjax.synthetic import json_text
 
-__all__ = ["execute", "identity"]
+__all__ = ["description", "execute", "identity"]
 
 _GROWING = ("train.steps",)
 
@@ -72,7 +72,7 @@ def execute(
     with runtime.exclusive(path), writing(path), enough_memory():
         with users_mistakes():
             problem = run.load()
-        print(_description(run, problem), flush=True)
+        print(description(run, problem), flush=True)
         with users_mistakes(only_ours=True):
             trained = runtime.train(
                 run.method,
@@ -84,12 +84,22 @@ def execute(
                 profile=profile,
                 **run.train,
             )
-            outcome = finish(run, problem, trained, path, command)
+            outcome = finish(
+                path,
+                trained,
+                problem,
+                config=run.config,
+                evaluations=run.evaluations,
+                judged_on=run.load_other,
+                seed=run.seed,
+                command=command or "train_and_evaluate(config, workdir)",
+            )
     print(f"\n{summary(outcome)}")
     return outcome
 
 
-def _description(run: Run, problem: Problem) -> str:
+def description(run: Run, problem: Problem) -> str:
+    """What is about to be done, in one line."""
     machine = devices.hardware()
     return (
         f"{run.config['method']['name']} on {problem.name} ({_task(problem)}; "

@@ -10,7 +10,15 @@ from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_h
 
 from ddjax.command.ending import one_line
 
-__all__ = ["check_names", "check_types", "made", "parameters", "read", "split"]
+__all__ = [
+    "check_names",
+    "check_types",
+    "made",
+    "merged",
+    "parameters",
+    "read",
+    "split",
+]
 
 _OPENING, _CLOSING = "[{(", "]})"
 
@@ -51,6 +59,17 @@ def read(where: str, given: Iterable[str]) -> dict[str, Any]:
             inner[last] = json.loads(text)
         except ValueError:
             inner[last] = text
+    return found
+
+
+def merged(before: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords with others in their place; of mappings in both, what they hold."""
+    found = dict(before)
+    for key, value in over.items():
+        inner = found.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = merged(inner, value)
+        found[key] = value
     return found
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "choose_columns",
     "encode_text",
     "parse_numbers",
+    "refuse_infinite",
     "without_missing",
 ]
 
@@ -97,7 +98,7 @@ def parse_numbers(table: Table, orders: Mapping[str, list[str]]) -> Table:
                 raise DataError(
                     f"{table.path}: orders has {name!r}, which holds numbers"
                 )
-            _refuse_infinite(table, name, cells)
+            refuse_infinite(table, name, cells)
             continue
         if name in orders:
             continue
@@ -112,7 +113,7 @@ def parse_numbers(table: Table, orders: Mapping[str, list[str]]) -> Table:
         _refuse_disguised(table, name, text)
         if not text:
             columns[name] = np.array([math.nan if x is None else x for x in numbers])
-            _refuse_infinite(table, name, columns[name])
+            refuse_infinite(table, name, columns[name])
         elif len(text) < len(present):
             raise DataError(
                 f"{table.path}: {table.line(text[0])}: column {name!r} has "
@@ -123,8 +124,12 @@ def parse_numbers(table: Table, orders: Mapping[str, list[str]]) -> Table:
     return table._replace(columns=columns)
 
 
-def _refuse_infinite(table: Table, name: str, values: np.ndarray) -> None:
-    """Also what is infinite in float32: most of what is done is done in it."""
+def refuse_infinite(table: Table, name: str, values: np.ndarray) -> None:
+    """Raises where a number is infinite in float32: most is done in it.
+
+    Raises:
+      DataError: such a number, with its line and column.
+    """
     largest = float(np.finfo(np.float32).max)
     wrong = np.abs(values) > largest
     if wrong.any():

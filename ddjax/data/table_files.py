@@ -10,7 +10,7 @@ import numpy as np
 
 from ddjax.data.errors import DataError, MissingDataError, one_line
 
-__all__ = ["Table", "number", "read_table"]
+__all__ = ["Table", "number", "read_table", "strings"]
 
 _MISSING_CELLS = frozenset(("", "na", "n/a", "nan", "null"))
 _DELIMITERS = (",", ";", "\t", "|")
@@ -112,7 +112,7 @@ def _read_csv(path: Path, delimiter: str | None) -> Table:
     names = _header(path, rows[0])
     _check_rows(path, names, rows, numbers, sign)
     columns = {
-        name: _strings(cells)
+        name: strings(cells)
         for name, cells in zip(names, zip(*rows[1:], strict=True), strict=True)
     }
     return Table(path, columns, lambda row: f"line {numbers[row + 1]}")
@@ -233,7 +233,7 @@ def _parquet_column(path: Path, name: str, column: Any) -> np.ndarray:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _strings([None if c is None else c.strip() for c in column.to_pylist()])
+        return strings([None if c is None else c.strip() for c in column.to_pylist()])
     if pa.types.is_boolean(kind):
         return _floats(column.cast(pa.int8()).cast(pa.float64()))
     if any(
@@ -250,7 +250,7 @@ def _parquet_column(path: Path, name: str, column: Any) -> np.ndarray:
     )
 
 
-def _strings(cells: Iterable[str | None]) -> np.ndarray:
+def strings(cells: Iterable[str | None]) -> np.ndarray:
     """Cells as objects, those that say that they are missing as None."""
     found = [None if c is None or c.lower() in _MISSING_CELLS else c for c in cells]
     return np.array(found, dtype=object)

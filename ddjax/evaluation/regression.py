@@ -1,5 +1,6 @@
 """Ridge regression on a distilled set: how well it predicts real-valued targets."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy import ndarray
 
 from ddjax.data import preprocess
 from ddjax.data.problem import Problem
+from ddjax.data.table_rows import Cells, encoded_rows
 from ddjax.evaluation import convex
 from ddjax.evaluation.accuracy import (
     mean_absolute_errors,
@@ -109,7 +111,7 @@ def regression(
 
 def predict_targets(
     distilled: DistilledSet,
-    rows: Float[Array | ndarray, "n *shape"],
+    rows: Float[Array | ndarray, "n *shape"] | Cells,
     *,
     ridge: float | None = None,
     convention: str = "per_sample",
@@ -122,16 +124,21 @@ def predict_targets(
 
     Args:
       distilled: a regression set.
-      rows: new inputs in natural units, their columns as in `distilled.columns`.
+      rows: new inputs in natural units: of a table its own columns, text included, as a
+        mapping of names to cells or as a CSV or Parquet file (other columns are passed
+        over); or numbers, their columns as in `distilled.columns`.
       ridge: as in `regression`.
       convention: as in `regression`.
       block: rows at once.
 
     Raises:
-      ValueError: a set that is not of regression, rows of another shape, or a set that
-        does not say its ridge or its features.
+      ValueError: a set that is not of regression, rows of another shape, columns or
+        cells that the set does not know (`ddjax.data.DataError`, with where they are),
+        or a set that does not say its ridge or its features.
     """
     _check_kind(distilled)
+    if isinstance(rows, Mapping | str | os.PathLike):
+        rows = _own_columns(distilled, rows)
     samples, targets = decoded(distilled)
     values = np.asarray(rows, np.float64)
     if values.shape[1:] != samples.shape[1:]:
@@ -153,6 +160,18 @@ def predict_targets(
     if distilled.targets_preprocessing is None:
         return predictions
     return np.asarray(preprocess.invert(distilled.targets_preprocessing, predictions))
+
+
+def _own_columns(distilled: DistilledSet, rows: Cells) -> Float[ndarray, "n d"]:
+    """Rows with the columns of the file that a set's table was read from."""
+    if distilled.columns is None:
+        raise ValueError(
+            "the set names no columns; give rows as an array of its inputs' shape"
+        )
+    known: Any = distilled.provenance
+    for key in ("data", "source", "text"):
+        known = known.get(key) if isinstance(known, Mapping) else None
+    return encoded_rows(rows, distilled.columns, known or {})
 
 
 def natural_scores(

@@ -1,15 +1,19 @@
-"""The loop around a method: steps, checkpoints, metrics, progress, reports."""
+"""The loop around a method: steps, checkpoints, metrics, reports, runs compared."""
 
 from ddjax.runtime.chunk import compile_chunk
+from ddjax.runtime.comparison import table_of_runs
 from ddjax.runtime.loop import (
     CHOICES,
     Diverged,
     Keys,
     TrainResult,
+    memory_of_steps,
     run_keys,
     train,
 )
-from ddjax.runtime.memory import NotEnoughMemory
+from ddjax.runtime.memory import NotEnoughMemory, StepMemory
+from ddjax.runtime.outcome import Outcome, report
+from ddjax.runtime.runs import sweep, train_and_report
 from ddjax.runtime.signals import Interrupted
 from ddjax.storage.lock import WorkdirInUse, exclusive
 from ddjax.storage.writing import CannotWrite
@@ -21,10 +25,17 @@ __all__ = [
     "Interrupted",
     "Keys",
     "NotEnoughMemory",
+    "Outcome",
+    "StepMemory",
     "TrainResult",
     "WorkdirInUse",
     "compile_chunk",
     "exclusive",
+    "memory_of_steps",
+    "report",
     "run_keys",
+    "sweep",
+    "table_of_runs",
     "train",
+    "train_and_report",
 ]

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax
@@ -27,7 +28,12 @@ from ddjax.runtime.best import BestResults, RunResult, on_host
 from ddjax.runtime.checkpoints import CheckpointStore
 from ddjax.runtime.chunk import Chunk, compile_chunk, copied
 from ddjax.runtime.feed import Feed, RowReader, feed_data, rows_bytes
-from ddjax.runtime.memory import check_memory, enough_memory
+from ddjax.runtime.memory import (
+    StepMemory,
+    check_memory,
+    enough_memory,
+    step_memory,
+)
 from ddjax.runtime.metrics import MemoryLog, MetricsLog
 from ddjax.runtime.profiling import StepProfiler, check_profile
 from ddjax.runtime.progress import Progress, duration
@@ -38,7 +44,19 @@ from ddjax.storage.lock import exclusive
 from ddjax.storage.writing import writing
 from ddjax.synthetic.origin import provenance
 
-__all__ = ["CHOICES", "Diverged", "Keys", "TrainResult", "run_keys", "train"]
+__all__ = [
+    "CHOICES",
+    "Diverged",
+    "Keys",
+    "TrainResult",
+    "check_types",
+    "checked_evaluations",
+    "memory_of_steps",
+    "run_keys",
+    "run_record",
+    "train",
+    "whole_number",
+]
 
 CHOICES = ("best", "last")
 
@@ -181,23 +199,23 @@ def train(
       Diverged: a metric or the state became NaN or infinite.
       Interrupted: SIGTERM or Ctrl-C came; everything is saved.
     """
-    _check_types(
+    check_types(
         method=method, problem=problem, workdir=workdir, cache=cache, config=config
     )
     settings = _Settings(
-        seed=_integer("seed", seed, 0),
-        steps=_integer("steps", steps, 0),
-        log_every=_integer("log_every", log_every, 1),
-        evaluations=_checked_evaluations(evaluations),
-        evaluate_every=_integer("evaluate_every", evaluate_every, 0),
-        checkpoint_every=_integer("checkpoint_every", checkpoint_every, 0),
-        keep=_integer("keep", keep, 1),
+        seed=whole_number("seed", seed, 0),
+        steps=whole_number("steps", steps, 0),
+        log_every=whole_number("log_every", log_every, 1),
+        evaluations=checked_evaluations(evaluations),
+        evaluate_every=whole_number("evaluate_every", evaluate_every, 0),
+        checkpoint_every=whole_number("checkpoint_every", checkpoint_every, 0),
+        keep=whole_number("keep", keep, 1),
         monitor=monitor,
         choose=choose,
         verbose=verbose,
     )
-    chunk = _integer("chunk", chunk, 1)
-    profile = None if profile is None else _integer("profile", profile, 1)
+    chunk = whole_number("chunk", chunk, 1)
+    profile = None if profile is None else whole_number("profile", profile, 1)
     _check(settings)
     check_profile(profile, settings.steps, workdir)
     began = time.perf_counter()
@@ -208,42 +226,101 @@ def train(
             closing.enter_context(writing(workdir))
             folder = folders.open_workdir(workdir)
             closing.enter_context(exclusive(folder))
-        record = _record_of(method, problem, settings, config)
+        record = run_record(
+            method,
+            problem,
+            seed=settings.seed,
+            steps=settings.steps,
+            evaluations=settings.evaluations,
+            monitor=monitor,
+            config=config,
+        )
         lengths = _earlier_lengths(folder, record)
         keys = run_keys(settings.seed)
         prepared = cache
         if prepared is None:
             in_folder = folder and caches.on_disk(folder / "prepared")
             prepared = in_folder or caches.no_cache
-        data = method.prepare(keys.prepare, problem, prepared)
-        state = copied(method.init(keys.init, problem, data))
-        feed = feed_data(data)
-        capacity = max(1, min(chunk, _ROWS_BYTES // max(1, rows_bytes(feed))))
-        compiled = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
-        check_memory(compiled)
+        ready = _made_ready(method, problem, keys, chunk=chunk, cache=prepared)
+        check_memory(ready.chunk)
         reader = RowReader(
-            feed,
+            ready.feed,
             seed=settings.seed,
-            capacity=capacity,
+            capacity=ready.chunk.capacity,
             steps=settings.steps,
         )
         closing.callback(reader.close)
         loop = _Loop(
-            subject=_Subject(method, problem, data, config),
+            subject=_Subject(method, problem, ready.data, config),
             settings=settings,
             keys=keys,
-            feed=feed,
+            feed=ready.feed,
             reader=reader,
-            chunk=compiled,
+            chunk=ready.chunk,
             folder=folder,
             record=record,
             cache=cache or caches.in_memory(limit=_EVALUATION_BYTES),
             profiler=StepProfiler(folder, profile),
         )
         closing.callback(loop.close)
-        loop.start(state, lengths, preparation=time.perf_counter() - began)
+        loop.start(ready.state, lengths, preparation=time.perf_counter() - began)
         loop.go()
         return loop.result()
+
+
+def memory_of_steps(
+    method: Method,
+    problem: Problem,
+    *,
+    seed: SupportsIndex = 0,
+    chunk: SupportsIndex = 100,
+) -> StepMemory | None:
+    """What the steps of a run need in memory, as they are compiled for this device.
+
+    Prepares and compiles as `train` does, does no step and keeps nothing. Evaluations
+    come on top.
+
+    Args:
+      method: what to distil with.
+      problem: what to distil.
+      seed: as for `train`.
+      chunk: as for `train`.
+
+    Returns:
+      Bytes, None where the compiler does not say.
+
+    Raises:
+      ValueError: an argument of another type or out of range.
+      NotEnoughMemory: the preparation itself does not fit.
+    """
+    check_types(method=method, problem=problem)
+    keys, chunk = (
+        run_keys(whole_number("seed", seed, 0)),
+        whole_number("chunk", chunk, 1),
+    )
+    with enough_memory():
+        ready = _made_ready(method, problem, keys, chunk=chunk, cache=caches.no_cache)
+        return step_memory(ready.chunk)
+
+
+class _Ready(NamedTuple):
+    """All that the first step needs."""
+
+    data: Any
+    state: Any
+    feed: Feed
+    chunk: Chunk
+
+
+def _made_ready(
+    method: Method, problem: Problem, keys: Keys, *, chunk: int, cache: Cache
+) -> _Ready:
+    data = method.prepare(keys.prepare, problem, cache)
+    state = copied(method.init(keys.init, problem, data))
+    feed = feed_data(data)
+    capacity = max(1, min(chunk, _ROWS_BYTES // max(1, rows_bytes(feed))))
+    compiled = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
+    return _Ready(data, state, feed, compiled)
 
 
 class _Settings(NamedTuple):
@@ -286,13 +363,17 @@ class _Position(NamedTuple):
     lengthened_from: Sequence[int] = ()
 
 
-def _record_of(
+def run_record(
     method: Method,
     problem: Problem,
-    settings: _Settings,
+    *,
+    seed: int,
+    steps: int,
+    evaluations: Sequence[Evaluation],
+    monitor: str | None,
     config: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """What a run is, for its file.
+    """What a run is, for its file; the arguments are those of `train`.
 
     The configuration is there to be read: what it means for the run is in the others.
     """
@@ -303,13 +384,12 @@ def _record_of(
             "fingerprint": problem.fingerprint,
             "identity": identity(problem),
         },
-        "seed": settings.seed,
-        "steps": settings.steps,
+        "seed": seed,
+        "steps": steps,
         "evaluations": [
-            {"name": each.name, "settings": each.settings}
-            for each in settings.evaluations
+            {"name": each.name, "settings": each.settings} for each in evaluations
         ],
-        "monitor": settings.monitor,
+        "monitor": monitor,
         "config": None if config is None else dict(config),
     }
 
@@ -731,7 +811,7 @@ def _first_not_finite(
     return index, f"{name} is {what}"
 
 
-def _integer(name: str, value: Any, least: int) -> int:
+def whole_number(name: str, value: Any, least: int) -> int:
     """A whole number of whatever kind (NumPy's too) as Python's."""
     try:
         number = operator.index(value)
@@ -742,15 +822,20 @@ def _integer(name: str, value: Any, least: int) -> int:
     return number
 
 
-def _check_types(**given: Any) -> None:
-    for name, (kind, known_as) in {
+def check_types(**given: Any) -> None:
+    """Raises a `ValueError` unless these arguments of `train` have its types."""
+    kinds: dict[str, tuple[Any, str]] = {
         "method": (Method, "what ddjax.methods.make(name, ...) makes"),
         "problem": (Problem, "what ddjax.data.load(name, ...) makes"),
         "workdir": (str | os.PathLike | None, "a path"),
-        "cache": (Callable | None, "what ddjax.storage.cache.on_disk(folder) makes"),
+        "cache": (
+            (Callable, NoneType),
+            "what ddjax.storage.cache.on_disk(folder) makes",
+        ),
         "config": (Mapping | None, "a dict"),
-    }.items():
-        value = given[name]
+    }
+    for name, value in given.items():
+        kind, known_as = kinds[name]
         if not isinstance(value, kind):
             raise ValueError(
                 f"{name} is a {type(value).__name__}: {str(value)[:40]!r}; give "
@@ -758,7 +843,8 @@ def _check_types(**given: Any) -> None:
             )
 
 
-def _checked_evaluations(evaluations: Any) -> tuple[Evaluation, ...]:
+def checked_evaluations(evaluations: Any) -> tuple[Evaluation, ...]:
+    """The evaluations; raises a `ValueError` where they are something else."""
     if isinstance(evaluations, Evaluation):
         raise ValueError(
             f"evaluations takes a list, got the evaluation {evaluations.name!r}; give "

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -11,10 +12,13 @@ from ddjax.runtime.chunk import Chunk
 
 __all__ = [
     "NotEnoughMemory",
+    "StepMemory",
     "check_memory",
     "enough_memory",
     "free_memory",
     "in_units",
+    "refuse_too_large",
+    "step_memory",
 ]
 
 _REMEDY = (
@@ -48,6 +52,40 @@ def enough_memory() -> Iterator[None]:
         raise NotEnoughMemory(_message(f"one array takes {what}")) from error
 
 
+class StepMemory(NamedTuple):
+    """What compiled steps need, in bytes.
+
+    Attributes:
+      arguments: the state and the data that steps look at, there before the first one.
+      needed: besides these: intermediate values, and results that take no argument's
+        place.
+      free: what is free where they would run, the arguments being there; None where
+        that is not known.
+    """
+
+    arguments: int
+    needed: int
+    free: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether as much is free as is needed, as far as that is known."""
+        return self.free is None or self.needed <= self.free
+
+
+def step_memory(chunk: Chunk) -> StepMemory | None:
+    """What the compiled steps need, None where the compiler does not say."""
+    analysis = chunk.run.memory_analysis()
+    if analysis is None:
+        return None
+    results = max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+    return StepMemory(
+        arguments=analysis.argument_size_in_bytes,
+        needed=analysis.temp_size_in_bytes + results,
+        free=free_memory(),
+    )
+
+
 def check_memory(chunk: Chunk) -> None:
     """Refuses steps that would not fit, before the first one.
 
@@ -55,14 +93,13 @@ def check_memory(chunk: Chunk) -> None:
       NotEnoughMemory: what the compiled steps need besides their arguments, which are
         there already, is more than is free.
     """
-    analysis, free = chunk.run.memory_analysis(), free_memory()
-    if analysis is None or free is None:
-        return
-    needed = analysis.temp_size_in_bytes + max(
-        0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    )
-    if needed > free:
-        raise NotEnoughMemory(_message(f"a step takes {in_units(needed)}"))
+    refuse_too_large(step_memory(chunk))
+
+
+def refuse_too_large(memory: StepMemory | None) -> None:
+    """Raises a `NotEnoughMemory` where steps would not fit, as far as is known."""
+    if memory is not None and not memory.fits:
+        raise NotEnoughMemory(_message(f"a step takes {in_units(memory.needed)}"))
 
 
 def free_memory() -> int | None:

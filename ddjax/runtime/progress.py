@@ -88,15 +88,25 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A plain table: the first column to the left, the others to the right."""
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1
+) -> str:
+    """A plain table: the first columns, of words, to the left, the others to the right.
+
+    Args:
+      header: one text a column.
+      rows: cells.
+      words: how many columns hold words.
+    """
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])
 
     def text(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
-        return "  ".join([first, *rest]).rstrip()
+        parts = [
+            cell.ljust(width) if place < words else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(parts).rstrip()
 
     return "\n".join(text(line) for line in lines)

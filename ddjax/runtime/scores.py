@@ -26,6 +26,7 @@ __all__ = [
     "not_converged",
     "samples_in_words",
     "score_rows",
+    "score_text",
 ]
 
 HEADER = ("learner trained on", "validation", "test")
@@ -91,7 +92,9 @@ def headline(measured: Measured) -> list[tuple[str, str]]:
         chosen = [first] if whose == "distilled" else found[:1]
         for row in chosen:
             about = f"test {row.meaning.words} trained on "
-            cards.append((_value(row.name, row.score), about + _whose(row, measured)))
+            cards.append(
+                (score_text(row.name, row.score), about + _whose(row, measured))
+            )
     return cards
 
 
@@ -132,7 +135,7 @@ def score_rows(measured: Measured) -> list[tuple[str, str, str]]:
             found.append((row.meaning.words + other, "", ""))
             before = group(row)
         splits = (measured.validation, measured.test)
-        values = (_value(row.name, split.get(row.name)) for split in splits)
+        values = (score_text(row.name, split.get(row.name)) for split in splits)
         found.append((f"  {_whose(row, measured)}", *values))
     return found
 
@@ -211,7 +214,8 @@ def _whose(row: _Row, measured: Measured) -> str:
     return f"all {number(measured.real_samples)} real {what}"
 
 
-def _value(name: str, score: Score | None) -> str:
+def score_text(name: str, score: Score | None) -> str:
+    """A scalar with its spread, `95.20 ± 0.41 %` say; a dash for None."""
     if score is None:
         return "-"
     if name.endswith("accuracy"):

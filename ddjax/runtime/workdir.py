@@ -9,7 +9,14 @@ from typing import Any
 from ddjax.storage import atomic
 from ddjax.storage.writing import writing
 
-__all__ = ["RUN_FILE", "agree", "open_workdir", "refuse_another", "write_json"]
+__all__ = [
+    "RUN_FILE",
+    "agree",
+    "flat",
+    "open_workdir",
+    "refuse_another",
+    "write_json",
+]
 
 RUN_FILE = "run.json"
 """What a run is: its folder holds this file from the first step on."""
@@ -138,7 +145,7 @@ def _differences(
     growing: Sequence[str],
     free: Callable[[str], bool],
 ) -> list[str]:
-    before, now = _flat(held), _flat(wanted)
+    before, now = flat(held), flat(wanted)
     found = []
     for key in sorted(before.keys() | now.keys()):
         there, here = before.get(key, "nothing"), now.get(key, "nothing")
@@ -151,12 +158,13 @@ def _differences(
     return found
 
 
-def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
+def flat(record: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested JSON record as dotted keys and their values."""
     if isinstance(record, list) and any(isinstance(each, dict) for each in record):
         record = {str(index): each for index, each in enumerate(record)}
     if not isinstance(record, dict) or not record:
         return {prefix: record}
-    flat = {}
+    found = {}
     for key, value in record.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat
+        found |= flat(value, f"{prefix}.{key}" if prefix else key)
+    return found

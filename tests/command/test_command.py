@@ -5,17 +5,21 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from ddjax import command, evaluation, synthetic
+from ddjax.command import configuration, doctor, keywords
 from ddjax.command import distil as distil_module
-from ddjax.command import doctor, keywords
-from ddjax.runtime import CannotWrite, Diverged, Interrupted, NotEnoughMemory
+from ddjax.models import encoders
+from ddjax.models.encoders import settings as encoder_settings
+from ddjax.runtime import CannotWrite, Diverged, Interrupted, NotEnoughMemory, memory
 from tests import pages
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +118,13 @@ def test_steps_are_traced_on_request(ddjax, tmp_path):
         (("--profile", "0"), "profile must be at least 1, got 0"),
         (("--profile", "3"), "the run has 3; at most 2 can be"),
         (("--train", "profile=2"), "--train has no 'profile'"),
+        (("--seeds", "0,1,x"), "--seeds is '0,1,x'; it is whole numbers with commas"),
+        (("--seeds", "1,1"), "seeds are different whole numbers"),
+        (("--seed", "1", "--seeds", "0,1"), "--seed and --seeds: give one of them"),
+        (("--preset", "dgkpi"), "--preset has no 'dgkpi'. Did you mean 'dgkip'?"),
+        (("--config", "run.yaml"), "run.yaml: a configuration is a .json or a .toml"),
+        (("--config", "none.toml"), "none.toml: No such file or directory"),
+        (("--preset", "kip", "--config", "a.toml"), "not allowed with argument"),
         (("--unknown",), "unrecognized arguments: --unknown; ddjax --help"),
     ],
 )
@@ -255,6 +266,155 @@ def test_doctor(ddjax, monkeypatch, tmp_path):
     assert ("ddjax[gpu]" in out) == ("cpu: cpu" in out)
 
 
+TINY = """\
+steps = 2
+[data]
+name = "digits"
+classes = [0, 1]
+limit = 100
+[method]
+name = "dgkip"
+loss = "logistic"
+real_ridge = 1e-2
+distilled_ridge = 1e-2
+features = { kind = "inputs" }
+descent = { learning_rate = 0.5, schedule = "cosine" }
+[evaluate.kernel_regression]
+kernel = "inputs"
+ridge = 1e-3
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A configuration in a file."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def test_flags_stand_in_place_of_the_file(ddjax, tiny, tmp_path):
+    def wanted(*words):
+        return distil_module.wanted(command._parser().parse_args(["distil", *words]))
+
+    found = wanted("--config", str(tiny))
+    assert (found.seed, found.train["steps"]) == (0, 2)
+    assert found.config["evaluate"]["kernel_regression"]["name"] == "kernel_regression"
+    flags = "--seed 3 --steps 5 --set descent.learning_rate=0.1 --load limit=60"
+    found = wanted("--config", str(tiny), *flags.split(), "--train", "choose=last")
+    assert (found.seed, found.train["steps"]) == (3, 5)
+    assert found.train["choose"] == "last" and found.config["data"]["limit"] == 60
+    descent = found.method.settings["descent"]
+    assert descent["learning_rate"] == 0.1 and descent["schedule"] == "cosine"
+    # The keywords of one method are none of another's; evaluations are replaced.
+    found = wanted(
+        *("--config", str(tiny), "--method", "selection", "--evaluate", "probe")
+    )
+    assert found.config["method"] == {"name": "selection"}
+    assert list(found.evaluations) == ["probe"]
+    # JSON says the same.
+    as_json = tmp_path / "tiny.json"
+    as_json.write_text(json.dumps(tomllib.loads(TINY)))
+    on_json = ("--config", str(as_json))
+    assert wanted(*on_json).config == wanted("--config", str(tiny)).config
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("steps = 2", "stps = 2"), "has no 'stps'. Did you mean 'steps'?"),
+        (("steps = 2", 'steps = "2"'), "steps is '2'; it is of type int"),
+        (("steps = 2", "steps = "), "tiny.toml: Invalid value"),
+        (("[data]", "[evaluate]"), "evaluate.name is 'digits'; it is a table"),
+        (("loss =", "los ="), "takes no 'los'; did you mean 'loss'?"),
+        (('"dgkip"', '"dgkpi"'), "unknown method 'dgkpi'"),
+        (("limit = 100", 'limit = "x"'), "data.limit is 'x', of type str; it takes i"),
+        (("steps = 2", ""), "--steps is missing"),
+        (('name = "digits"', ""), "--data is missing"),
+        (('name = "dgkip"', ""), "--method is missing"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_line(ddjax, tiny, tmp_path, change, said):
+    tiny.write_text(TINY.replace(*change))
+    status, _, err = ddjax("distil", "--config", tiny, "--workdir", tmp_path / "run")
+    assert status == 2 and said in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_what_a_step_needs_and_writes_nothing(
+    ddjax, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ("distil", "--config", tiny, "--dry-run")
+    status, out, _ = ddjax(*words, "--set", "features.kind=inputs")
+    assert status == 0 and "a step, besides these" in out and "MiB" in out
+    assert list(tmp_path.iterdir()) == [tiny]
+    monkeypatch.setattr(memory, "free_memory", lambda: 0)
+    status, _, err = ddjax(*words)
+    assert status == 4 and "the run does not fit in memory: a step takes" in err
+    status, _, err = ddjax(*words[:-1])
+    assert status == 2 and "--workdir is missing" in err
+
+
+def test_seeds_are_runs_and_a_table(ddjax, tiny, tmp_path, folder):
+    words = ("distil", "--config", tiny, "--seeds", "0,2", "--workdir", tmp_path / "s")
+    status, out, _ = ddjax(*words)
+    *_, table = out.partition("run  ")
+    assert status == 0 and "±" in table and "over seeds" in table
+    assert json.loads((tmp_path / "s" / "seed_2" / "run.json").read_text())["seed"] == 2
+    # They and another run, for a reader and for programs.
+    files = [tmp_path / "new" / name for name in ("table.csv", "page.html")]
+    words = ("compare", tmp_path / "s", folder, "--csv", files[0], "--html", files[1])
+    status, out, _ = ddjax(*words)
+    assert status == 0 and all(f"wrote {file}" in out for file in files)
+    assert "digits" in out and "test error, certified" in out
+    assert "descent.learning_rate=0.5" in out and "learning_rate=0.01" in out
+    assert files[0].read_text().startswith("run,data,fingerprint,settings,seeds")
+    assert files[1].read_text().count("data:image/png;base64,") == 2
+    status, out, _ = ddjax("compare", folder, "--json")
+    (line,) = json.loads(out)["lines"]
+    name = "kernel_regression/accuracy"
+    results = json.loads((folder / "results.json").read_text())
+    assert line["scores"]["test"][name]["mean"] == results["test"][name]["mean"]
+    status, _, err = ddjax("compare", tmp_path / "none")
+    assert status == 2 and "there is no such file or folder" in err
+
+
+def test_every_preset_is_a_run(ddjax, monkeypatch):
+    # Weights that are drawn stand for those that lie nowhere here.
+    def drawn(name):
+        return encoders.random(name, jax.random.key(0))
+
+    monkeypatch.setattr(encoders, "load", drawn)
+    monkeypatch.setattr(encoder_settings, "_LOADED", {})
+    status, out, _ = ddjax("distil", "--list")
+    found = configuration.presets()
+    assert status == 0 and len(found) >= 9
+    for name, text in found.items():
+        assert f"\n{name}\n" in f"\n{out}" and f"ddjax distil --preset {name} " in text
+        words = ["distil", "--preset", name]
+        made = distil_module.wanted(command._parser().parse_args(words))
+        assert made.evaluations and made.method.name == name
+        # A reader is told what to expect of it.
+        assert name == "clp" or "Measured on two CPU cores: " in text
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "evaluation"),
+    [
+        ("dgkip", "features.networks=1 features.architecture.width=8", "certificate"),
+        ("regression", "features.frequencies=4 count=3", "regression:draws=1"),
+    ],
+)
+def test_presets_run_from_end_to_end(ddjax, tmp_path, name, settings, evaluation):
+    words = ["distil", "--preset", name, "--steps", "1", "--workdir", tmp_path / "run"]
+    words += ["--set", *settings.split(), "--load", "limit=60"]
+    status, out, err = ddjax(*words, "--evaluate", evaluation)
+    assert status == 0, err
+    assert "step 1 of 1" in out
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_settings_are_read():
     read = keywords.read("--set", ["a.b=1e-3", "a.c=null", "d=[0, 1]", "e=softmax"])
     assert read == {"a": {"b": 1e-3, "c": None}, "d": [0, 1], "e": "softmax"}
@@ -293,7 +453,7 @@ def test_the_commands_of_the_pages_are_understood():
     assert len(found) >= 6
     for words in found:
         arguments = command._parser().parse_args(words)
-        if arguments.module == "distil":
+        if arguments.module == "distil" and not arguments.list:
             distil_module.wanted(arguments)
         if arguments.module == "evaluate":
             settings = keywords.read("--set", arguments.set)

@@ -1,5 +1,10 @@
 """Ridge regression on a set: scikit-learn's numbers in natural units, refusals."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from ddjax import data
+from ddjax import data, synthetic
 from ddjax.data import preprocess
 from ddjax.evaluation import (
     accuracy,
@@ -84,6 +89,56 @@ def test_new_rows_are_predicted_in_natural_units():
         predict_targets(distilled, np.zeros((3, 2)))
     with pytest.raises(ValueError, match="of kind 'regression', not 'scores'"):
         predict_targets(class_means(blobs()), rows)
+
+
+PREDICT = """\
+import sys
+from ddjax import synthetic
+from ddjax.evaluation import predict_targets
+
+for prediction in predict_targets(synthetic.load(sys.argv[1]), sys.argv[2])[:, 0]:
+    print(prediction)
+"""
+
+
+def test_a_tables_own_columns_are_predicted_from_in_a_fresh_process(tmp_path):
+    rng = np.random.default_rng(0)
+    weight, colour = rng.uniform(1, 9, 80), rng.choice(["blue", "green", "red"], 80)
+    price = 100 * weight + 50 * (colour == "red") + rng.normal(size=80)
+    rows = zip(weight, colour, price, strict=True)
+    lines = [f"{w:.6f},{c},{p:.6f}" for w, c, p in rows]
+    (tmp_path / "cars.csv").write_text("\n".join(["weight,colour,price", *lines]))
+    problem = data.load("table:cars.csv", directory=tmp_path, table={"target": "price"})
+    distilled = _rows(problem, 50, ridge={"strength": 1e-6, "convention": "per_sample"})
+    distilled = distilled._replace(
+        provenance=synthetic.provenance(problem, method="none", settings={}, seeds={}),
+        recipe={**distilled.recipe, "features": {"kind": "inputs"}},
+    )
+    columns = {"colour": ["red", "blue"], "weight": ["2.5", "2.5"]}
+    predicted = predict_targets(distilled, columns)
+    assert predicted[0, 0] - predicted[1, 0] == pytest.approx(50, abs=3)
+    # The encoded columns are those of `distilled.columns`.
+    encoded = np.array([[2.5, 0, 0, 1], [2.5, 1, 0, 0]])
+    np.testing.assert_allclose(predict_targets(distilled, encoded), predicted)
+    with pytest.raises(data.DataError, match="'pink' there; the set knows 'blue'"):
+        predict_targets(distilled, columns | {"colour": ["pink", "blue"]})
+    nameless = distilled._replace(columns=None)
+    with pytest.raises(ValueError, match="the set names no columns"):
+        predict_targets(nameless, columns)
+    synthetic.save(tmp_path / "set.safetensors", distilled)
+    (tmp_path / "new.csv").write_text("weight,note,colour\n2.5,a,red\n2.5,b,blue\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, "set.safetensors", "new.csv"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(
+        np.array(done.stdout.split(), float), predicted[:, 0], rtol=1e-6
+    )
 
 
 def test_several_outputs_have_errors_of_their_own():

@@ -5,7 +5,7 @@ import pytest
 from configs.condensation import images
 from configs.condensation.settings import CONDENSATION
 from ddjax import evaluation, methods, synthetic
-from ddjax.command.outcome import summary
+from ddjax.runtime.outcome import summary
 from experiments import launch
 from experiments.settings import resolve
 

@@ -19,7 +19,6 @@ from configs.dgkip import digits
 from ddjax import synthetic
 from ddjax.command import execution
 from ddjax.command.execution import identity
-from ddjax.command.outcome import finished
 from ddjax.methods.base import Progress
 from ddjax.methods.descent import Descent, learning_rate_at
 from ddjax.runtime import (
@@ -30,6 +29,7 @@ from ddjax.runtime import (
     WorkdirInUse,
     metrics,
 )
+from ddjax.runtime.outcome import finished
 from experiments import launch
 from experiments.launch import ConfigError, train_and_evaluate
 from experiments.settings import resolve

@@ -8,7 +8,7 @@ from PIL import Image
 
 from configs.ssl_dd import cifar100, folder
 from ddjax import synthetic
-from ddjax.command.outcome import summary
+from ddjax.runtime.outcome import summary
 from ddjax.synthetic import budget
 from experiments import launch
 from experiments.ssl_dd.common import LEARNED, SCALES, settings_of, weight_decay

@@ -4,7 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from ddjax.runtime.memory import NotEnoughMemory, enough_memory
+from ddjax.runtime.loop import memory_of_steps
+from ddjax.runtime.memory import (
+    NotEnoughMemory,
+    StepMemory,
+    enough_memory,
+    refuse_too_large,
+)
+from tests.runtime import fakes
 
 
 @pytest.mark.parametrize(
@@ -43,3 +50,16 @@ def test_what_numpy_itself_says_is_understood():
 def test_other_errors_stay():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), enough_memory():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def test_what_steps_need_is_said_before_the_first():
+    found = memory_of_steps(fakes.quadratic(), fakes.problem())
+    assert found is not None and found.fits
+    # The real data and the state are among the arguments.
+    assert found.arguments > 4 * 24 * 9 and found.needed > 0
+    larger = memory_of_steps(fakes.quadratic(samples=20_000), fakes.problem())
+    assert larger is not None and larger.needed > 10 * found.needed
+    refuse_too_large(found)
+    with pytest.raises(NotEnoughMemory, match="a step takes 10.0 MiB"):
+        refuse_too_large(StepMemory(arguments=1, needed=10 * 2**20, free=2**20))
+    assert StepMemory(arguments=1, needed=10, free=None).fits

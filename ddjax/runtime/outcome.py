@@ -1,21 +1,22 @@
 """What a finished run leaves in its folder, and how it is read back."""
 
 import json
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from ddjax import runtime, synthetic
-from ddjax.command.ending import one_line
-from ddjax.command.run import Run
+from ddjax import synthetic
+from ddjax.data.errors import one_line
 from ddjax.data.problem import Problem
-from ddjax.evaluation.base import Score
+from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.certificate import in_words
 from ddjax.evaluation.wording import is_certificate
 from ddjax.runtime import dataset_card, devices, run_report, workdir
+from ddjax.runtime.loop import TrainResult, run_keys
 from ddjax.runtime.progress import duration, table
 from ddjax.runtime.scores import (
     HEADER,
@@ -26,10 +27,23 @@ from ddjax.runtime.scores import (
 )
 from ddjax.storage.cache import in_memory
 from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.files import RUN_SUBFOLDER
 
-__all__ = ["Outcome", "finish", "finished", "measured_certificate", "sizes", "summary"]
+__all__ = [
+    "RESULTS",
+    "Outcome",
+    "finish",
+    "finished",
+    "measured_certificate",
+    "read_outcome",
+    "report",
+    "sizes",
+    "summary",
+]
 
-_RESULTS = "results.json"
+RESULTS = "results.json"
+"""What a finished run's folder has, and another one not."""
+
 # What the evaluations of a finished run may share in memory.
 _CACHE_BYTES = 2**30
 
@@ -53,25 +67,44 @@ class Outcome(NamedTuple):
 
 
 def finish(
-    run: Run,
-    problem: Problem,
-    trained: runtime.TrainResult,
     path: Path,
-    command: str | None,
+    trained: TrainResult,
+    problem: Problem,
+    *,
+    config: Mapping[str, Any],
+    evaluations: Mapping[str, Evaluation],
+    judged_on: Mapping[str, Callable[[], Problem]],
+    seed: int,
+    command: str,
+    verbose: bool = True,
 ) -> Outcome:
-    """Completes and saves the distilled set, reads the test split, reports."""
+    """Reads the test split, completes and saves the distilled set, reports.
+
+    Args:
+      path: the run's folder.
+      trained: what `ddjax.runtime.train` left.
+      problem: what was distilled.
+      config: what the run was configured with; `config["method"]["name"]` is the
+        method's.
+      evaluations: label -> what to measure on the test split.
+      judged_on: label -> loads the data to measure that on, where they are others.
+      seed: of the run.
+      command: how to run it again, for the report.
+      verbose: say on stdout what is done.
+    """
     distilled, test, other_data = trained.distilled, {}, {}
-    keys, cache = runtime.run_keys(run.seed), in_memory(limit=_CACHE_BYTES)
-    for i, (label, each) in enumerate(run.evaluations.items()):
-        print(f"test split: {label}", flush=True)
+    keys, cache = run_keys(seed), in_memory(limit=_CACHE_BYTES)
+    for i, (label, each) in enumerate(evaluations.items()):
+        if verbose:
+            print(f"test split: {label}", flush=True)
         key = jax.random.fold_in(keys.test, i)
-        judged_on = run.load_other.get(label, lambda: problem)()
-        found = each.evaluate(key, distilled, judged_on, "test", cache)
+        data = judged_on.get(label, lambda: problem)()
+        found = each.evaluate(key, distilled, data, "test", cache)
         test |= found
-        if label in run.load_other:
-            other_data |= dict.fromkeys(found, judged_on.name)
+        if label in judged_on:
+            other_data |= dict.fromkeys(found, data.name)
     distilled = distilled._replace(certificate=measured_certificate(distilled, test))
-    synthetic.save(path / "distilled", distilled)
+    synthetic.save(path / RUN_SUBFOLDER, distilled)
     exports = path / "exports"
     synthetic.to_npz(exports / "distilled.npz", distilled)
     synthetic.to_torch_safetensors(exports / "distilled.safetensors", distilled)
@@ -90,6 +123,7 @@ def finish(
         "monitor": trained.monitor,
         "real_samples": len(problem.train.inputs),
         "other_data": other_data,
+        "evaluations": {each.name: each.settings for each in evaluations.values()},
         "seconds": round(trained.seconds, 3),
         "preparation_seconds": round(trained.preparation_seconds, 3),
         "validation": {k: s._asdict() for k, s in trained.validation.items()},
@@ -99,7 +133,7 @@ def finish(
     }
     outcome = Outcome(path, distilled, trained.validation, test, results)
     report = run_report.Report(
-        title=f"{run.config['method']['name']} on {problem.name}",
+        title=f"{config['method']['name']} on {problem.name}",
         measured=_measured(outcome),
         start=trained.start,
         step=trained.step,
@@ -107,15 +141,15 @@ def finish(
         chosen_by=chosen_by,
         seconds=trained.seconds,
         preparation_seconds=trained.preparation_seconds,
-        config=run.config,
+        config=config,
         metrics=trained.history,
         run=facts,
-        command=command or "train_and_evaluate(config, workdir)",
+        command=command,
     )
     run_report.write_report(path, report)
     dataset_card.write_card(path / "distilled", report)
     # Written last: it is what makes the run a finished one.
-    workdir.write_json(path / _RESULTS, results)
+    workdir.write_json(path / RESULTS, results)
     return outcome
 
 
@@ -173,26 +207,58 @@ def _facts(problem: Problem) -> dict[str, str]:
 def finished(path: Path, steps: int) -> Outcome | None:
     """The outcome of a run that has all its steps behind it, or None."""
     try:
-        results = json.loads((path / _RESULTS).read_text(encoding="utf-8"))
-        if results["steps"] != steps:
-            return None
+        outcome = read_outcome(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        warnings.warn(f"{error}; finishing again", stacklevel=2)
+        return None
+    return outcome if outcome.results["steps"] == steps else None
+
+
+def read_outcome(folder: str | os.PathLike[str]) -> Outcome:
+    """What a finished run has left in its folder.
+
+    Raises:
+      FileNotFoundError: there is no finished run.
+      ValueError: it is damaged, or another version wrote it.
+    """
+    path = Path(folder)
+    text = (path / RESULTS).read_text(encoding="utf-8")
+    try:
+        results = json.loads(text)
         scores = {
             split: {name: Score(**score) for name, score in results[split].items()}
             for split in ("validation", "test")
         }
-        distilled = synthetic.load(path / "distilled")
+        distilled = synthetic.load(path / RUN_SUBFOLDER)
         if synthetic.digest(distilled) != results["digest"]:
-            raise ValueError(f"{path / 'distilled'} is not what {_RESULTS} speaks of")
+            raise ValueError(f"{path / RUN_SUBFOLDER} is not what it speaks of")
         outcome = Outcome(path, distilled, results=results, **scores)
         _measured(outcome)  # refuses what another version wrote
-    except FileNotFoundError:
-        return None
+        for key in ("steps", "seconds", "preparation_seconds"):
+            float(results[key])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        warnings.warn(
-            f"{path / _RESULTS}: {one_line(error)}; finishing again", stacklevel=2
-        )
-        return None
+        raise ValueError(f"{path / RESULTS}: {one_line(error)}") from error
     return outcome
+
+
+def report(folder: str | os.PathLike[str]) -> str:
+    """What a finished run found, as a table in plain text, and where its files are.
+
+    Args:
+      folder: of the run, as `train_and_report`, `sweep` or `ddjax distil` left it.
+
+    Raises:
+      ValueError: no finished run is there, or it is damaged.
+    """
+    try:
+        return summary(read_outcome(folder))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} holds no finished run (there is no {RESULTS}); "
+            "ddjax.runtime.train_and_report finishes what ddjax.runtime.train began"
+        ) from None
 
 
 def sizes(problem: Problem) -> str:
@@ -217,7 +283,7 @@ def summary(outcome: Outcome) -> str:
             f"step {results['step']} of {results['steps']}, {results['chosen_by']}; "
             f"{duration(results['preparation_seconds'])} of preparation, "
             f"{duration(results['seconds'])} of distillation",
-            f"distilled set: {outcome.workdir / 'distilled'}",
+            f"distilled set: {outcome.workdir / RUN_SUBFOLDER}",
             f"report:        {outcome.workdir / 'report.html'}",
         ]
     )
