@@ -207,6 +207,21 @@ def execute(notebook: nbformat.NotebookNode, *, smoke: bool) -> float:
     return time.perf_counter() - start
 
 
+def drop_progress_bars(notebook: nbformat.NotebookNode) -> None:
+    """Removes what tqdm wrote, in place.
+
+    Args:
+      notebook: executed.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                lines = re.split(r"[\r\n]+", output.text)
+                output.text = "\n".join(line for line in lines if "%|" not in line)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("text", "...").strip()]
+
+
 def check_outputs(notebook: nbformat.NotebookNode) -> None:
     """Refuses outputs with warnings or with places on this machine.
 
@@ -256,6 +271,7 @@ def main() -> None:
                 sys.exit(f"colabs/{name}.ipynb failed:\n{error}")
             print(f"colabs/{name}.ipynb: {seconds:.0f} s", flush=True)
         if given.save:
+            drop_progress_bars(notebook)
             check_outputs(notebook)
             kept["saved_outputs"] = {
                 "mode": "full",
