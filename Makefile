@@ -3,6 +3,11 @@ PYTHON ?=
 VENV ?= .venv
 PYTHON312 ?=
 VENV312 ?= .venv-py312
+# The notebooks' own, of Colab's Python where there is one.
+PYTHON_COLABS ?=
+VENV_COLABS ?= .venv-colabs
+# `--save dgkip` executes that notebook in its full mode and saves it with its outputs.
+COLABS_ARGS ?=
 PYTEST_ARGS ?=
 # Test processes; one that has nothing left takes tests from another.
 JOBS ?= 2
@@ -56,9 +61,11 @@ check-import-time: ## ddjax.kernels imports in under twice the time of jax.
 	@.ci/install $(VENV) test "$(PYTHON)"
 	$(RUN) .ci/import_time.py ddjax.kernels --times=2
 
-colabs: ## Executes the notebooks in their smoke mode.
-	@.ci/install $(VENV) test "$(PYTHON)"
-	$(RUN) .ci/colabs.py
+colabs: ## Executes the notebooks in their smoke mode, on Colab's Python if there is one.
+	@.ci/install $(VENV_COLABS) notebooks \
+	"$$(test -n "$(PYTHON_COLABS)" && echo "$(PYTHON_COLABS)" || \
+	.ci/find-python "3.13 3.12 3.14 3.11")"
+	$(VENV_COLABS)/bin/python .ci/colabs.py $(COLABS_ARGS)
 
 docs: ## Builds the site in site/; fails on a broken link or anchor.
 	@.ci/install $(VENV) docs "$(PYTHON)"
@@ -78,6 +85,6 @@ lock: ## Rewrites the locked versions for PYTHON=/path/to/python3.1x.
 	.ci/lock $(PYTHON)
 
 clean: ## Removes venvs and caches; keeps runs/ and local_data/.
-	rm -rf .venv .venv-py312 .pytest_cache .ruff_cache .hypothesis build dist site
+	rm -rf .venv .venv-py312 .venv-colabs .pytest_cache .ruff_cache .hypothesis build dist site
 	rm -rf ddjax.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
