@@ -352,7 +352,7 @@ def test_published_figures_name_their_source():
     assert set(METHODS) <= set(tables.TITLES)
 
 
-@pytest.mark.parametrize("name", ["kip", "dm"])
+@pytest.mark.parametrize("name", ["kip", pytest.param("dm", marks=pytest.mark.slow)])
 def test_costs_are_measured(name, monkeypatch):
     cost = in_process.load("compare.cost")
     monkeypatch.setattr(memory, "_forget_peak", lambda: None)

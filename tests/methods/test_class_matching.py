@@ -274,6 +274,7 @@ def test_published_loops():
     assert gradient_matching.loops(50) == gradient_matching.loops(60) == (50, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "keywords"),
     [
