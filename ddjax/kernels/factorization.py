@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 
+_Used = TypeVar("_Used")
+
+
 def _one_unless_positive(value: Array) -> Array:
     return jnp.where(value > 0, value, jnp.ones_like(value))
-
-
-_Used = TypeVar("_Used")
 
 
 def _add_diagonal(matrix: Array, value: Array) -> Array:
@@ -45,8 +45,8 @@ def _jitters(dtype: Any) -> np.ndarray:
 
 def _attempt(gram: Array, ridge: Array) -> tuple[Array, Array]:
     """A factor of gram + ridge I, and whether it is one."""
-    # The transpose is the same matrix, laid out as LAPACK reads it: nothing is copied.
     matrix = _add_diagonal(gram, ridge)
+    # The transpose is the same matrix, laid out as LAPACK reads it: nothing is copied.
     factor = jax.lax.linalg.cholesky(matrix.T, symmetrize_input=False)
     # What is not finite ends in a pivot, and a comparison with NaN is no success.
     pivots = jnp.square(jnp.diagonal(factor))

@@ -181,8 +181,11 @@ def build(
       default: the method's own descent.
       init: makes the slot `init`.
     """
-    checks.check_counts(student_steps=student_steps, expert_epochs=expert_epochs)
-    checks.check_counts(student_batch=student_batch)
+    checks.check_counts(
+        student_steps=student_steps,
+        expert_epochs=expert_epochs,
+        student_batch=student_batch,
+    )
     checks.check_positive(step_size=step_size)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=False)

@@ -294,10 +294,8 @@ def memory_of_steps(
       NotEnoughMemory: the preparation itself does not fit.
     """
     check_types(method=method, problem=problem)
-    keys, chunk = (
-        run_keys(whole_number("seed", seed, 0)),
-        whole_number("chunk", chunk, 1),
-    )
+    keys = run_keys(whole_number("seed", seed, 0))
+    chunk = whole_number("chunk", chunk, 1)
     with enough_memory():
         ready = _made_ready(method, problem, keys, chunk=chunk, cache=caches.no_cache)
         return step_memory(ready.chunk)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ddjax.models.encoders import weights as _weights
@@ -62,9 +63,8 @@ def load(
         ignored=entry.ignored,
         convert=entry.convert,
     )
-    params = _weights.to_device(entry.prepare(arrays, spec=entry.spec), dtype)
     source = {"file": path.name, "sha256": _weights.sha256(path)}
-    return _encoder(name, entry, params, options, source, dtype)
+    return _encoder(name, entry, arrays, options, source, dtype)
 
 
 def random(
@@ -85,9 +85,8 @@ def random(
     """
     entry = _entry(name, options)
     arrays = _weights.draw(key, entry.shapes(entry.spec))
-    params = _weights.to_device(entry.prepare(arrays, spec=entry.spec), dtype)
     source = {"file": None, "sha256": None, "random": True}
-    return _encoder(name, entry, params, options, source, dtype)
+    return _encoder(name, entry, arrays, options, source, dtype)
 
 
 def _entry(name: str, options: dict[str, Any]) -> Entry:
@@ -131,7 +130,7 @@ def weights_file(
 def _encoder(
     name: str,
     entry: Entry,
-    params: dict[str, Array],
+    arrays: dict[str, np.ndarray],
     options: dict[str, Any],
     source: dict[str, Any],
     dtype: str,
@@ -139,7 +138,7 @@ def _encoder(
     options = {option: values[0] for option, values in entry.options.items()} | options
     return Encoder(
         name=name,
-        params=params,
+        params=_weights.to_device(entry.prepare(arrays, spec=entry.spec), dtype),
         apply=functools.partial(_features, entry=entry, options=options),
         input_size=entry.input_size,
         width=entry.width,
