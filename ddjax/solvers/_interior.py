@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddjax.kernels.losses import Loss
-from ddjax.solvers._linear import separate_solver, simplex_solver
+from ddjax.solvers._linear import one_thread_if_small, separate_solver, simplex_solver
 from ddjax.solvers._losses import evaluate
 from ddjax.solvers._newton import Found, small_enough
 
@@ -143,6 +143,7 @@ def _at_rest(
     return Found(np.zeros_like(targets), local.duals, gap, local.loss, 0)
 
 
+@one_thread_if_small
 def interior_point(
     gram: np.ndarray,
     targets: np.ndarray,

@@ -9,7 +9,9 @@ zeros in W:
     (I + W K/\lambda)^{-1} = I - W^{1/2} B^{-1} W^{1/2} K/\lambda .
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ __all__ = [
     "Solver",
     "curvature_roots",
     "lifted_cholesky",
+    "one_thread_if_small",
     "separate_solver",
     "simplex_solver",
 ]
@@ -24,8 +27,37 @@ __all__ = [
 _ROUNDS = 5
 _WHOLE = 2000
 _LARGEST_SHARE = 1e-2
+_SMALL = 500
 
 Solver = Callable[[np.ndarray], np.ndarray]
+
+
+@functools.cache
+def _threads() -> Any:
+    import scipy.linalg  # noqa: F401 - brings a BLAS of its own, to be found below
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_thread_if_small(solver: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a solver in one BLAS thread while its Gram matrix has up to 500 rows.
+
+    Factors of that size take longer in several threads, and many times longer where
+    other processes hold the cores: threads then wait for those that are not running.
+
+    Args:
+      solver: a function whose first argument is the Gram matrix.
+    """
+
+    @functools.wraps(solver)
+    def limited(gram: np.ndarray, *arguments: Any, **settings: Any) -> Any:
+        if len(gram) > _SMALL:
+            return solver(gram, *arguments, **settings)
+        with _threads().limit(limits=1, user_api="blas"):
+            return solver(gram, *arguments, **settings)
+
+    return limited
 
 
 def lifted_cholesky(matrix: np.ndarray, step: float) -> np.ndarray:
@@ -182,6 +214,15 @@ def _whole_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solv
     return solve
 
 
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Of a matrix that `_factor` takes."""
+    from scipy.linalg import get_lapack_funcs
+
+    (inverse,) = get_lapack_funcs(("potri",), (matrix,))
+    below = np.tril(inverse(_factor(matrix)[0], lower=True)[0])
+    return below + np.tril(below, -1).T
+
+
 def _block_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
     """One factor for each output and one to couple them: O(n^3 c)."""
     from scipy.linalg import cho_solve
@@ -194,7 +235,7 @@ def _block_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solv
         root = np.sqrt(curvature[:, k])
         inner = root[:, None] * gram * (root / ridge)
         inner.flat[:: count + 1] += 1.0
-        blocks[k] = root[:, None] * cho_solve(_factor(inner), np.diag(root))
+        blocks[k] = root[:, None] * _inverse(inner) * root
     common = _factor(blocks.sum(axis=0))
 
     def apply(v: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddjax.kernels.losses import Loss
-from ddjax.solvers._linear import separate_solver, simplex_solver
+from ddjax.solvers._linear import one_thread_if_small, separate_solver, simplex_solver
 from ddjax.solvers._losses import evaluate, slope_along
 
 __all__ = [
@@ -85,6 +85,7 @@ def line_search(slope: Callable[[np.ndarray], np.ndarray], columns: int) -> np.n
     return step[None, :]
 
 
+@one_thread_if_small
 def newton(
     gram: np.ndarray,
     targets: np.ndarray,

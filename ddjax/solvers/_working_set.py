@@ -1,10 +1,10 @@
 """Working sets: losses with kinks on many samples, solved on those that matter.
 
 Samples whose dual variable is zero (outside the margin, inside the tube) do not enter
-the solution. Solve on a subset, look at all samples, add those that the solution gets
-wrong, repeat. The subset problems are small and solved by `_interior`; the gap of
-the full problem is the subset's plus the losses of the samples left out, so the answer
-carries its own certificate.
+the solution. Solve on a subset, look at all samples, keep those that support the
+solution, add those that it gets wrong, repeat. The subset problems are small and solved
+by `_interior`; the gap of the full problem is the subset's plus the losses of the
+samples left out, so the answer carries its own certificate.
 """
 
 import numpy as np
@@ -51,6 +51,7 @@ def working_set(
     chosen = np.random.default_rng(0).permutation(count)[: min(_FIRST, limit)]
     gram = np.zeros((0, 0))
     rows = np.zeros((0, features.size), features.dtype)
+    entered, kept = np.zeros(count, int), 0
     best, steps = None, 0
     for _ in range(_ROUNDS):
         rows, gram = _extended(rows, gram, features.rows(chosen[len(rows) :]))
@@ -72,18 +73,23 @@ def working_set(
         found = Found(weights, duals, part.gap + outside, part.primal + outside, steps)
         if best is None or found.gap < best.gap:
             best = found
-        wrong = np.argsort(-excess)[: max(_FIRST // 2, len(chosen) // 2)]
+        wrong = np.argsort(-excess)[: max(_FIRST // 2, len(chosen))]
         wrong = wrong[excess[wrong] > 0]
         done = small_enough(best, 0.5 * tolerance) or wrong.size == 0
         if done or steps >= max_iterations:
             return best._replace(iterations=steps)
-        if len(chosen) + len(wrong) > limit:
-            support = np.abs(part.duals).max(axis=1) > 1e-5 * np.abs(part.duals).max()
-            chosen, rows = chosen[support], rows[support]
-            gram = gram[np.ix_(support, support)]
-            wrong = wrong[: limit - len(chosen)]
-            if len(wrong) < _FIRST // 4:
-                return None
+        # What does not support the solution is left out again, unless it was before:
+        # few samples come back, and none more than once.
+        entered[chosen[kept:]] += 1
+        size = np.abs(part.duals).max(axis=1)
+        support = (size > 1e-5 * size.max()) | (entered[chosen] > 1)
+        chosen, rows = chosen[support], rows[support]
+        gram = gram[np.ix_(support, support)]
+        kept = len(chosen)
+        room = limit - len(chosen)
+        if room < min(len(wrong), _FIRST // 4):
+            return None
+        wrong = wrong[:room]
         chosen = np.concatenate([chosen, wrong])
     return best
 
