@@ -14,7 +14,7 @@ pre-activations with standard deviations r, r' and correlation c = cos(theta),
 An image's covariance has a pair of positions for every pair of images, 28^4 numbers at
 28 x 28. Pooling averages 4 x 4 of them at once, so that they are summed as they are
 made (`_activation`): the largest array held is 16 times smaller. Nothing here is a
-convolution in the sense of XLA: shifts and additions are faster on a CPU, and safe in
+convolution in the sense of XLA: slices and additions are faster on a CPU, and safe in
 float64 (see `infinite_width`).
 """
 
@@ -241,17 +241,36 @@ def _patches(images: Array, architecture: Architecture) -> Array:
     return _with_bias(rows, architecture.w_std, architecture.b_std)
 
 
-def _shift(covariance: Array, axes: tuple[int, ...], by: int) -> Array:
-    config = [(by, -by, 0) if i in axes else (0, 0, 0) for i in range(covariance.ndim)]
-    return lax.pad(covariance, jnp.zeros((), covariance.dtype), config)
-
-
 def _window_mean(covariance: Array) -> Array:
-    """Mean over a 3 x 3 window that slides over both positions together."""
-    for axes in ((1, 3), (2, 4)) if covariance.ndim == 5 else ((1,), (2,)):
-        before, after = (_shift(covariance, axes, by) for by in (1, -1))
-        covariance = covariance + before + after
-    return covariance / 9
+    """Mean over a 3 x 3 window that slides over both positions together.
+
+    It is its own adjoint, which is what `custom_linear_solve` is told (nothing is
+    solved): the derivative of slices would be a sum of padded arrays, which XLA
+    computes ten times as slowly as these slices.
+    """
+    return lax.custom_linear_solve(
+        _itself, covariance, lambda _, c: _sum_over_window(c) / 9, symmetric=True
+    )
+
+
+def _sum_over_window(covariance: Array) -> Array:
+    together = ((1, 3), (2, 4)) if covariance.ndim == 5 else ((1,), (2,))
+    window = [(0, 0)] + [(1, 1)] * (covariance.ndim - 1)
+    # Behind a barrier the padded array is made once, not again for every slice of it.
+    total = jnp.pad(covariance, window)
+    for axes in together:
+        total = lax.optimization_barrier(total)
+        first, middle, last = (_from(total, axes, start) for start in range(3))
+        total = first + middle + last
+    return total
+
+
+def _from(padded: Array, axes: tuple[int, ...], start: int) -> Array:
+    """From `start` along the axes, two shorter there."""
+    for axis in axes:
+        end = start + padded.shape[axis] - 2
+        padded = lax.slice_in_dim(padded, start, end, axis=axis)
+    return padded
 
 
 def _by_offset(maps: Array, axis: int) -> Array:
@@ -459,10 +478,8 @@ def convolutional_kernel(
             block=block,
         )
         return swapped.T
-    # One pass over both arguments: half the program to compile.
-    images = _prepare(jnp.concatenate([x1, x2]), architecture)
-    rows = jax.tree.map(lambda leaf: leaf[: x1.shape[0]], images)
-    columns = jax.tree.map(lambda leaf: leaf[x1.shape[0] :], images)
+    # Apart: where one argument is not learned, nothing behind it is differentiated.
+    rows, columns = (_prepare(x, architecture) for x in (x1, x2))
     settings: dict[str, Any] = {"architecture": architecture, "ntk": ntk}
 
     def tile(one: tuple, many: tuple) -> Array:
