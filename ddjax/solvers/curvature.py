@@ -165,8 +165,10 @@ def _ends(
         if not apply(start).any():
             # Of the matrix of zeros; ARPACK refuses it.
             return 0.0
-        operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
-        found = eigsh(operator, k=1, v0=start, tol=tolerance, return_eigenvectors=False)
+        # SciPy has no types of its own.
+        operator = LinearOperator((size, size), matvec=apply, dtype=float)  # type: ignore
+        settings: Any = {"v0": start, "tol": tolerance, "return_eigenvectors": False}
+        found: Any = eigsh(operator, k=1, **settings)
         return float(found[0])
 
     one = largest_magnitude(times)
