@@ -25,7 +25,7 @@ from numpy import ndarray
 
 from ddjax.data.problem import Problem
 from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import exact_decoder
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
@@ -34,7 +34,6 @@ from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import select_rows
-from ddjax.synthetic.json_text import plain
 
 __all__ = ["GIVEN", "ExactData", "ExactSet", "analytic"]
 
@@ -196,10 +195,6 @@ def analytic(
             loss=least_squares.squared_error_at(jnp.asarray(found.weights), data.error),
         )
 
-    def step(state: ExactSet, batch: ExactData, key: PRNGKeyArray, progress: Progress):
-        del batch, key, progress
-        return state, {"loss": state.loss, "relative_error": state.relative_error}
-
     def distilled(
         key: PRNGKeyArray, state: ExactSet, problem: Problem, data: ExactData
     ) -> DistilledSet:
@@ -218,12 +213,14 @@ def analytic(
         )
 
     resolved = {"features": feature_settings(example), "decoder": made}
-    return Method(
+    return without_steps(
         "analytic",
-        plain(keywords | resolved, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        keywords | resolved,
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
+        metrics=lambda state: {
+            "loss": state.loss,
+            "relative_error": state.relative_error,
+        },
     )

@@ -97,12 +97,6 @@ def krr_st(
         "krr_st",
         given,
         parts,
-        teacher=teacher,
-        teacher_size=teacher_size,
-        representations_directory=representations_directory,
-        pool=pool,
-        strength=ridge,
-        batch_size=batch_size,
         start=start,
         finished=lambda key, decoder, stored: (decoder, stored),
     )

@@ -26,7 +26,7 @@ from ddjax.data.problem import Problem
 from ddjax.data.stored import on_host
 from ddjax.kernels.blocks import map_in_blocks
 from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods.base import Method, without_steps
 from ddjax.methods.learned_set import regression_targets
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
@@ -36,7 +36,6 @@ from ddjax.synthetic import decoders
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import select_rows
-from ddjax.synthetic.json_text import plain
 
 __all__ = [
     "HOW",
@@ -140,10 +139,6 @@ def row_selection(
             )
         return ChosenRows(made.init(pairs, made.fit(problem.train)))
 
-    def step(state: ChosenRows, batch: Any, key: PRNGKeyArray, progress: Progress):
-        del batch, key, progress
-        return state, {"loss": jnp.zeros(())}
-
     def distilled(
         key: PRNGKeyArray, state: ChosenRows, problem: Problem, data: Any
     ) -> DistilledSet:
@@ -156,14 +151,12 @@ def row_selection(
         "features": feature_settings(feature_map(jax.random.key(0))),
         "decoder": made,
     }
-    return Method(
+    return without_steps(
         "row_selection",
-        plain(given | resolved, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        given | resolved,
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
     )
 
 
