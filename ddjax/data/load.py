@@ -14,7 +14,7 @@ from ddjax.data.options import (
     check_options,
 )
 from ddjax.data.problem import Problem
-from ddjax.data.registry import read_source
+from ddjax.data.registry import Request, read_source
 from ddjax.storage.places import data_directory
 
 __all__ = ["from_arrays", "load"]
@@ -105,16 +105,16 @@ def load(
       MissingDataError: no files, with where to get them and where to put them.
     """
     options = _options(locals())
-    source = read_source(
-        name,
+    request = Request(
         directory=data_directory(directory),
         explicit=directory is not None,
         image_size=check_image_size(image_size),
         channels=channels,
+        table=table,
         broken=broken,
         task=task,
-        table=table,
     )
+    source = read_source(name, request)
     return assemble(name, source, options)
 
 
