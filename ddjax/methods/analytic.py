@@ -13,7 +13,6 @@ Source: Chen, Huang and Weng, "Provable and efficient dataset distillation for k
 ridge regression" (NeurIPS 2024); corrections in `ddjax.solvers.analytic`.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import least_squares
+from ddjax.methods import checks, least_squares
 from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import exact_decoder
 from ddjax.methods.settings import feature_settings
@@ -115,14 +114,8 @@ def analytic(
     keywords = dict(locals())
     if given not in GIVEN:
         raise ValueError(f"given is {given!r}, not one of {GIVEN}")
-    if count is not None and count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
-    for name, value in (
-        ("real_ridge", real_ridge),
-        ("distilled_ridge", distilled_ridge),
-    ):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and >= 0, got {value}")
+    checks.check_counts(count=count)
+    checks.check_not_negative(real_ridge=real_ridge, distilled_ridge=distilled_ridge)
     feature_keywords = dict(features or {"kind": "inputs"})
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:

@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 
 from ddjax.data.problem import Problem, Split
 from ddjax.data.stored import on_host
+from ddjax.methods import checks
 from ddjax.methods import teacher as teachers
 from ddjax.methods.base import Method, without_steps
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
@@ -58,8 +59,7 @@ def pair_selection(
     given = dict(locals())
     if how not in HOW:
         raise ValueError(f"unknown how {how!r}; known: {', '.join(HOW)}")
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+    checks.check_counts(count=count)
     guide = teachers.as_teacher(teacher, teacher_size)
     decoder = pixels()
 

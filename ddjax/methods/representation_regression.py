@@ -27,7 +27,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import precision, ridge
-from ddjax.methods import learned_set, student_pool
+from ddjax.methods import checks, learned_set, student_pool
 from ddjax.methods import teacher as teachers
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
@@ -123,10 +123,8 @@ def build(
     """
     strength, batch_size = given["ridge"], given["batch_size"]
     teacher = given["teacher"]
-    if not strength >= 0:
-        raise ValueError(f"ridge must be at least 0, got {strength}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    checks.check_not_negative(ridge=strength)
+    checks.check_counts(batch_size=batch_size)
     training = student_pool.student_training(given["pool"])
     guide = teachers.as_teacher(teacher, given["teacher_size"])
 
