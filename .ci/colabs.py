@@ -65,11 +65,7 @@ def pins() -> list[str]:
 
 
 def source(url: str | None) -> tuple[str, str]:
-    """What pip installs, and a comment on it.
-
-    Args:
-      url: of the repository, or None.
-    """
+    """What pip installs, and a comment on it."""
     if url is None:
         wheel = f'"ddjax-{version()}-py3-none-any.whl"'
         return ".", f"A checkout; or a wheel in the session's files: {wheel}."
@@ -91,11 +87,7 @@ def badge(url: str | None, name: str) -> str:
 
 
 def install_code(url: str | None) -> str:
-    """The cell that installs ddjax where it is missing.
-
-    Args:
-      url: of the repository, or None.
-    """
+    """The cell that installs ddjax where it is missing."""
     what, comment = source(url)
     lines = textwrap.wrap(" ".join(pins()), 76, break_on_hyphens=False)
     versions = " \\\n        ".join(lines)
@@ -142,11 +134,7 @@ def about_text(url: str | None, name: str, saved: dict | None) -> str:
 
 
 def code_digest(notebook: nbformat.NotebookNode) -> str:
-    """A sha256 over the code that outputs come from: all cells but the installing one.
-
-    Args:
-      notebook: any.
-    """
+    """A sha256 over the code that outputs come from: all but the installing cell."""
     code = [
         cell.source
         for cell in notebook.cells
@@ -208,11 +196,7 @@ def execute(notebook: nbformat.NotebookNode, *, smoke: bool) -> float:
 
 
 def drop_progress_bars(notebook: nbformat.NotebookNode) -> None:
-    """Removes what tqdm wrote, in place.
-
-    Args:
-      notebook: executed.
-    """
+    """Removes what tqdm wrote, in place."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
@@ -224,9 +208,6 @@ def drop_progress_bars(notebook: nbformat.NotebookNode) -> None:
 
 def check_outputs(notebook: nbformat.NotebookNode) -> None:
     """Refuses outputs with warnings or with places on this machine.
-
-    Args:
-      notebook: executed.
 
     Raises:
       ValueError: something on stderr, or a path in an output.

@@ -211,13 +211,8 @@ def check_data(name: str) -> None:
       ddjax.data.DataError: they are missing or damaged; the message says which.
     """
     folder = data_dir()
-    registry.read_source(
-        name,
-        directory=Path(folder or "local_data"),
-        explicit=folder is not None,
-        image_size=None,
-        channels=None,
-    )
+    place = Path(folder or "local_data")
+    registry.read_source(name, registry.Request(place, explicit=folder is not None))
 
 
 def measure(

@@ -8,28 +8,6 @@ import yaml
 import ddjax
 
 ROOT = Path(__file__).parent.parent
-# Of the schema, what this file uses: key -> type.
-WHOLE = {
-    "cff-version": str,
-    "message": str,
-    "title": str,
-    "type": str,
-    "authors": list,
-    "version": str,
-    "date-released": str,
-    "license": str,
-    "keywords": list,
-    "references": list,
-}
-REFERENCE = {
-    "type": str,
-    "title": str,
-    "authors": list,
-    "year": int,
-    "url": str,
-    "notes": str,
-    "collection-title": str,
-}
 TITLES = {
     "dgkip.md": "Generalized Kernel Inducing Points by Duality Gap",
     "clp_dd.md": "Closed-Form Linear-Probe Dataset Distillation",
@@ -53,13 +31,8 @@ def test_it_is_of_this_version():
 def test_it_is_valid():
     found = _citation()
     assert found["cff-version"] == "1.2.0" and found["type"] == "software"
-    assert found["license"] == "Apache-2.0"
-    assert {"cff-version", "message", "title", "authors"} <= found.keys()
-    for given, known in (
-        (found, WHOLE),
-        *((each, REFERENCE) for each in found["references"]),
-    ):
-        assert all(isinstance(value, known[key]) for key, value in given.items())
+    assert found["license"] == "Apache-2.0" and found["message"]
+    for given in (found, *found["references"]):
         assert {"type", "title", "authors"} <= given.keys()
         for author in given["authors"]:
             person = {"given-names", "family-names"}

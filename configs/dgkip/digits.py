@@ -14,20 +14,21 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs.common import parse_arg, training
+from ddjax.command.configuration import preset
 from ddjax.kernels import losses
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     given = parse_arg(arg, ipc=1, loss="softmax")
+    settings = preset("dgkip")
     regression = losses.get(given.loss).kind == "regression"
-    ridge = 1e-5
-    # One and the same section, so that a change of the probe's is one of both.
-    learner = {
-        "name": "probe",
+    settings["method"] |= {
         "loss": given.loss,
-        "draws": 1,
-        "ridge_per_sample": ridge,
+        "per_class": given.ipc,
+        "duals": "optimality" if regression else "learned",
     }
+    # One and the same section, so that a change of the probe's is one of both.
+    learner = {"name": "probe", **settings["evaluate"]["probe"], "loss": given.loss}
     config = ConfigDict(
         {
             "seed": 0,
@@ -38,41 +39,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 "validation": 0.1,
                 "preprocessing": "standardize",
             },
-            "method": {
-                "name": "dgkip",
-                "loss": given.loss,
-                "per_class": given.ipc,
-                "features": {
-                    "kind": "random_features",
-                    "architecture": {"kind": "fully_connected", "width": 128},
-                    "networks": 4,
-                },
-                # Chosen on validation splits of three seeds.
-                "real_ridge": ridge,
-                "distilled_ridge": ridge,
-                "solver_tolerance": 1e-3,
-                "duals": "optimality" if regression else "learned",
-                "descent": {
-                    "learning_rate": 0.1,
-                    "schedule": "cosine",
-                    "warmup": 0.1,
-                    "rates": {"targets": 0.03},
-                },
-            },
-            # Of 144 images the best of five steps is the luckiest: the last is taken.
+            "method": settings["method"],
             "train": {
                 **training(1000, validate="probe", evaluations=5, chunk=100),
-                "choose": "last",
+                "choose": settings["train"]["choose"],
             },
             "evaluate": {
                 "probe": learner,
                 # What distillation is worth: as many random real images, and all.
                 "random_real": {"learner": learner},
-                "full_data": {
-                    "loss": given.loss,
-                    "ridge_per_sample": ridge,
-                    "tolerance": 1e-3,
-                },
+                "full_data": {**settings["evaluate"]["full_data"], "loss": given.loss},
                 "certificate": {},
             },
         }

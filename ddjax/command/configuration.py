@@ -11,7 +11,7 @@ from typing import Any
 from ddjax.command.keywords import check_names
 from ddjax.synthetic import json_text
 
-__all__ = ["configuration", "presets"]
+__all__ = ["configuration", "preset", "presets"]
 
 # What a file may hold, all of it optional, and of which type.
 _SECTIONS: dict[str, type] = {
@@ -37,7 +37,7 @@ def configuration(arguments: Namespace) -> dict[str, Any]:
     """
     if arguments.config is not None:
         return _read_file(arguments.config)
-    return {} if arguments.preset is None else _preset(arguments.preset)
+    return {} if arguments.preset is None else preset(arguments.preset)
 
 
 def _read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -59,10 +59,10 @@ def _read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def presets() -> dict[str, str]:
     """Name -> description of the presets that come with the package."""
-    return {name: _preset(name)["description"].strip() for name in _files()}
+    return {name: preset(name)["description"].strip() for name in _files()}
 
 
-def _preset(name: str) -> dict[str, Any]:
+def preset(name: str) -> dict[str, Any]:
     """The configuration of a preset.
 
     Raises:

@@ -14,7 +14,7 @@ from ddjax.data.options import (
     check_options,
 )
 from ddjax.data.problem import Problem
-from ddjax.data.registry import read_source
+from ddjax.data.registry import Request, read_source
 from ddjax.storage.places import data_directory
 
 __all__ = ["from_arrays", "load"]
@@ -104,30 +104,17 @@ def load(
         argument that makes no sense for them.
       MissingDataError: no files, with where to get them and where to put them.
     """
-    options = check_options(
-        Options(
-            classes=classes,
-            validation=validation,
-            seed=seed,
-            preprocessing=preprocessing,
-            zca_ridge=zca_ridge,
-            limit=limit,
-            on_device=on_device,
-            device_budget=device_budget,
-            scratch=scratch,
-            standardize_targets=standardize_targets,
-        )
-    )
-    source = read_source(
-        name,
+    options = _options(locals())
+    request = Request(
         directory=data_directory(directory),
         explicit=directory is not None,
         image_size=check_image_size(image_size),
         channels=channels,
+        table=table,
         broken=broken,
         task=task,
-        table=table,
     )
+    source = read_source(name, request)
     return assemble(name, source, options)
 
 
@@ -171,16 +158,16 @@ def from_arrays(
       columns: names and units of features and targets.
       task: `classification` or `regression`: what the second of a pair is, whatever its
         type. Default: read off its type.
-      classes: as for `load`.
-      validation: as for `load`, or validation data in the form of `train`.
-      seed: as for `load`.
-      preprocessing: as for `load`.
-      zca_ridge: as for `load`.
-      limit: as for `load`.
-      on_device: as for `load`.
-      device_budget: as for `load`.
-      scratch: as for `load`.
-      standardize_targets: as for `load`.
+      classes: as for `load`, as all that follows.
+      validation: or validation data in the form of `train`.
+      seed: of the draws.
+      preprocessing: of the inputs.
+      zca_ridge: of ZCA.
+      limit: the most samples.
+      on_device: where the splits lie.
+      device_budget: bytes.
+      scratch: a folder.
+      standardize_targets: of regression.
 
     Returns:
       The problem.
@@ -188,21 +175,10 @@ def from_arrays(
     Raises:
       DataError: arrays that do not fit together, or an argument that makes no sense.
     """
-    given = validation if isinstance(validation, (tuple, list)) else None
-    options = check_options(
-        Options(
-            classes=classes,
-            validation=0.5 if given is not None else validation,  # type: ignore
-            seed=seed,
-            preprocessing=preprocessing,
-            zca_ridge=zca_ridge,
-            limit=limit,
-            on_device=on_device,
-            device_budget=device_budget,
-            scratch=scratch,
-            standardize_targets=standardize_targets,
-        )
-    )
+    keywords, given = dict(locals()), None
+    if isinstance(validation, (tuple, list)):
+        given, keywords["validation"] = validation, 0.5
+    options = _options(keywords)
     source = arrays.read(
         train,
         test,
@@ -213,3 +189,8 @@ def from_arrays(
         where=name,
     )
     return assemble(name, source, options)
+
+
+def _options(keywords: Mapping[str, Any]) -> Options:
+    """Those of the keywords that say how a source becomes a problem, checked."""
+    return check_options(Options(**{key: keywords[key] for key in Options._fields}))

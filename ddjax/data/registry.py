@@ -31,8 +31,8 @@ class Request(NamedTuple):
       explicit: whether the caller named it (else it is the default one).
       argument: what follows the colon in the data set's name, or an empty string.
       image_size: (height, width) that images are brought to; None: as they are.
-      channels: 1 (grey) or 3 (colour).
-      table: keywords of `tabular.read`.
+      channels: 1 (grey) or 3 (colour); None until a source is read: 3.
+      table: keywords of `tabular.read`; None until a source is read: none.
       broken: what is done about broken images; see `folder.read`.
       task: what is learned of arrays; see `arrays.read`.
     """
@@ -41,8 +41,8 @@ class Request(NamedTuple):
     explicit: bool = True
     argument: str = ""
     image_size: tuple[int, int] | None = None
-    channels: int = 3
-    table: Mapping[str, Any] = {}
+    channels: int | None = None
+    table: Mapping[str, Any] | None = None
     broken: str = "refuse"
     task: str | None = None
 
@@ -64,6 +64,7 @@ class Reader(NamedTuple):
 
 
 _OF_IMAGES = ("image_size", "channels", "broken")
+_OPTIONS = (*_OF_IMAGES, "table", "task")
 _YOURS = Terms(note="the user's own data, under the user's terms")
 _CIFAR = Terms(
     page="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -227,28 +228,12 @@ def terms_of(name: str) -> Terms:
     return Terms(page=page)
 
 
-def read_source(
-    name: str,
-    *,
-    directory: Path,
-    explicit: bool,
-    image_size: tuple[int, int] | None,
-    channels: int | None,
-    table: Mapping[str, Any] | None = None,
-    broken: str = "refuse",
-    task: str | None = None,
-) -> Source:
+def read_source(name: str, request: Request) -> Source:
     """Finds the reader of a name such as `mnist` or `tfds:mnist`, and reads.
 
     Args:
       name: a key of `SOURCES`, with its argument.
-      directory: the data directory.
-      explicit: whether the caller named it.
-      image_size: (height, width) or None.
-      channels: 1, 3 or None (3).
-      table: keywords of `tabular.read`, or None.
-      broken: see `folder.read`.
-      task: see `arrays.read`.
+      request: what is asked of it, but for the argument.
 
     Returns:
       The source.
@@ -267,13 +252,9 @@ def read_source(
         raise DataError(f"unknown data set {name!r}; did you mean {key!r}?")
     if not argument and reader.argument == "must":
         raise DataError(f"data set {name!r} needs what to read: '{key}:NAME'")
-    given = {
-        "image_size": image_size,
-        "channels": channels,
-        "table": table,
-        "broken": None if broken == "refuse" else broken,
-        "task": task,
-    }
+    given = {option: getattr(request, option) for option in _OPTIONS}
+    if request.broken == "refuse":
+        del given["broken"]
     for option, value in given.items():
         if value is not None and option not in reader.accepts:
             taking = [k for k, r in SOURCES.items() if option in r.accepts]
@@ -281,20 +262,12 @@ def read_source(
                 f"{option} is only for {', '.join(taking)}; {key!r} takes no "
                 f"{option} (it is {value!r})"
             )
+    channels = request.channels
     if channels not in (None, 1, 3):
         raise DataError(f"channels={channels!r}; it is 1 (grey) or 3 (colour)")
-    options = tabular.check_options(table or {})
+    options = tabular.check_options(request.table or {})
     return reader.read(
-        Request(
-            directory,
-            explicit,
-            argument,
-            image_size=image_size,
-            channels=channels or 3,
-            table=options,
-            broken=broken,
-            task=task,
-        )
+        request._replace(argument=argument, channels=channels or 3, table=options)
     )
 
 

@@ -259,25 +259,17 @@ def ridge_learner(
     values = np.asarray(targets, np.float64)
 
     # At a ridge of 1e-6 the rounding of float32 is no longer small beside it.
-    def from_features(features: ndarray) -> Fitted:
+    def solved(solve: Callable[..., Any], rows: ndarray) -> Any:
         with jax.enable_x64(True):
-            found = ridge_regression.solve(
-                jnp.asarray(features.astype(np.float64)),
-                jnp.asarray(values),
-                ridge=ridge,
-                convention=convention,
-            )
-            return Fitted(np.asarray(found.weights))
+            wide = jnp.asarray(rows.astype(np.float64))
+            return solve(wide, jnp.asarray(values), ridge=ridge, convention=convention)
+
+    def from_features(features: ndarray) -> Fitted:
+        return Fitted(np.asarray(solved(ridge_regression.solve, features).weights))
 
     def from_gram(gram: ndarray) -> Fitted:
-        with jax.enable_x64(True):
-            found = ridge_regression.kernel_solve(
-                jnp.asarray(gram.astype(np.float64)),
-                jnp.asarray(values),
-                ridge=ridge,
-                convention=convention,
-            )
-            return Fitted(np.asarray(found.coefficients))
+        found = solved(ridge_regression.kernel_solve, gram)
+        return Fitted(np.asarray(found.coefficients))
 
     return ConvexLearner(from_features, from_gram)
 

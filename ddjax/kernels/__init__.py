@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ddjax.kernels import (
         blocks,
         convolution,
-        curvature,
         duality,
         factorization,
         infinite_width,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "blocks",
     "convolution",
-    "curvature",
     "duality",
     "factorization",
     "infinite_width",

@@ -38,7 +38,6 @@ __all__ = [
     "Architecture",
     "convolutional",
     "feature_gram_in_blocks",
-    "feature_size",
     "features",
     "fourier_features",
     "fully_connected",
@@ -173,30 +172,6 @@ def _final_shape(
             'pooling="none"'
         )
     return height, width
-
-
-def feature_size(
-    architecture: Architecture, *, input_shape: tuple[int, ...], networks: int
-) -> int:
-    """The number p of features that `features` returns per input.
-
-    >>> feature_size(convolutional(), input_shape=(28, 28, 1), networks=8)
-    18432
-
-    Args:
-      architecture: the network.
-      input_shape: the shape of one input, without the batch axis.
-      networks: the number of networks.
-
-    Raises:
-      ValueError: the input shape does not fit the architecture.
-    """
-    positions = 1
-    if architecture.kind == "convolutional":
-        height, width = _final_shape(architecture, input_shape)
-        if architecture.readout == "flatten":
-            positions = height * width
-    return networks * positions * architecture.width
 
 
 def init_networks(

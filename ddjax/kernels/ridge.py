@@ -61,7 +61,6 @@ __all__ = [
     "absolute_ridge",
     "add_statistics",
     "cholesky",
-    "effective_dimension",
     "kernel_predict",
     "kernel_solve",
     "leave_one_out",
@@ -331,20 +330,6 @@ def _affine(rows, weights, intercept):
 
 
 # What else comes from the factor.
-
-
-@jax.jit
-def effective_dimension(solution: KernelRidgeSolution) -> Float[Array, ""]:
-    """Degrees of freedom tr(K (K + ridge I)⁻¹) = m − ridge tr A⁻¹ of a fit.
-
-    The intercept is not counted. The absolute error is about m eps, so that a very
-    strong ridge leaves few digits.
-
-    Args:
-      solution: from `kernel_solve`.
-    """
-    of_inverse = inverse_diagonal(solution.factor)
-    return (1.0 - solution.ridge * of_inverse).sum()
 
 
 @jax.jit

@@ -13,7 +13,6 @@ Source: Chen, Huang and Weng, "Provable and efficient dataset distillation for k
 ridge regression" (NeurIPS 2024); corrections in `ddjax.solvers.analytic`.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,8 +23,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods import checks, least_squares
+from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import exact_decoder
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
@@ -34,7 +33,6 @@ from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import select_rows
-from ddjax.synthetic.json_text import plain
 
 __all__ = ["GIVEN", "ExactData", "ExactSet", "analytic"]
 
@@ -116,14 +114,8 @@ def analytic(
     keywords = dict(locals())
     if given not in GIVEN:
         raise ValueError(f"given is {given!r}, not one of {GIVEN}")
-    if count is not None and count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
-    for name, value in (
-        ("real_ridge", real_ridge),
-        ("distilled_ridge", distilled_ridge),
-    ):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and >= 0, got {value}")
+    checks.check_counts(count=count)
+    checks.check_not_negative(real_ridge=real_ridge, distilled_ridge=distilled_ridge)
     feature_keywords = dict(features or {"kind": "inputs"})
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
@@ -196,10 +188,6 @@ def analytic(
             loss=least_squares.squared_error_at(jnp.asarray(found.weights), data.error),
         )
 
-    def step(state: ExactSet, batch: ExactData, key: PRNGKeyArray, progress: Progress):
-        del batch, key, progress
-        return state, {"loss": state.loss, "relative_error": state.relative_error}
-
     def distilled(
         key: PRNGKeyArray, state: ExactSet, problem: Problem, data: ExactData
     ) -> DistilledSet:
@@ -218,12 +206,14 @@ def analytic(
         )
 
     resolved = {"features": feature_settings(example), "decoder": made}
-    return Method(
+    return without_steps(
         "analytic",
-        plain(keywords | resolved, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        keywords | resolved,
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
+        metrics=lambda state: {
+            "loss": state.loss,
+            "relative_error": state.relative_error,
+        },
     )

@@ -1,12 +1,15 @@
 """The noun `Method`: a distillation method as pure functions, with an identity."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.storage.cache import Cache
+from ddjax.synthetic.json_text import plain
 
 __all__ = [
     "DistilledFn",
@@ -18,6 +21,7 @@ __all__ = [
     "StepFn",
     "keys_of_step",
     "whole_data",
+    "without_steps",
 ]
 
 
@@ -159,6 +163,34 @@ def whole_data(key: PRNGKeyArray, data: Any) -> Any:
     """A `SampleFn` that hands on what it is given."""
     del key
     return data
+
+
+def without_steps(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    prepare: PrepareFn,
+    init: InitFn,
+    distilled: DistilledFn,
+    metrics: Callable[[Any], dict[str, Array]] = lambda state: {"loss": jnp.zeros(())},
+) -> Method:
+    """A method whose first state is the result: a step changes nothing.
+
+    Args:
+      name: see `Method`, as all that follows but the last.
+      settings: what made it.
+      prepare: the slot.
+      init: the slot.
+      distilled: the slot.
+      metrics: what a step says of the state.
+    """
+
+    def step(state: Any, batch: Any, key: PRNGKeyArray, progress: Progress):
+        del batch, key, progress
+        return state, metrics(state)
+
+    made = plain(settings, "settings")
+    return Method(name, made, prepare, init, whole_data, step, distilled)
 
 
 def keys_of_step(key: PRNGKeyArray, step: Array) -> tuple[PRNGKeyArray, PRNGKeyArray]:

@@ -15,7 +15,6 @@ from ddjax.models.feature_maps import FeatureMap
 __all__ = [
     "Form",
     "SampleFeatures",
-    "distilled_gap",
     "first_outputs",
     "free_duals",
     "gap_of",
@@ -93,38 +92,6 @@ def gap_of(
         ridge=ridge,
         **settings,
     )
-
-
-def distilled_gap(
-    reference: ReferenceSolution,
-    feature_map: FeatureMap,
-    inputs: Float[Array, "m *shape"],
-    targets: Float[Array, "m *c"],
-    *,
-    loss: Loss,
-    ridge: float | Array,
-    form: Form = "auto",
-    in_kernel: bool = False,
-    sample_block: int | None = None,
-) -> Float[Array, ""]:
-    """The distilled set's duality gap at the reference solution, with KKT duals.
-
-    Args:
-      reference: see `sample_features`, as for `feature_map`, `inputs`, `in_kernel` and
-        `sample_block`.
-      feature_map: what the model sees inputs through.
-      inputs: the decoded samples.
-      targets: theirs, as the loss wants them.
-      loss: the convex loss.
-      ridge: absolute regularisation of the distilled problem.
-      form: see `ddjax.kernels.duality.gap`.
-      in_kernel: evaluate it from the m x m kernel although there are features.
-      sample_block: samples at once; None takes all.
-    """
-    samples = sample_features(
-        reference, feature_map, inputs, in_kernel=in_kernel, sample_block=sample_block
-    )
-    return gap_of(reference, samples, targets, loss=loss, ridge=ridge, form=form)
 
 
 def free_duals(

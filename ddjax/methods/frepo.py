@@ -158,8 +158,7 @@ def frepo(
         without classes, or of other inputs than images where they are mirrored.
     """
     given = dict(locals())
-    if not ridge >= 0:
-        raise ValueError(f"ridge must be at least 0, got {ridge}")
+    checks.check_not_negative(ridge=ridge)
     checks.check_counts(batch_size=batch_size)
     described = pool._asdict() if isinstance(pool, StudentTraining) else dict(pool)
     training = student_pool.student_training({**POOL._asdict(), **described})

@@ -102,8 +102,7 @@ def idm(
     """
     given = dict(locals())
     checks.check_counts(real_per_class=real_per_class)
-    if not class_weight >= 0:
-        raise ValueError(f"class_weight must be at least 0, got {class_weight}")
+    checks.check_not_negative(class_weight=class_weight)
     described = pool._asdict() if isinstance(pool, StudentTraining) else dict(pool)
     training = student_pool.student_training({**POOL._asdict(), **described})
     transform = class_samples.augmenter(augment, shared=True)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import learned_set, representation_regression
+from ddjax.methods import checks, learned_set, representation_regression
 from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.representation_regression import DESCENT, POOL
@@ -69,8 +69,7 @@ def krr_st(
       EncoderError: a teacher that cannot be made.
     """
     given = dict(locals())
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+    checks.check_counts(count=count)
     parts = learned_set.learned_set(
         decoder=decoder,
         descent=descent,
@@ -97,12 +96,6 @@ def krr_st(
         "krr_st",
         given,
         parts,
-        teacher=teacher,
-        teacher_size=teacher_size,
-        representations_directory=representations_directory,
-        pool=pool,
-        strength=ridge,
-        batch_size=batch_size,
         start=start,
         finished=lambda key, decoder, stored: (decoder, stored),
     )

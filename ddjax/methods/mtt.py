@@ -50,20 +50,18 @@ def mtt(
     r"""Builds MTT as a `Method`.
 
     Args:
-      per_class: samples a class (IPC).
-      architecture: of experts and students, a name in
-        `ddjax.models.networks.NETWORKS`; without running statistics of batches.
+      per_class: see `ddjax.methods.datm.datm`, as the next five.
+      architecture: of experts and students.
       settings: its own.
-      student_steps: N >= 1.
-      student_batch: samples of the set in each of them; None for all.
-      expert_epochs: M >= 1.
+      student_steps: N.
+      student_batch: samples in each of them.
+      expert_epochs: M.
       max_start: the latest epoch that a student may start from; experts have at least
         `max_start + expert_epochs` epochs.
-      step_size: :math:`\alpha` at the start, > 0.
-      augment: of the experts' batches and of the samples in each step of a student,
-        drawn for each image, see `ddjax.data.augment.make`; None for none.
-      experts: fields of `ddjax.methods.experts.ExpertTraining`.
-      experts_directory: see `directory` of `ddjax.methods.experts.trajectories`.
+      step_size: see `ddjax.methods.datm.datm`, as the next three.
+      augment: of batches and samples.
+      experts: their training.
+      experts_directory: of a cache on disk.
       initialization: one of `ddjax.methods.class_samples.BALANCED`; or `decoder_noise`.
       decoder: see `ddjax.synthetic.decoders.from_setting`.
       descent: fields of `ddjax.methods.descent.Descent` that differ from `DESCENT`; its
@@ -90,19 +88,8 @@ def mtt(
     return trajectory_matching.build(
         "mtt",
         given,
-        architecture=architecture,
-        settings=settings,
-        student_steps=student_steps,
-        student_batch=student_batch,
-        expert_epochs=expert_epochs,
         starts=Starts(0, max_start, max_start, 1.0),
-        step_size=step_size,
-        augment=augment,
-        expert_training=experts,
-        experts_directory=experts_directory,
         soft=False,
-        decoder=decoder,
-        descent=descent,
         default=DESCENT,
         init=init,
     )

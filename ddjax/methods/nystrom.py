@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import (
     check_settings,
     choose,
@@ -47,7 +47,6 @@ from ddjax.solvers import analytic as closed_form
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet
-from ddjax.synthetic.json_text import plain
 
 __all__ = ["FittedLandmarks", "LandmarkData", "nystrom"]
 
@@ -149,10 +148,6 @@ def nystrom(
         stored = made.init(pairs, made.fit(problem.train))
         return FittedLandmarks(stored, jnp.asarray(loss))
 
-    def step(state: FittedLandmarks, batch: Any, key: PRNGKeyArray, progress: Progress):
-        del batch, key, progress
-        return state, {"loss": state.loss}
-
     def distilled(
         key: PRNGKeyArray,
         state: FittedLandmarks,
@@ -173,12 +168,11 @@ def nystrom(
         "features": feature_settings(feature_map(jax.random.key(0))),
         "decoder": made,
     }
-    return Method(
+    return without_steps(
         "nystrom",
-        plain(given | resolved, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        given | resolved,
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
+        metrics=lambda state: {"loss": state.loss},
     )

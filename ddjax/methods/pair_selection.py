@@ -12,14 +12,14 @@ from jaxtyping import PRNGKeyArray
 
 from ddjax.data.problem import Problem, Split
 from ddjax.data.stored import on_host
+from ddjax.methods import checks
 from ddjax.methods import teacher as teachers
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods.base import Method, without_steps
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Pairs, Stored, pixels
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import chosen_rows
-from ddjax.synthetic.json_text import plain
 
 __all__ = ["HOW", "ChosenPairs", "pair_selection"]
 
@@ -59,8 +59,7 @@ def pair_selection(
     given = dict(locals())
     if how not in HOW:
         raise ValueError(f"unknown how {how!r}; known: {', '.join(HOW)}")
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+    checks.check_counts(count=count)
     guide = teachers.as_teacher(teacher, teacher_size)
     decoder = pixels()
 
@@ -82,10 +81,6 @@ def pair_selection(
         targets = jnp.asarray(np.asarray(data["targets"])[rows], images.dtype)
         return ChosenPairs(decoder.init(Pairs(images, targets), {}))
 
-    def step(state: ChosenPairs, batch: Any, key: PRNGKeyArray, progress: Progress):
-        del batch, key, progress
-        return state, {"loss": jnp.zeros(())}
-
     def distilled(
         key: PRNGKeyArray, state: ChosenPairs, problem: Problem, data: Any
     ) -> DistilledSet:
@@ -96,12 +91,10 @@ def pair_selection(
         return distilled_set(state.stored, decoder, problem, recipe=recipe)
 
     known = None if teacher is None else as_encoder(teacher).setting
-    return Method(
+    return without_steps(
         "pair_selection",
-        plain(given | {"teacher": known}, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        given | {"teacher": known},
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
     )

@@ -28,7 +28,6 @@ Source: "Toward Dataset Distillation for Regression Problems", algorithm 1, defi
 `ddjax.solvers.convergence` say what is corrected.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -40,7 +39,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ddjax.data.feed import batches
 from ddjax.data.problem import Problem
 from ddjax.kernels import unrolled
-from ddjax.methods import learned_set, least_squares
+from ddjax.methods import checks, learned_set, least_squares
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.inner_regression import (
@@ -169,24 +168,18 @@ def regression(
     """
     given = dict(locals())
     _check_names(inner, reduction, form)
-    _check_numbers(
-        at_least_one={
-            "count": count,
-            "inner_steps": inner_steps,
-            "draws": draws,
-            "block": block,
-            "batch_size": 1 if batch_size is None else batch_size,
-        },
-        positive={
-            "step_size": step_size,
-            "steps_growth": steps_growth,
-            "inner_ridge": inner_ridge if inner == "ridge" else None,
-        },
-        not_negative={
-            "inner_ridge": inner_ridge,
-            "outer_ridge": outer_ridge,
-            "weights_scale": weights_scale,
-        },
+    checks.check_counts(
+        count=count,
+        inner_steps=inner_steps,
+        draws=draws,
+        block=block,
+        batch_size=batch_size,
+    )
+    checks.check_positive(step_size=step_size, steps_growth=steps_growth)
+    if inner == "ridge":
+        checks.check_positive(inner_ridge=inner_ridge)
+    checks.check_not_negative(
+        inner_ridge=inner_ridge, outer_ridge=outer_ridge, weights_scale=weights_scale
     )
     most = draws if most_draws is None else most_draws
     if most < draws:
@@ -436,20 +429,3 @@ def _check_names(inner: str, reduction: str, form: str) -> None:
     ):
         if value not in known:
             raise ValueError(f"{name} is {value!r}, not one of {known}")
-
-
-def _check_numbers(
-    *,
-    at_least_one: Mapping[str, int],
-    positive: Mapping[str, float | None],
-    not_negative: Mapping[str, float],
-) -> None:
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    for name, value in positive.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be finite and > 0, got {value}")
-    for name, value in not_negative.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and >= 0, got {value}")

@@ -27,14 +27,14 @@ from jaxtyping import Array, PRNGKeyArray
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import precision, ridge
-from ddjax.methods import learned_set, student_pool
+from ddjax.methods import checks, learned_set, student_pool
 from ddjax.methods import teacher as teachers
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, LearnedSet
 from ddjax.methods.student_pool import Pool, StudentTraining
 from ddjax.models.encoders.base import Encoder
-from ddjax.models.encoders.settings import EncoderSetting, as_encoder
+from ddjax.models.encoders.settings import as_encoder
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
@@ -104,12 +104,6 @@ def build(
     given: Mapping[str, Any],
     parts: LearnedSet,
     *,
-    teacher: EncoderSetting | None,
-    teacher_size: int | None,
-    representations_directory: str | None,
-    pool: Mapping[str, Any] | StudentTraining,
-    strength: float,
-    batch_size: int,
     start: Callable[[PRNGKeyArray, Problem, Encoder | None, Fitted], Stored],
     finished: Callable[[PRNGKeyArray, Decoder, Stored], tuple[Decoder, Stored]],
 ) -> Method:
@@ -117,14 +111,9 @@ def build(
 
     Args:
       name: the registered name.
-      given: the keywords of its factory.
+      given: the keywords of its factory; those that both have are read here, see
+        `ddjax.methods.krr_st.krr_st`.
       parts: the decoder and the descent.
-      teacher: see `ddjax.methods.teacher.as_teacher`.
-      teacher_size: see `ddjax.methods.teacher.as_teacher`.
-      representations_directory: see `ddjax.methods.teacher.represented`.
-      pool: see `ddjax.methods.student_pool.student_training`.
-      strength: rho >= 0.
-      batch_size: real images a step, >= 1.
       start: `(key, problem, teacher, fitted) -> stored`, the problem having the
         teacher's representations as targets.
       finished: `(key, decoder, stored) -> (decoder, stored)`: what is left of a state.
@@ -132,19 +121,18 @@ def build(
     Raises:
       ValueError: a number out of range, or an unknown name.
     """
-    if not strength >= 0:
-        raise ValueError(f"ridge must be at least 0, got {strength}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    training = student_pool.student_training(pool)
-    guide = teachers.as_teacher(teacher, teacher_size)
+    strength, batch_size = given["ridge"], given["batch_size"]
+    teacher = given["teacher"]
+    checks.check_not_negative(ridge=strength)
+    checks.check_counts(batch_size=batch_size)
+    training = student_pool.student_training(given["pool"])
+    guide = teachers.as_teacher(teacher, given["teacher_size"])
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
     ) -> RepresentationData:
-        seen = teachers.represented(
-            problem, guide, cache=cache, directory=representations_directory
-        )
+        directory = given["representations_directory"]
+        seen = teachers.represented(problem, guide, cache=cache, directory=directory)
         fitted = parts.fit(seen, cache)
         start_key, pool_key = jax.random.split(key)
         stored = start(start_key, seen, guide, fitted)

@@ -12,7 +12,6 @@ Source: Alaoui and Mahoney, "Fast randomized kernel ridge regression with statis
 guarantees" (NeurIPS 2015), definition 1; their lambda is per sample, as here.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -25,8 +24,8 @@ from scipy.linalg import solve_triangular
 from ddjax.data.problem import Problem
 from ddjax.data.stored import on_host
 from ddjax.kernels.blocks import map_in_blocks
-from ddjax.methods import least_squares
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods import checks, least_squares
+from ddjax.methods.base import Method, without_steps
 from ddjax.methods.learned_set import regression_targets
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
@@ -36,7 +35,6 @@ from ddjax.synthetic import decoders
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import select_rows
-from ddjax.synthetic.json_text import plain
 
 __all__ = [
     "HOW",
@@ -140,10 +138,6 @@ def row_selection(
             )
         return ChosenRows(made.init(pairs, made.fit(problem.train)))
 
-    def step(state: ChosenRows, batch: Any, key: PRNGKeyArray, progress: Progress):
-        del batch, key, progress
-        return state, {"loss": jnp.zeros(())}
-
     def distilled(
         key: PRNGKeyArray, state: ChosenRows, problem: Problem, data: Any
     ) -> DistilledSet:
@@ -156,14 +150,12 @@ def row_selection(
         "features": feature_settings(feature_map(jax.random.key(0))),
         "decoder": made,
     }
-    return Method(
+    return without_steps(
         "row_selection",
-        plain(given | resolved, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        given | resolved,
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
     )
 
 
@@ -196,13 +188,11 @@ def check_settings(
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+    checks.check_counts(count=count)
     if how not in HOW:
         raise ValueError(f"how is {how!r}, not one of {HOW}")
     for ridge in ridges:
-        if not (math.isfinite(ridge) and ridge >= 0):
-            raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
+        checks.check_not_negative(ridge=ridge)
     settings = dict(features or {"kind": "inputs"})
     # Refuses exact kernels, which have no features.
     feature_maps.application(feature_maps.from_settings(jax.random.key(0), settings))

@@ -7,19 +7,17 @@ size has to beat.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.methods import learned_set
-from ddjax.methods.base import Method, Progress, whole_data
+from ddjax.methods.base import Method, without_steps
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic import decoders
 from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import INITIALIZATIONS, select
-from ddjax.synthetic.json_text import plain
 
 __all__ = ["TARGETS", "ChosenSamples", "selection"]
 
@@ -83,12 +81,6 @@ def selection(
         pairs = Pairs(inputs, TARGETS[targets](labels, problem.classes))
         return ChosenSamples(made.init(pairs, data), labels)
 
-    def step(
-        state: ChosenSamples, batch: Fitted, key: PRNGKeyArray, progress: Progress
-    ):
-        del batch, key, progress
-        return state, {"loss": jnp.zeros(())}
-
     def distilled(
         key: PRNGKeyArray, state: ChosenSamples, problem: Problem, data: Fitted
     ) -> DistilledSet:
@@ -101,12 +93,10 @@ def selection(
             labels=state.labels,
         )
 
-    return Method(
+    return without_steps(
         "selection",
-        plain(given | {"decoder": made}, "settings"),
-        prepare,
-        init,
-        whole_data,
-        step,
-        distilled,
+        given | {"decoder": made},
+        prepare=prepare,
+        init=init,
+        distilled=distilled,
     )

@@ -200,12 +200,6 @@ def ssl_dd(
         "ssl_dd",
         given,
         parts,
-        teacher=teacher,
-        teacher_size=teacher_size,
-        representations_directory=representations_directory,
-        pool=pool,
-        strength=ridge,
-        batch_size=batch_size,
         start=start,
         finished=finished,
     )

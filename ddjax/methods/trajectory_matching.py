@@ -32,7 +32,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
-from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.methods import checks, class_samples, experts, learned_set
@@ -44,7 +43,7 @@ from ddjax.methods.frozen_features import DEVICE_BYTES
 from ddjax.methods.learned_set import DescentState, LearnedSet, Samples
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, no_cache
-from ddjax.synthetic.decoders.base import Decoder, Fitted
+from ddjax.synthetic.decoders.base import Fitted
 from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = [
@@ -144,19 +143,8 @@ def build(
     name: str,
     given: Mapping[str, Any],
     *,
-    architecture: str,
-    settings: Mapping[str, Any] | None,
-    student_steps: int,
-    student_batch: int | None,
-    expert_epochs: int,
     starts: Starts,
-    step_size: float,
-    augment: augmentations.PlainSetting | None,
-    expert_training: Mapping[str, Any] | ExpertTraining,
-    experts_directory: str | None,
     soft: bool,
-    decoder: str | Mapping[str, Any] | Decoder,
-    descent: Mapping[str, Any] | Descent,
     default: Descent,
     init: Callable[[Prepared], InitFn],
 ) -> Method:
@@ -164,23 +152,17 @@ def build(
 
     Args:
       name: the registered name.
-      given: the keywords of its factory.
-      architecture: see `ddjax.methods.datm`, like all that is not said here.
-      settings: see there.
-      student_steps: see there.
-      student_batch: see there.
-      expert_epochs: see there.
+      given: the keywords of its factory; those that both have are read here, see
+        `ddjax.methods.datm`.
       starts: from which epochs students start.
-      step_size: see there.
-      augment: see there.
-      expert_training: its `experts`.
-      experts_directory: see there.
       soft: whether targets are learned, and an expert's predictions made for a start.
-      decoder: see there.
-      descent: see there.
       default: the method's own descent.
       init: makes the slot `init`.
     """
+    architecture, settings = given["architecture"], given["settings"]
+    augment, expert_epochs = given["augment"], given["expert_epochs"]
+    student_steps, student_batch = given["student_steps"], given["student_batch"]
+    step_size = given["step_size"]
     checks.check_counts(
         student_steps=student_steps,
         expert_epochs=expert_epochs,
@@ -189,11 +171,11 @@ def build(
     checks.check_positive(step_size=step_size)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=False)
-    training = experts.expert_training(expert_training)
+    training = experts.expert_training(given["experts"])
     _check_starts(starts, training, expert_epochs)
     parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
+        decoder=given["decoder"],
+        descent=given["descent"],
         default=default,
         learn_targets=soft,
         groups=(GROUP,),
@@ -211,7 +193,11 @@ def build(
             "augment": augment,
         }
         found = experts.trajectories(
-            problem, training, **described, directory=experts_directory, cache=cache
+            problem,
+            training,
+            **described,
+            directory=given["experts_directory"],
+            cache=cache,
         )
         predictions = None
         if soft:

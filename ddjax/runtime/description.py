@@ -33,11 +33,7 @@ _MOST_NAMES = 12
 
 
 def about_samples(distilled: DistilledSet) -> Rows:
-    """How many samples of what, their targets and names, and what they take to store.
-
-    Args:
-      distilled: the set.
-    """
+    """How many samples of what, with targets and names, and what they take to store."""
     inputs, targets = decoded_shapes(distilled)
     what = samples_in_words(distilled)
     shape = " x ".join(map(str, inputs.shape[1:]))
@@ -56,11 +52,7 @@ def about_samples(distilled: DistilledSet) -> Rows:
 
 
 def about_learning(distilled: DistilledSet) -> Rows:
-    """What a learner has to do to train on the set.
-
-    Args:
-      distilled: the set.
-    """
+    """What a learner has to do to train on the set."""
     learner = learn_with(distilled)
     yield (
         "learner",
@@ -76,11 +68,7 @@ def about_learning(distilled: DistilledSet) -> Rows:
 
 
 def about_origin(distilled: DistilledSet) -> Rows:
-    """Where the set says that it comes from.
-
-    Args:
-      distilled: the set.
-    """
+    """Where the set says that it comes from."""
     known = distilled.provenance
     if not known:
         yield "provenance", "none"
@@ -99,11 +87,7 @@ def about_origin(distilled: DistilledSet) -> Rows:
 
 
 def about_certificate(distilled: DistilledSet) -> Rows:
-    """What is proven about the set; `none` where there is no certificate.
-
-    Args:
-      distilled: the set.
-    """
+    """What is proven about the set; `none` where there is no certificate."""
     certificate = distilled.certificate
     if not certificate:
         yield "certificate", "none"
@@ -114,11 +98,7 @@ def about_certificate(distilled: DistilledSet) -> Rows:
 
 
 def about_terms(distilled: DistilledSet) -> Rows:
-    """Under which terms what the set was made from may be used.
-
-    Args:
-      distilled: the set.
-    """
+    """Under which terms what the set was made from may be used."""
     data = terms_of_data(distilled)
     if data is not None:
         yield "terms of data", f"{data[0]}: {data[1].in_words}"
@@ -127,11 +107,7 @@ def about_terms(distilled: DistilledSet) -> Rows:
 
 
 def terms_of_data(distilled: DistilledSet) -> tuple[str, Terms] | None:
-    """The name of the real data and their terms; None where the set knows no data.
-
-    Args:
-      distilled: the set.
-    """
+    """The name of the real data and their terms; None where the set knows no data."""
     known = distilled.provenance.get("data")
     if not isinstance(known, Mapping):
         return None
@@ -142,11 +118,7 @@ def terms_of_data(distilled: DistilledSet) -> tuple[str, Terms] | None:
 
 
 def terms_of_weights(distilled: DistilledSet) -> dict[str, Terms]:
-    """The terms of the pretrained encoders that the set was made with, by name.
-
-    Args:
-      distilled: the set.
-    """
+    """The terms of the pretrained encoders that the set was made with, by name."""
     recipe = distilled.recipe
     used = [*(recipe.get("encoders") or ()), recipe.get("teacher")]
     return {

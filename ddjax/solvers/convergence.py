@@ -12,7 +12,7 @@ constant mu, steps of size :math:`\alpha \le 1/L` give
       \big(1 - \alpha\mu(2 - \alpha L)\big) (\mathcal{L}_s - \mathcal{L}^*)
       \le (1 - \alpha\mu)(\mathcal{L}_s - \mathcal{L}^*) .
 
-L comes from the Hessian's spectrum (`ddjax.kernels.curvature`). The tools here find the
+L comes from the Hessian's spectrum (`ddjax.solvers.curvature`). The tools here find the
 other numbers: mu along a run (`polyak_lojasiewicz`), the predicted factor
 (`predicted_factor`), and the measured one from a line through the logarithm of the loss
 (`log_linear_fit`; `compare_rates` sets them side by side). In float64 on the host, from
@@ -177,7 +177,7 @@ def compare_rates(
       fit: line through the logarithm of the loss above its optimum, per outer step.
       step_size: alpha of the run.
       constant: mu, such as the least of `polyak_lojasiewicz` over the fit's window.
-      lipschitz: L, such as that of `ddjax.kernels.curvature.curvature_near`.
+      lipschitz: L, such as that of `ddjax.solvers.curvature.curvature_near`.
 
     Raises:
       ValueError: as in `predicted_factor`.

@@ -4,13 +4,17 @@ import ctypes
 import gc
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
+
 from ddjax import runtime
-from ddjax.data.problem import Problem
+from ddjax.data import preprocess
+from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.base import Evaluation, score
 from ddjax.methods.base import Method
 from ddjax.runtime.devices import peak_memory_mib
 
-__all__ = ["MEMORY", "measured_run", "resident_memory"]
+__all__ = ["MEMORY", "measured_run", "random_problem", "resident_memory"]
 
 MEMORY = "what the steps add to the process's resident set"
 """How memory is measured, for the record."""
@@ -45,6 +49,24 @@ def measured_run(method: Method, problem: Problem, *, steps: int) -> dict[str, f
         "peak_mib": after["peak_mib"],
         "preparation_seconds": result.preparation_seconds,
     }
+
+
+def random_problem(classes: int, per_class: int, side: int) -> Problem:
+    """Colour images of uniform noise, whose numbers change no cost."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes, dtype=np.int32), per_class)
+    images = generator.random((len(labels), side, side, 3), np.float32)
+    split = Split(jnp.asarray(images), jnp.asarray(labels))
+    return Problem(
+        name="random",
+        train=split,
+        validation=split,
+        test=split,
+        preprocessing=preprocess.identity(),
+        class_names=tuple(map(str, range(classes))),
+        fingerprint="random",
+        source={},
+    )
 
 
 def resident_memory() -> Evaluation:

@@ -199,12 +199,8 @@ def method_of(
     settings: Mapping[str, Any], network: Encoder | Sequence[Encoder]
 ) -> Method:
     """The method of what `settings_of` gives; one for all seeds compiles once."""
-    keywords = {key: value for key, value in settings.items() if key != "name"}
     return methods.make(
-        settings["name"],
-        encoder=network,
-        features_directory=cache_directory(),
-        **keywords,
+        encoder=network, features_directory=cache_directory(), **settings
     )
 
 

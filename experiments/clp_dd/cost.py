@@ -34,13 +34,12 @@ import numpy as np
 from absl import flags
 
 from ddjax import methods
-from ddjax.data import preprocess
-from ddjax.data.problem import Problem, Split
+from ddjax.data.problem import Problem
 from ddjax.models import encoders
 from ddjax.models.encoders.base import Encoder
 from experiments import commands
 from experiments.benchmarks import common
-from experiments.benchmarks.memory import MEMORY, measured_run
+from experiments.benchmarks.memory import MEMORY, measured_run, random_problem
 from experiments.commands import Cell, Measured
 
 __all__ = ["CONTENDERS", "measure"]
@@ -77,7 +76,7 @@ def measure(
       images alone (median).
     """
     network = encoders.random(encoder, jax.random.key(0))
-    problem = _random_problem(classes, image_size)
+    problem = random_problem(classes, 10, image_size)
     settings = dict(CONTENDERS[contender])
     method = methods.make(settings.pop("name"), encoder=network, **settings)
     found = measured_run(method, problem, steps=steps)
@@ -110,23 +109,6 @@ def _encoder_seconds(
         jax.block_until_ready(passes(network.params, learned, seen))
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
-
-
-def _random_problem(classes: int, image_size: int) -> Problem:
-    generator = np.random.default_rng(0)
-    labels = np.repeat(np.arange(classes, dtype=np.int32), 10)
-    shape = (len(labels), image_size, image_size, 3)
-    split = Split(jnp.asarray(generator.random(shape, np.float32)), jnp.asarray(labels))
-    return Problem(
-        name="random",
-        train=split,
-        validation=split,
-        test=split,
-        preprocessing=preprocess.identity(),
-        class_names=tuple(map(str, range(classes))),
-        fingerprint="random",
-        source={},
-    )
 
 
 def _in_a_process(contender: str, classes: int) -> dict[str, float]:

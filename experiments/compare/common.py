@@ -423,10 +423,9 @@ def distil(
             return synthetic.load(set_folder), kept["facts"]
     except (FileNotFoundError, DistilledSetError):
         pass
-    keywords = {key: value for key, value in plan.method.items() if key != "name"}
     devices.reset_peak_memory()
     result = runtime.train(
-        methods.make(plan.method["name"], **keywords),
+        methods.make(**plan.method),
         problem,
         seed=seed,
         steps=steps,

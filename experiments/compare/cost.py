@@ -17,19 +17,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
 from ddjax import methods
-from ddjax.data import preprocess
-from ddjax.data.problem import Problem, Split
+from ddjax.data.problem import Problem
 from experiments import commands
 from experiments.benchmarks import common
-from experiments.benchmarks.memory import MEMORY, measured_run
+from experiments.benchmarks.memory import MEMORY, measured_run, random_problem
 from experiments.commands import Cell, Measured
 
-__all__ = ["METHODS", "main", "measure", "random_problem", "settings_of"]
+__all__ = ["METHODS", "main", "measure", "settings_of"]
 
 CLASSES, REAL, SIDE = 10, 64, 32
 METHODS = (
@@ -98,24 +95,6 @@ def measure(
     return measured_run(methods.make(name, **settings), problem, steps=steps)
 
 
-def random_problem(*, per_class: int = REAL, side: int = SIDE) -> Problem:
-    """Noise in ten classes."""
-    generator = np.random.default_rng(0)
-    labels = np.repeat(np.arange(CLASSES, dtype=np.int32), per_class)
-    images = generator.standard_normal((len(labels), side, side, 3), np.float32)
-    split = Split(jnp.asarray(images), jnp.asarray(labels))
-    return Problem(
-        name="random",
-        train=split,
-        validation=split,
-        test=split,
-        preprocessing=preprocess.identity(),
-        class_names=tuple(map(str, range(CLASSES))),
-        fingerprint="random",
-        source={},
-    )
-
-
 def _in_a_process(name: str, per_class: int) -> dict[str, float]:
     return common.in_a_process(
         "experiments.compare.cost",
@@ -135,7 +114,7 @@ def main() -> None:
             width=_WIDTH.value,
             steps=_STEPS.value,
             # A sample a class has to be found among the real ones.
-            problem=random_problem(per_class=max(REAL, int(per_class))),
+            problem=random_problem(CLASSES, max(REAL, int(per_class)), SIDE),
         )
         print(json.dumps(found))
         return

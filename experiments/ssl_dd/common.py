@@ -288,13 +288,9 @@ def settings_of(
 
 def method_of(settings: Mapping[str, Any], teacher: str) -> Method:
     """The method of what `settings_of` gives."""
-    keywords = {key: value for key, value in settings.items() if key != "name"}
     directory = str(Path(data_dir() or "local_data") / "features")
     return methods.make(
-        settings["name"],
-        **teacher_of(teacher),
-        representations_directory=directory,
-        **keywords,
+        **teacher_of(teacher), representations_directory=directory, **settings
     )
 
 

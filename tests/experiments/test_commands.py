@@ -247,13 +247,8 @@ def test_parts_of_other_settings_do_not_go_together(fake):
 def test_what_is_missing_is_said_before_anything_is_measured(fake):
     # Raised by the library itself, as every check does.
     try:
-        commands.registry.read_source(
-            "npz:none.npz",
-            directory=fake.folder,
-            explicit=True,
-            image_size=None,
-            channels=None,
-        )
+        request = commands.registry.Request(fake.folder)
+        commands.registry.read_source("npz:none.npz", request)
     except ValueError as error:
         fake.fail["check of three"] = error
     ended = fake.run()

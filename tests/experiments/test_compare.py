@@ -356,7 +356,7 @@ def test_published_figures_name_their_source():
 def test_costs_are_measured(name, monkeypatch):
     cost = in_process.load("compare.cost")
     monkeypatch.setattr(memory, "_forget_peak", lambda: None)
-    problem = cost.random_problem(per_class=3, side=8)
+    problem = memory.random_problem(10, 3, 8)
     found = cost.measure(name, per_class=2, width=4, steps=1, problem=problem)
     assert found.pop("step_mib") >= 0
     assert set(found) == {"seconds_per_step", "preparation_seconds", "peak_mib"}

@@ -17,6 +17,15 @@ class _Score(NamedTuple):
     draws: int
 
 
+def _write(folder, name="x", config=None, results=None, scale="toy"):
+    return records.write_record(
+        *(name, config or {}, results or {}),
+        scale=scale,
+        wall_seconds=1.5,
+        directory=folder,
+    )
+
+
 def test_round_trip(tmp_path):
     config = ml_collections.ConfigDict({"seed": 3, "method": {"ridge": 1e-6}})
     results = {
@@ -28,14 +37,7 @@ def test_round_trip(tmp_path):
         "shape": (1, 2),
         "note": None,
     }
-    path = records.write_record(
-        "toy/run_seed3",
-        config,
-        results,
-        scale="toy",
-        wall_seconds=1.5,
-        directory=tmp_path,
-    )
+    path = _write(tmp_path, "toy/run_seed3", config, results)
     assert path == tmp_path / "toy" / "run_seed3.json"
     (record,) = records.read_records(tmp_path)
     assert record["name"] == "toy/run_seed3"
@@ -60,14 +62,7 @@ def test_round_trip(tmp_path):
 
 def test_same_name_replaces(tmp_path):
     for value in (1, 2):
-        records.write_record(
-            "one",
-            {"seed": value},
-            {"value": value},
-            scale="toy",
-            wall_seconds=1.5,
-            directory=tmp_path,
-        )
+        _write(tmp_path, "one", {"seed": value}, {"value": value})
     (record,) = records.read_records(tmp_path)
     assert record["results"] == {"value": 2} and record["seed"] == 2
 
@@ -75,42 +70,24 @@ def test_same_name_replaces(tmp_path):
 @pytest.mark.parametrize("bad", [float("nan"), np.float32("inf"), jnp.array([jnp.nan])])
 def test_not_finite_is_named(tmp_path, bad):
     with pytest.raises(ValueError, match=r"results\.inner\.loss.* is (nan|inf)"):
-        records.write_record(
-            "x",
-            {},
-            {"inner": {"loss": bad}},
-            scale="toy",
-            wall_seconds=1.5,
-            directory=tmp_path,
-        )
+        _write(tmp_path, results={"inner": {"loss": bad}})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_type_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"config\.thing is a object"):
-        records.write_record(
-            "x",
-            {"thing": object()},
-            {},
-            scale="toy",
-            wall_seconds=1.5,
-            directory=tmp_path,
-        )
+        _write(tmp_path, config={"thing": object()})
 
 
 @pytest.mark.parametrize("name", ["", "/x", "a//b", "../x", "a b", "a/"])
 def test_bad_name(tmp_path, name):
     with pytest.raises(ValueError, match="record name"):
-        records.write_record(
-            name, {}, {}, scale="toy", wall_seconds=1.5, directory=tmp_path
-        )
+        _write(tmp_path, name)
 
 
 def test_empty_scale(tmp_path):
     with pytest.raises(ValueError, match="scale"):
-        records.write_record(
-            "x", {}, {}, scale="", wall_seconds=1.5, directory=tmp_path
-        )
+        _write(tmp_path, scale="")
 
 
 def test_read_names_the_broken_file(tmp_path):

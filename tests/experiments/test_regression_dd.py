@@ -119,7 +119,6 @@ def test_the_theory_s_numbers_hang_together():
         draws=2,
         stretch=20,
         refinements=60,
-        products=8,
     )
     assert near["optimum"] < near["loss_at_end"]
     assert near["smallest_at_end"] < near["largest_at_optimum"]

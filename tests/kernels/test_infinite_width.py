@@ -305,9 +305,8 @@ def finite_network(architecture, outputs, input_shape):
             input_shape=input_shape,
             networks=1,
         )
-        size = random_features.feature_size(
-            architecture, input_shape=input_shape, networks=1
-        )
+        one = jnp.zeros((1, *input_shape), jnp.float32)
+        size = random_features.features(hidden, one, architecture=architecture).shape[1]
         shape = (size + 1, outputs)
         return hidden, jax.random.normal(jax.random.fold_in(key, 1), shape, jnp.float32)
 

@@ -9,7 +9,6 @@ import pytest
 
 from ddjax.kernels import (
     blocks,
-    curvature,
     duality,
     infinite_width,
     linear_probe,
@@ -38,10 +37,6 @@ def probe_gradients(rows, weights):
     labels, bias = jnp.zeros(5, jnp.int32), jnp.zeros(2)
     one = linear_probe.cross_entropy_gradient(rows, labels, weights, bias)
     return linear_probe.cosine_distance(one, linear_probe.ProbeGradient(weights, bias))
-
-
-def quartic(inputs):
-    return jnp.sum(inputs**4)
 
 
 def iterated(form, space):
@@ -195,21 +190,6 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient_are_exact(case):
     hlo.assert_products_are_exact(*CASES[case])
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        functools.partial(curvature.hessian_extremes, quartic, key=KEY, steps=2),
-        functools.partial(
-            curvature.curvature_near, quartic, radius=0.1, key=KEY, steps=2
-        ),
-        lambda start: curvature.lanczos(lambda v: 2.0 * v, start, key=KEY, steps=2),
-    ],
-    ids=["hessian_extremes", "curvature_near", "lanczos"],
-)
-def test_curvature_is_exact(function):
-    hlo.assert_products_are_exact(function, jnp.ones(4), gradient=False)
 
 
 def test_gram_of_features_in_blocks_is_exact(monkeypatch):

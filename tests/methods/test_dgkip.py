@@ -5,7 +5,7 @@ import pytest
 
 from ddjax import methods
 from ddjax.kernels import duality, losses
-from ddjax.methods.distilled_gap import distilled_gap
+from ddjax.methods.distilled_gap import gap_of, sample_features
 from ddjax.models import feature_maps
 from ddjax.solvers import erm
 from ddjax.storage.cache import in_memory
@@ -134,7 +134,8 @@ def test_gap_is_the_squared_gradient_of_the_distilled_problem(binary):
     feature_map = feature_maps.from_settings(jax.random.key(0), SMALL)
     reference = data.reference
     ridge, loss = 1e-2, losses.get("logistic")
-    gap = distilled_gap(reference, feature_map, inputs, targets, loss=loss, ridge=ridge)
+    samples = sample_features(reference, feature_map, inputs)
+    gap = gap_of(reference, samples, targets, loss=loss, ridge=ridge)
     rows = feature_maps.application(feature_map)(reference.params, inputs)
     gradient = jax.grad(duality.primal)(
         reference.weights, rows, targets, loss=loss, ridge=ridge
@@ -149,14 +150,14 @@ def test_kernel_form_is_the_feature_form(binary, loss):
     stored = start.learned["stored"]
     feature_map = feature_maps.from_settings(jax.random.key(0), SMALL)
     values = [
-        distilled_gap(
+        gap_of(
             data.reference,
-            feature_map,
-            stored["inputs"],
+            sample_features(
+                data.reference, feature_map, stored["inputs"], in_kernel=in_kernel
+            ),
             stored["targets"],
             loss=losses.get(loss),
             ridge=1e-1,
-            in_kernel=in_kernel,
         )
         for in_kernel in (False, True)
     ]

@@ -322,7 +322,7 @@ def test_networks_are_the_same_whenever_they_are_asked_for():
     ("name", "keywords", "message"),
     [
         ("krr_st", {"count": 0}, "count must be at least 1, got 0"),
-        ("krr_st", {"ridge": -1.0}, "ridge must be at least 0, got -1.0"),
+        ("krr_st", {"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
         ("krr_st", {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ("krr_st", {"initialization": "pca"}, "unknown initialization 'pca'"),
         ("krr_st", {"pool": {"network": "vgg"}}, "unknown network 'vgg'; known: "),

@@ -85,18 +85,16 @@ def dsa(
     Raises:
       ValueError: an unknown operation, with the known ones, or a number out of range.
     """
-    colors = {
-        "brightness": brightness,
-        "saturation": saturation,
-        "contrast": contrast,
-    }
+    settings = dict(locals())
     available = {
         "flip": geometry.flip(probability=flip),
         "scale": geometry.scale(largest=scale),
         "rotate": geometry.rotate(degrees=rotate),
         "crop": geometry.crop(part=crop),
         "cutout": values.cutout(part=cutout),
-        "color": values.color(**colors),
+        "color": values.color(
+            brightness=brightness, saturation=saturation, contrast=contrast
+        ),
     }
     names = strategy.split("_")
     for name in names:
@@ -106,15 +104,6 @@ def dsa(
                 f"{', '.join(available)}"
             )
     joined = one_of(*(available[name] for name in names))
-    settings = {
-        "strategy": strategy,
-        "flip": flip,
-        "scale": scale,
-        "rotate": rotate,
-        "crop": crop,
-        "cutout": cutout,
-        **colors,
-    }
     return Transform("dsa", settings, joined.draw, joined.apply)
 
 
@@ -146,6 +135,7 @@ def flip_crop_noise(
     Raises:
       ValueError: a number out of range.
     """
+    settings = {**locals(), "scale": list(scale), "ratio": list(ratio)}
     transforms = [
         geometry.flip(probability=flip),
         geometry.resized_crop(scale=scale, ratio=ratio),
@@ -153,14 +143,6 @@ def flip_crop_noise(
     ]
     # Without noise there is none to draw.
     joined = compose(*(transforms if noise else transforms[:2]))
-    settings = {
-        "flip": flip,
-        "scale": list(scale),
-        "ratio": list(ratio),
-        "noise": noise,
-        "noise_std": noise_std,
-        "noise_mean": noise_mean,
-    }
     return Transform("flip_crop_noise", settings, joined.draw, joined.apply)
 
 
@@ -200,28 +182,20 @@ def crop_jitter_solarize(
     Raises:
       ValueError: a number out of range.
     """
-    colors = {
-        "brightness": brightness,
-        "contrast": contrast,
-        "saturation": saturation,
-        "hue": hue,
-    }
+    settings = {**locals(), "scale": list(scale), "ratio": list(ratio)}
     joined = compose(
         geometry.resized_crop(scale=scale, ratio=ratio),
         geometry.flip(probability=flip),
-        colours.color_jitter(probability=jitter, **colors),
+        colours.color_jitter(
+            probability=jitter,
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+            hue=hue,
+        ),
         colours.grayscale(probability=grayscale),
         colours.solarize(probability=solarize),
     )
-    settings = {
-        "scale": list(scale),
-        "ratio": list(ratio),
-        "flip": flip,
-        "jitter": jitter,
-        **colors,
-        "grayscale": grayscale,
-        "solarize": solarize,
-    }
     return Transform("crop_jitter_solarize", settings, joined.draw, joined.apply)
 
 

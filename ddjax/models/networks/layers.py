@@ -232,7 +232,9 @@ _by_batch.defvjp(_by_batch_forward, _by_batch_backward)
 class InstanceNorm(nn.Module):
     """Instance normalisation of maps: `instance` of `NORMS`.
 
-    The variance is the mean square less the squared mean, at least in float32.
+    The variance is the mean square less the squared mean, at least in float32. Flax's
+    GroupNorm takes 1.05 to 1.3 times as long with its gradient, and 1.4 to 1.5 times
+    with the second derivative that matching of gradients needs (two CPU cores).
     """
 
     @nn.compact
