@@ -81,7 +81,22 @@ def against_torch(found: Sequence[Record], *, name: str) -> str:
     return markdown(header, rows) + "\n\n" + caption(found)
 
 
+def against_libraries(found: Sequence[Record]) -> str:
+    """Seconds, and how many times as long as ours another library takes."""
+    found = _named(found, "against_libraries")
+    if not found:
+        return "No records yet."
+    rows = []
+    for entry in found[0]["results"]["entries"]:
+        other = entry["other"]
+        seconds = [f"{entry['seconds'][n]['median']:.3g}" for n in ("ddjax", other)]
+        rows.append([entry["what"], *seconds, f"{entry['times_ours'][other]:.2f}"])
+    header = ["what, and what of the other library", "ddjax, s", "the other, s"]
+    return markdown([*header, "the other / ddjax"], rows) + "\n\n" + caption(found)
+
+
 TABLES: dict[str, Table] = {
+    "against_libraries": against_libraries,
     "ridge": ridge,
     "gram": gram,
     "blocked_gram": blocked_gram,

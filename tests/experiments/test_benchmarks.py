@@ -15,8 +15,9 @@ from experiments.benchmarks import (
 )
 from tests.experiments import in_process
 
-gram, ridge, unrolled = (
-    in_process.load(f"benchmarks.{name}") for name in ("gram", "ridge", "unrolled")
+against_libraries, gram, ridge, unrolled = (
+    in_process.load(f"benchmarks.{name}")
+    for name in ("against_libraries", "gram", "ridge", "unrolled")
 )
 
 
@@ -68,6 +69,19 @@ def test_ridge_contenders_agree_and_leave_a_record(tmp_path, capsys):
         }
         assert entry["disagreement"] < 1e-4, entry
         assert entry["times_ours"]["ddjax"] == 1.0
+
+
+def test_solvers_and_kernels_agree_with_other_libraries(tmp_path, capsys, monkeypatch):
+    for cases in (against_libraries.SOLVERS, against_libraries.KERNELS):
+        for name in list(cases)[1:]:
+            monkeypatch.delitem(cases, name)
+    solver, kernel = recorded("against_libraries", tmp_path, capsys)["results"][
+        "entries"
+    ]
+    assert set(solver["times_ours"]) == {"ddjax", "scikit-learn"}
+    assert all(-1e-12 < far <= 1e-5 for far in solver["from_the_optimum"].values())
+    assert set(kernel["times_ours"]) == {"ddjax", "neural-tangents"}
+    assert kernel["disagreement"] < 1e-3
 
 
 def test_gram_leaves_a_record(tmp_path, capsys, monkeypatch):
