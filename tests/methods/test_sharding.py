@@ -22,7 +22,8 @@ from tests.methods.encoders import small
 def _steps() -> None:
     assert jax.device_count() == 2
     pool = {
-        "settings": {"widths": (4,), "depth": 1, "norm": "batch"},
+        "network": "fully_connected",
+        "settings": {"depth": 2, "width": 4},
         "students": 4,
         "steps": 2,
     }
