@@ -110,6 +110,11 @@ def pytest_configure(config):
     )
 
 
+def pytest_unconfigure():
+    # What is left dies with the process: looking for cycles in it takes seconds.
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
     has_gpu = any(item.get_closest_marker("gpu") for item in items) and (
         jax.default_backend() == "gpu"
