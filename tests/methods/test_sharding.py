@@ -22,8 +22,7 @@ from tests.methods.encoders import small
 def _steps() -> None:
     assert jax.device_count() == 2
     pool = {
-        "network": "fully_connected",
-        "settings": {"depth": 2, "width": 4},
+        "settings": {"widths": (4,), "depth": 1, "norm": "batch"},
         "students": 4,
         "steps": 2,
     }
