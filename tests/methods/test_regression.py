@@ -195,19 +195,18 @@ def test_a_learned_step_size_is_learned():
     assert float(state.samples.learned["step_size"]) != np.float32(0.2)
 
 
+RANDOM = {
+    "kind": "random_features",
+    "architecture": {"kind": "fully_connected", "depth": 1, "width": 16},
+    "networks": 2,
+}
+
+
 @pytest.mark.parametrize(
-    "features",
-    [
-        {"kind": "fourier", "frequencies": 16},
-        {
-            "kind": "random_features",
-            "architecture": {"kind": "fully_connected", "depth": 1, "width": 16},
-            "networks": 2,
-        },
-    ],
+    ("features", "inner"),
+    [({"kind": "fourier", "frequencies": 16}, "unrolled"), (RANDOM, "ridge")],
     ids=["fourier", "random networks"],
 )
-@pytest.mark.parametrize("inner", ["ridge", "unrolled"])
 def test_features_in_place_of_inputs(features, inner):
     method = methods.regression(
         count=5,
