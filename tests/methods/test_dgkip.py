@@ -80,7 +80,7 @@ def test_several_classes(three_classes, loss):
     assert made.recipe["ridge"] == {"strength": 1e-4, "convention": "per_sample"}
 
 
-@pytest.mark.parametrize("loss", ["logistic", "softmax", "multiclass_hinge"])
+@pytest.mark.parametrize("loss", ["softmax", "multiclass_hinge"])
 def test_learned_duals_lower_the_gap_and_the_bound_holds(binary, loss):
     """The reported gap is that of the loss itself, and a bound on its own solution."""
     method = methods.dgkip(
@@ -164,8 +164,7 @@ def test_kernel_form_is_the_feature_form(binary, loss):
     np.testing.assert_allclose(values[0], values[1], rtol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["nngp", "ntk"])
-def test_exact_kernels(binary, kind):
+def test_exact_kernels(binary):
     architecture = {"kind": "fully_connected", "depth": 1, "width": 1}
     small = binary._replace(
         train=binary.train._replace(
@@ -173,7 +172,7 @@ def test_exact_kernels(binary, kind):
         )
     )
     method = methods.dgkip(
-        features={"kind": kind, "architecture": architecture},
+        features={"kind": "ntk", "architecture": architecture},
         per_class=1,
         descent={"learning_rate": 0.05},
         real_ridge=1e-2,
@@ -184,6 +183,7 @@ def test_exact_kernels(binary, kind):
     assert metrics["gap"][-1] < metrics["gap"][0]
 
 
+@pytest.mark.slow
 def test_exact_kernel_agrees_with_many_random_networks(binary):
     """The gap seen through 64 wide networks tends to that of the exact kernel."""
     architecture = {"kind": "fully_connected", "depth": 1, "width": 2048}
@@ -226,13 +226,6 @@ def test_fixed_targets_stay(binary):
     first, last = (each.learned["stored"] for each in (start, state))
     np.testing.assert_array_equal(first["targets"], last["targets"])
     assert not np.array_equal(first["inputs"], last["inputs"])
-
-
-def test_same_seed_same_run(binary):
-    method = methods.dgkip(per_class=1, **KEYWORDS)
-    one, two = (run(method, binary, steps=5)[2] for _ in range(2))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_the_second_solution_comes_from_the_cache(binary):

@@ -27,6 +27,11 @@ from tests.methods.runs import distilled, prepared, run
 TEACHER = small(width=6)
 NETWORK = {"widths": (5,), "depth": 1, "norm": "batch"}
 POOL = {"settings": NETWORK, "students": 2, "steps": 3}
+DENSE = {
+    "network": "fully_connected",
+    "settings": {"depth": 2, "width": 8},
+    "students": 2,
+}
 KRR_ST = {"count": 4, "teacher": TEACHER, "pool": POOL, "batch_size": 20}
 SSL_DD = {
     **{k: v for k, v in KRR_ST.items() if k != "count"},
@@ -122,7 +127,7 @@ def test_its_gradient_treats_the_trace_as_a_constant():
 def test_students_compute_in_bfloat16_and_are_kept_in_float32():
     pairs, trained, seen = pairs_of(), {}, {}
     for name in (None, "bfloat16"):
-        training = student_training({**POOL, "steps": 50, "compute_dtype": name})
+        training = student_training({**DENSE, "steps": 50, "compute_dtype": name})
         pool = started(training, pairs)
 
         @jax.jit
