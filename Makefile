@@ -32,11 +32,15 @@ test: ## All default tests.
 	@.ci/install $(VENV) test "$(PYTHON)"
 	$(RUN) $(PYTEST) $(PYTEST_ARGS)
 
-test-py312: ## On Python 3.12 with the newest jax: kernels, runs, end to end.
+# Every method with its evaluation and its files; kernels by their examples, and the one
+# whose derivatives are its own; the loop; a command that is killed.
+PY312 := tests/conformance/test_methods.py tests/kernels/test_doctests.py \
+	tests/kernels/test_ridge.py tests/runtime tests/test_end_to_end.py
+
+test-py312: ## On Python 3.12 with the newest jax: kernels, methods, runs, end to end.
 	@.ci/install $(VENV312) test \
 	"$$(test -n "$(PYTHON312)" && echo "$(PYTHON312)" || .ci/find-python 3.12)"
-	$(VENV312)/bin/python $(PYTEST) tests/kernels tests/runtime tests/test_end_to_end.py \
-	$(PYTEST_ARGS)
+	$(VENV312)/bin/python $(PYTEST) $(PY312) $(PYTEST_ARGS)
 
 test-tfds: ## Installs TensorFlow Datasets (some 600 MB) and runs its tests.
 	@.ci/install $(VENV) tfds "$(PYTHON)"

@@ -3,10 +3,12 @@
 A function within a function is a new one each time the outer is called, and writing
 its checks takes longer than most of them run: some are made tens of thousands of times.
 Such a function is checked the first times that it is made. Functions of modules and
-methods of classes are checked always.
+methods of classes are checked always; their checks are written at their first call, for
+most processes call few of them.
 """
 
 import collections
+import functools
 from collections.abc import Callable
 
 from beartype import beartype
@@ -26,4 +28,14 @@ def typechecker(function: Callable) -> Callable:
         _made[key] += 1
         if _made[key] > _CHECKED:
             return function
-    return beartype(function)
+    return _checked(function)
+
+
+def _checked(function: Callable) -> Callable:
+    check = functools.cache(lambda: beartype(function))
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        return check()(*args, **kwargs)
+
+    return checked

@@ -68,6 +68,29 @@ def _share_compiler_contexts(programs: int = 500) -> None:
 
 _share_compiler_contexts()
 
+
+def _place_arrays_without_a_program() -> None:
+    """Makes jax arrays of NumPy's without compiling a copy for each shape and dtype.
+
+    A tenth of the programs that the tests compiled were such copies. Jax has no public
+    switch here either.
+    """
+    try:
+        from jax._src.lax.lax import stage_p
+
+        staged = stage_p.impl
+    except (ImportError, AttributeError):
+        return
+
+    @stage_p.def_impl
+    def place(value):
+        if isinstance(value, np.ndarray | np.generic):
+            return jax.device_put(np.array(value))
+        return staged(value)
+
+
+_place_arrays_without_a_program()
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -85,6 +108,11 @@ def pytest_configure(config):
         "default_promotion: runs other libraries' code, which jax's strict dtype and "
         "rank promotion would refuse",
     )
+
+
+def pytest_unconfigure():
+    # What is left dies with the process: looking for cycles in it takes seconds.
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

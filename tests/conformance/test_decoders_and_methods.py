@@ -20,6 +20,18 @@ WITHOUT_CLASSES = ("krr_st", "regression")
 # Have one of their own.
 TAKES_NO_DECODER = ("pair_selection", "ssl_dd")
 WITHOUT_LABELS = ("krr_st", "pair_selection", "ssl_dd")
+# Any method takes any decoder: by default each learning method meets one or two, each
+# decoder three methods. With pixels they all run in `test_methods.py`.
+BRIEF = {
+    "clp": ("partition",),
+    "dgkip": ("bases", "partition"),
+    "dm": ("partition", "pyramid"),
+    "kip": ("bases", "decorrelated_colour"),
+    "krr_st": ("bases",),
+    "lgm": ("decorrelated_colour",),
+    "regression": ("decorrelated_colour", "pyramid"),
+    "rfad": ("pyramid",),
+}
 # What has nothing to do with the decoder, and takes long to compile.
 CHEAPER = {"dgkip": {"duals": "optimality"}, "regression": {"inner": "ridge"}}
 OF_REGRESSION = (*TAKES_PAIRS_AS_THEY_ARE, "regression")
@@ -32,9 +44,19 @@ def unbounded(decoder):
     return {"name": decoder, "bounds": "data"}
 
 
-@pytest.mark.parametrize("decoder", sorted(DECODERS))
+def _pair(name, decoder):
+    refused = name in WITHOUT_CLASSES and decoder == "partition"
+    brief = refused or name not in LEARNS or decoder in BRIEF[name]
+    return pytest.param(name, decoder, marks=() if brief else pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
-    "name", sorted(set(methods.METHODS) - {*TAKES_NO_DECODER, *AS_DM})
+    ("name", "decoder"),
+    [
+        _pair(name, decoder)
+        for name in sorted(set(methods.METHODS) - {*TAKES_NO_DECODER, *AS_DM})
+        for decoder in sorted(DECODERS)
+    ],
 )
 def test_a_decoder_and_a_method(name, decoder):
     keywords = {**TINY[name].keywords, **CHEAPER.get(name, {}), "decoder": decoder}

@@ -43,29 +43,28 @@ def _tiny() -> dict[str, Tiny]:
     )
     on_images, on_table = problems.images(), problems.table()
     regression = evaluation.regression(draws=1)
-    network = {"depth": 1, "width": 4, "norm": "batch"}
-    plain_network = {"depth": 1, "width": 4}
+    layers = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 4}}
     trajectories = {
-        "settings": plain_network,
+        **layers,
         "student_steps": 2,
         "expert_epochs": 1,
         "experts": {"experts": 2, "epochs": 3, "batch_size": 20},
         "augment": None,
     }
     learned_rate = evaluation.make(
-        "network", settings=plain_network, learning_rate="learned", epochs=2, networks=1
+        "network", **layers, learning_rate="learned", epochs=2, networks=1
     )
-    students = {
-        "teacher": ENCODER,
-        "pool": {"settings": network, "students": 2, "steps": 2},
-        "batch_size": 20,
+    pool = {
+        "network": "fully_connected",
+        "settings": layers["settings"],
+        "students": 2,
+        "steps": 2,
     }
-    layers = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 4}}
-    pool = {"network": "fully_connected", "settings": layers["settings"], "students": 2}
+    students = {"teacher": ENCODER, "pool": pool, "batch_size": 20}
     trained = evaluation.make("network", **layers, epochs=2, networks=1)
     pretraining = evaluation.make(
         "pretraining",
-        settings=network,
+        **layers,
         epochs=2,
         networks=1,
         probes={"kinds": ["closed_form"]},
@@ -90,15 +89,13 @@ def _tiny() -> dict[str, Tiny]:
         ),
         "dd": Tiny(
             {
-                "settings": plain_network,
+                **layers,
                 "inner_steps": 2,
                 "batch_size": 20,
                 "learn_targets": True,
             },
             on_images,
-            evaluation.make(
-                "network", settings=plain_network, protocol="inner", networks=1
-            ),
+            evaluation.make("network", **layers, protocol="inner", networks=1),
         ),
         "dc": Tiny({**layers, "real_per_class": 4}, on_images, trained),
         "dgkip": Tiny(
@@ -112,9 +109,9 @@ def _tiny() -> dict[str, Tiny]:
         "dsa": Tiny(
             {**layers, "real_per_class": 4, "augment": "flip"}, on_images, trained
         ),
-        "frepo": Tiny({"pool": {**pool, "steps": 2}}, on_images, trained),
+        "frepo": Tiny({"pool": pool}, on_images, trained),
         "idm": Tiny(
-            {"pool": {**pool, "steps": 2}, "real_per_class": 4, "augment": "flip"},
+            {"pool": pool, "real_per_class": 4, "augment": "flip"},
             on_images,
             trained,
         ),

@@ -89,7 +89,9 @@ def test_a_length_in_steps():
 
     # Two batches an epoch.
     assert same(trained(steps=4, epochs=9), trained(epochs=2))
-    start = student.init(jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1])
+    start = jax.jit(student.init)(
+        jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1]
+    )
     first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
     for none in ({"epochs": 0}, {"steps": 0}):
         assert same(first(trained(**none)), start["params"])
@@ -143,16 +145,19 @@ def test_batch_statistics_are_neither_differentiated_nor_decayed():
         loss="squared",
     )
     init_key, epochs_key = jax.random.split(jax.random.split(KEY, 1)[0])
-    variables = student.init(init_key, inputs[:1])
+    variables = jax.jit(student.init)(init_key, inputs[:1])
+
+    @jax.jit
+    def train(variables, rows):
+        return student.apply(variables, rows, train=True, mutable=["batch_stats"])
+
     for key in jax.random.split(epochs_key, rules.epochs):
         order_key, _ = jax.random.split(key)
         # Batches of 4 and of 3 samples: what is left is not filled up.
         for rows in network_training._epoch_rows(order_key, 7, 4):
             for batch in rows.reshape(-1, rows.shape[-1]):
                 # The statistics of the inputs do not depend on the parameters.
-                _, changed = student.apply(
-                    variables, inputs[batch], train=True, mutable=["batch_stats"]
-                )
+                _, changed = train(variables, inputs[batch])
                 variables = {**variables, **changed}
     for mine, other in zip(
         jax.tree.leaves(trained.statistics),
@@ -160,7 +165,7 @@ def test_batch_statistics_are_neither_differentiated_nor_decayed():
         strict=True,
     ):
         np.testing.assert_allclose(mine[0], other, rtol=1e-5)
-    start = student.init(init_key, inputs[:1])["params"]
+    start = jax.jit(student.init)(init_key, inputs[:1])["params"]
     assert not np.allclose(
         trained.params["Dense_0"]["kernel"][0], start["Dense_0"]["kernel"], atol=0.01
     )
@@ -212,7 +217,7 @@ def test_one_compilation_and_the_same_result_side_by_side():
 def test_a_convnet_learns_digits_and_repeats_itself():
     problem = digits()
     evaluation = network(
-        settings={"depth": 2, "width": 16},
+        settings={"depth": 1, "width": 8},
         epochs=100,
         networks=2,
         loss="cross_entropy",
@@ -230,7 +235,9 @@ def test_a_convnet_learns_digits_and_repeats_itself():
 
 def test_networks_that_a_cache_keeps_serve_every_split(monkeypatch):
     problem, cache = digits((0, 1)), in_memory()
-    evaluation = network(settings={"depth": 1, "width": 4}, epochs=2, networks=2)
+    evaluation = network(
+        architecture="fully_connected", settings={"depth": 1}, epochs=2, networks=2
+    )
     distilled, trained = class_means(problem), []
     train = network_training.train
     monkeypatch.setattr(
@@ -299,8 +306,8 @@ def test_augmentation_is_applied_to_the_training_batches():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("setting", ["dsa", ["flip", {"name": "noise", "std": 0.1}]])
-def test_augmentations_by_name(setting):
+def test_augmentations_by_name():
+    setting = ["flip", {"name": "noise", "std": 0.1}]
     problem = digits((0, 1))
     evaluation = network(
         settings={"depth": 1, "width": 2}, epochs=2, networks=1, augment=setting
@@ -327,10 +334,12 @@ def test_one_learning_rate_a_step():
         outputs = student.apply({"params": params}, inputs)
         return jnp.mean(network_training.LOSSES["cross_entropy"](targets, outputs))
 
-    params = student.init(jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1])
-    params = params["params"]
+    params = jax.jit(student.init)(
+        jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1]
+    )
+    params, gradient = params["params"], jax.jit(jax.grad(loss))
     for rate in rates:
-        slopes = jax.grad(loss)(params)
+        slopes = gradient(params)
         params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, slopes)
     before = network_training.train._cache_size()
     for mine, other in zip(

@@ -119,7 +119,7 @@ def test_the_pretraining_fits_the_pairs(monkeypatch):
         return jnp.sum(jnp.square(wrong)) / (6 * WIDTH)
 
     learning, _ = jax.random.split(jax.random.split(KEY, 1)[0])
-    params = student.init(jax.random.split(learning)[0], inputs[:1])["params"]
+    params = jax.jit(student.init)(jax.random.split(learning)[0], inputs[:1])["params"]
     velocity = jax.tree.map(jnp.zeros_like, params)
     gradient = jax.jit(jax.grad(objective))
     for _ in range(3):
@@ -127,7 +127,7 @@ def test_the_pretraining_fits_the_pairs(monkeypatch):
             lambda v, g, p: 0.9 * v + g + 0.1 * p, velocity, gradient(params), params
         )
         params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
-    wanted = student.clone(outputs=None).apply(
+    wanted = jax.jit(student.clone(outputs=None).apply)(
         {"params": params}, jnp.asarray(problem.test.inputs)
     )
     np.testing.assert_allclose(calls[0][2], wanted, rtol=1e-3, atol=1e-5)

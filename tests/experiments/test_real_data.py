@@ -56,7 +56,9 @@ def test_the_figure_is_drawn_from_records():
     assert real_data.draw(found).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("kind", real_data.FEATURES)
+@pytest.mark.parametrize(
+    "kind", ["inputs", pytest.param("fourier", marks=pytest.mark.slow)]
+)
 def test_a_seed_measures_every_method(kind, monkeypatch):
     # Two that choose between are as good as five.
     monkeypatch.setattr(real_data, "_RIDGES", (1e-3, 1e-6))

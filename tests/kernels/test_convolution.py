@@ -25,17 +25,17 @@ def objective(convolve):
     return lambda inputs, weights: jnp.sum(jnp.tanh(convolve(inputs, weights)))
 
 
+def agree(derivative, given, tolerance):
+    """What `derivative` makes of the fast convolution, and of the ordinary one."""
+    both = jax.jit(lambda *x: [derivative(f)(*x) for f in (convolution._fast, plain)])
+    for mine, other in zip(*map(jax.tree.leaves, both(*given)), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_values_and_gradients_are_those_of_the_ordinary_convolution(shapes):
-    found = jax.value_and_grad(objective(convolution._fast), argnums=(0, 1))
-    wanted = jax.value_and_grad(objective(plain), argnums=(0, 1))
-    for mine, other in zip(
-        jax.tree.leaves(found(*arrays(shapes))),
-        jax.tree.leaves(wanted(*arrays(shapes))),
-        strict=True,
-    ):
-        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+    agree(lambda f: jax.value_and_grad(objective(f), (0, 1)), arrays(shapes), 1e-5)
 
 
 def test_second_derivatives():
@@ -43,18 +43,13 @@ def test_second_derivatives():
         inner = jax.grad(objective(convolve), argnums=1)
         return lambda inputs, weights: jnp.sum(jnp.square(inner(inputs, weights)))
 
-    shapes = SHAPES[0]
-    for argument in (0, 1):
-        mine = jax.grad(squared_gradient(convolution._fast), argument)(*arrays(shapes))
-        other = jax.grad(squared_gradient(plain), argument)(*arrays(shapes))
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
+    agree(lambda f: jax.grad(squared_gradient(f), (0, 1)), arrays(SHAPES[0]), 1e-4)
 
 
-@pytest.mark.usefixtures("each_precision")
 def test_vmap_over_kernels():
     inputs, weights = arrays([(2, 4, 4, 2), (3, 3, 3, 2, 2)])
-    gradient = jax.grad(objective(convolution._fast))
-    together = jax.vmap(gradient, in_axes=(None, 0))(inputs, weights)
+    gradient = jax.jit(jax.grad(objective(convolution._fast)))
+    together = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(inputs, weights)
     for one, alone in zip(together, weights, strict=True):
         np.testing.assert_allclose(one, gradient(inputs, alone), rtol=1e-4, atol=1e-5)
 

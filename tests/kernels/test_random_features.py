@@ -1,6 +1,5 @@
 """Random features: their limit, their derivatives, and evaluation in blocks."""
 
-import doctest
 import math
 
 import chex
@@ -134,8 +133,6 @@ def test_fully_connected_features_tend_to_the_arc_cosine_kernel():
         )
         (error,) = rms_errors(network, x, fully_connected_limit, numbers=(32,), seeds=2)
         assert error < 0.06
-    nets = [fully_connected(depth=2, width=width) for width in (16, 64)]
-    assert abs(rate(nets, x, fully_connected_limit, numbers=(2, 8)) + 0.5) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -165,6 +162,13 @@ def test_the_error_falls_like_one_over_the_square_root_of_all_units(pooling, rea
     ]
     x = images(3, (7, 6, 2))
     assert abs(rate(nets, x, convolutional_limit, numbers=(2, 8)) + 0.5) < 0.1
+
+
+@pytest.mark.slow
+def test_the_error_of_fully_connected_features_falls_so_too():
+    nets = [fully_connected(depth=2, width=width) for width in (16, 64)]
+    x = images(4).reshape(4, -1)
+    assert abs(rate(nets, x, fully_connected_limit, numbers=(2, 8)) + 0.5) < 0.1
 
 
 # What the features are.
@@ -226,9 +230,8 @@ def test_the_chunk_does_not_matter(chunk, architecture):
     close(found, whole, 1e-6)
 
 
-@pytest.mark.parametrize("n", [1, 5, 8])
-def test_the_size_of_groups_of_images_does_not_matter(monkeypatch, n):
-    x, params = images(n), networks(CONV)
+def test_the_size_of_groups_of_images_does_not_matter(monkeypatch):
+    x, params = images(8), networks(CONV)
 
     def value_and_gradient():
         def loss(x):
@@ -237,7 +240,7 @@ def test_the_size_of_groups_of_images_does_not_matter(monkeypatch, n):
 
         # Not the compiled function of before: the number of bytes is not an argument.
         random_features._features.clear_cache()
-        return jax.grad(loss, has_aux=True)(jnp.asarray(x))
+        return jax.jit(jax.grad(loss, has_aux=True))(x)
 
     gradient, rows = value_and_gradient()
     monkeypatch.setattr(random_features, "_CACHED_BYTES", 3 * 6 * 5 * 4 * 4)
@@ -327,7 +330,6 @@ def test_blocks_do_not_matter(n, block):
     close(found, np.sin(x).sum((2, 3)), 1e-6)
 
 
-@pytest.mark.usefixtures("each_precision")
 def test_features_in_blocks(tmp_path):
     x, params = images(7), networks(CONV)
     whole = random_features.features(params, x, architecture=CONV)
@@ -367,8 +369,7 @@ def test_blocks_compile_once_and_see_no_more_than_a_block():
     assert len(seen) <= 2
 
 
-@pytest.mark.usefixtures("each_precision")
-@pytest.mark.parametrize("block", [1, 2, 100])
+@pytest.mark.parametrize("block", [2, 100])
 def test_gram_in_blocks(block):
     x1, x2 = images(5).reshape(5, -1), images(4, seed=1).reshape(4, -1)
 
@@ -398,7 +399,6 @@ def test_symmetric_grams_compute_half_of_the_blocks():
     assert len(calls) == 10
 
 
-@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("block", [2, 100])
 def test_feature_gram_in_blocks(block):
     x1, x2, params = images(5), images(4, seed=1), networks(CONV)
@@ -474,12 +474,6 @@ def test_wrong_blocks():
         blocks.gram_in_blocks(lambda a, b: jnp.sum(a) + jnp.sum(b), x, block=2)
 
 
-def test_examples_in_the_docstrings():
-    for module in (random_features, blocks):
-        failed, attempted = doctest.testmod(module)
-        assert attempted > 2 and failed == 0
-
-
 # Random Fourier features.
 
 
@@ -499,7 +493,7 @@ def fourier_error(x, count, *, length_scale, seed=0):
 
 def test_fourier_features_tend_to_the_gaussian_kernel():
     x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    counts = [64, 256, 1024, 4096]
+    counts = [64, 4096]
     errors = [
         np.mean([fourier_error(x, count, length_scale=1.7, seed=s) for s in range(6)])
         for count in counts

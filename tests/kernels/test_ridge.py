@@ -1,6 +1,5 @@
 """Ridge regression: agreement with others, derivatives, edge cases, compilations."""
 
-import doctest
 import functools
 
 import chex
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from ddjax.kernels import factorization, ridge, statistics
+from ddjax.kernels import ridge
 
 M, P, C = 7, 4, 3
 
@@ -92,14 +91,13 @@ def test_kernel_solve_agrees_with_general_solvers(dtype, tolerance):
     with jax.enable_x64(dtype == np.float64):
         features, targets, _ = draw(dtype=dtype)
         gram = gram_of(features)
-        matrix = gram + dtype(0.3) * jnp.eye(M, dtype=dtype)
+        matrix = gram + dtype(0.3) * np.eye(M, dtype=dtype)
         ours = ridge.kernel_solve(gram, targets, ridge=0.3).coefficients
         operator = lineax.MatrixLinearOperator(matrix, lineax.positive_semidefinite_tag)
-        by_lineax = jax.vmap(
-            lambda column: lineax.linear_solve(operator, column).value, 1, 1
+        by_lineax = jax.jit(
+            jax.vmap(lambda column: lineax.linear_solve(operator, column).value, 1, 1)
         )(targets)
         close(ours, scipy.linalg.solve(matrix, targets, assume_a="pos"), tolerance)
-        close(ours, jnp.linalg.solve(matrix, targets), tolerance)
         close(ours, by_lineax, tolerance)
 
 
@@ -358,11 +356,8 @@ def test_one_cholesky_serves_the_value_and_the_gradient(intercept):
 # Shape, intercept and dtype, few of each: every combination is a compilation.
 CASES = [
     ((1, 1, 1), False, np.float32),
-    ((1, 5, 2), True, np.float64),
-    ((3, 8, 2), False, np.float64),
-    ((3, 8, 2), True, np.float32),
+    ((3, 8, 2), True, np.float64),
     ((5, 3, 1), False, np.float32),
-    ((5, 3, 1), True, np.float64),
 ]
 
 
@@ -394,9 +389,9 @@ def fit_and_differentiate(features, targets, strength, *, intercept):
     kind=st.sampled_from(["plain", "repeated", "one zero", "all zero", "opposite"]),
 )
 @example(CASES[0], 0, -12.0, 1e4, "plain")
-@example(CASES[4], 0, -12.0, 1e4, "repeated")
-@example(CASES[5], 0, -12.0, 1.0, "all zero")
-@example(CASES[3], 0, -12.0, 1e4, "opposite")
+@example(CASES[2], 0, -12.0, 1e4, "repeated")
+@example(CASES[1], 0, -12.0, 1.0, "all zero")
+@example(CASES[1], 0, -12.0, 1e4, "opposite")
 @example(CASES[2], 0, 6.0, 1e-3, "one zero")
 def test_finite_and_backward_stable(case, seed, log_ridge, norm, kind):
     (m, p, c), intercept, dtype = case
@@ -439,18 +434,18 @@ def test_finite_and_backward_stable(case, seed, log_ridge, norm, kind):
         assert error <= 100 * max(m, p) * eps * scale
 
 
-@pytest.mark.parametrize("strength", [1e-12, 1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("dtype, digits", [(np.float32, 1e-7), (np.float64, 1e-16)])
-def test_error_is_eps_times_the_condition_number(strength, dtype, digits):
-    with jax.enable_x64(dtype == np.float64):
-        features, targets, _ = draw(m=20, p=30, dtype=dtype)
-        ours = ridge.kernel_solve(features @ features.T, targets, ridge=strength)
-        left, values, _ = np.linalg.svd(np.float64(features))
+def test_error_is_eps_times_the_condition_number(dtype, digits):
+    features, targets, _ = draw(m=20, p=30, dtype=dtype)
+    left, values, _ = np.linalg.svd(np.float64(features))
+    for strength in (1e-12, 1e-3, 1.0, 1e6):
+        with jax.enable_x64(dtype == np.float64):
+            ours = ridge.kernel_solve(features @ features.T, targets, ridge=strength)
         spectrum = values[:20] ** 2 + float(dtype(strength))
         exact = left / spectrum @ (left.T @ np.float64(targets))
         error = np.linalg.norm(np.float64(ours.coefficients) - exact)
         error /= np.linalg.norm(exact)
-    assert error < 20 * digits * spectrum.max() / spectrum.min()
+        assert error < 20 * digits * spectrum.max() / spectrum.min(), strength
 
 
 @pytest.mark.usefixtures("each_precision")
@@ -494,7 +489,8 @@ def test_gradient_at_a_zero_weight_is_finite(x64):
     def loss(weights):
         return ridge.solve(features, targets, ridge=0.3, weights=weights).weights.sum()
 
-    assert jnp.isfinite(jax.grad(loss)(np.where(np.arange(M) == 0, 0.0, weights))).all()
+    gradient = jax.jit(jax.grad(loss))(np.where(np.arange(M) == 0, 0.0, weights))
+    assert np.isfinite(gradient).all()
 
 
 # float64 factorisation.
@@ -542,9 +538,10 @@ def test_gradients_through_the_float64_factorisation(x64):
         return jnp.sum(solution.coefficients**2)
 
     gram = gram_of(features)
-    mixed = jax.grad(loss)(gram, jnp.float64)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    mixed = gradient(gram, jnp.float64)
     assert mixed.dtype == jnp.float32
-    close(mixed, jax.grad(loss)(gram, None), 1e-4)
+    close(mixed, gradient(gram, None), 1e-4)
 
 
 # What else comes from the factor.
@@ -603,9 +600,9 @@ def test_squared_loss_from_statistics(x64):
     statistics = ridge.sufficient_statistics(features, targets)
     model = draw(1, P, 1, C)[1]
     loss = ridge.squared_loss_from_statistics(model, statistics)
-    close(loss, 0.5 * jnp.sum((features @ model - targets) ** 2), 1e-12)
+    close(loss, 0.5 * np.sum((features @ model - targets) ** 2), 1e-12)
     close(
-        jax.grad(ridge.squared_loss_from_statistics)(model, statistics),
+        jax.jit(jax.grad(ridge.squared_loss_from_statistics))(model, statistics),
         features.T @ (features @ model - targets),
         1e-12,
     )
@@ -613,7 +610,7 @@ def test_squared_loss_from_statistics(x64):
     weighted = ridge.sufficient_statistics(features, targets, weights=weights)
     close(
         ridge.squared_loss_from_statistics(model, weighted),
-        0.5 * jnp.sum(weights[:, None] * (features @ model - targets) ** 2),
+        0.5 * np.sum(weights[:, None] * (features @ model - targets) ** 2),
         1e-12,
     )
     close(weighted.count, weights.sum(), 1e-14)
@@ -669,9 +666,10 @@ def test_vmap_is_a_loop(x64):
         )
         return ridge.solve(features, targets, ridge=strength), kernel
 
-    together = jax.vmap(fit)(pool, strengths)
+    together = jax.jit(jax.vmap(fit))(pool, strengths)
+    alone_too = jax.jit(fit)
     for i in range(3):
-        alone = fit(pool[i], strengths[i])
+        alone = alone_too(pool[i], strengths[i])
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(
                 a[i], b, rtol=1e-6, atol=1e-6 * (1e-30 + np.abs(b).max())
@@ -683,9 +681,10 @@ def test_vmap_is_a_loop(x64):
     def loss(features, strength):
         return jnp.sum(ridge.solve(features, targets, ridge=strength).weights ** 2)
 
-    together = jax.vmap(jax.grad(loss))(pool, strengths)
+    together = jax.jit(jax.vmap(jax.grad(loss)))(pool, strengths)
+    gradient = jax.jit(jax.grad(loss))
     for i in (0, 2):
-        close(together[i], jax.grad(loss)(pool[i], strengths[i]), 1e-9)
+        close(together[i], gradient(pool[i], strengths[i]), 1e-9)
 
 
 def test_one_compilation_for_all_values():
@@ -758,9 +757,3 @@ def test_wrong_kernels_and_types():
         ridge.squared_loss_from_statistics(
             jnp.ones(2), ridge.sufficient_statistics(jnp.ones((3, 2)), jnp.ones((3, 1)))
         )
-
-
-def test_examples_in_the_docstrings():
-    for module in (ridge, factorization, statistics):
-        failed, attempted = doctest.testmod(module)
-        assert attempted > 0 and failed == 0

@@ -117,6 +117,26 @@ def started(method, on):
     return data._replace(real=Split(data.real.split.inputs[:16])), state
 
 
+LARS = {
+    "optimizer": "lars",
+    "learning_rate": 0.5,
+    "settings": {"weight_decay": 0.3, "trust_coefficient": 0.01},
+    **CONSTANT,
+}
+
+
+def step_of_lars(**settings):
+    """A step without augmentation: the state before and after it, and its metrics."""
+    method = barlow_twins(**{**STILL, "descent": LARS}, **settings)
+    data, state = started(method, problem())
+    return state, *jax.jit(method.step)(state, data, jax.random.key(2), at())
+
+
+@pytest.fixture(scope="module")
+def stepped():
+    return step_of_lars()
+
+
 def test_a_step_is_that_of_the_definition():
     """Without augmentation, against the network's own training mode and optax."""
     with jax.enable_x64(True):
@@ -157,12 +177,8 @@ def test_a_step_is_that_of_the_definition():
         }
 
 
-def test_vectors_are_neither_decayed_nor_adapted_to_their_layer():
-    settings = {"weight_decay": 0.3, "trust_coefficient": 0.01}
-    lars = {"optimizer": "lars", "learning_rate": 0.5, "settings": settings}
-    method = barlow_twins(**{**STILL, "descent": {**lars, **CONSTANT}})
-    data, state = started(method, problem())
-    found, _ = jax.jit(method.step)(state, data, jax.random.key(2), at())
+def test_vectors_are_neither_decayed_nor_adapted_to_their_layer(stepped):
+    state, found, _ = stepped
     before, after = (
         {
             name: np.asarray(each)
@@ -274,13 +290,9 @@ def test_evaluations_measure_a_network():
         trained_network(block=0)
 
 
-def test_bfloat16_computes_and_float32_keeps():
-    method = barlow_twins(**STILL, compute_dtype="bfloat16")
-    data, state = started(method, problem())
-    after, metrics = jax.jit(method.step)(state, data, jax.random.key(2), at())
-    _, precise = jax.jit(barlow_twins(**STILL).step)(
-        state, data, jax.random.key(2), at()
-    )
+def test_bfloat16_computes_and_float32_keeps(stepped):
+    _, after, metrics = step_of_lars(compute_dtype="bfloat16")
+    *_, precise = stepped
     np.testing.assert_allclose(metrics["loss"], precise["loss"], rtol=0.1)
     assert metrics["loss"] != precise["loss"]
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(after)}

@@ -23,7 +23,14 @@ from tests.methods.runs import drawn, prepared, progress, run
 GOLDENS = np.load(Path(__file__).parent.parent / "goldens" / "matching.npz")
 SETTINGS = {"depth": 2, "widths": (4, 6)}
 NETWORK = networks.make("convnet", outputs=2, **SETTINGS)
-TINY = {"depth": 1, "width": 4}
+LAYERS = {"depth": 2, "width": 4}
+DENSE = {"architecture": "fully_connected", "settings": LAYERS}
+POOL = {
+    "network": "fully_connected",
+    "settings": LAYERS,
+    "students": 1,
+    "steps": 4,
+}
 LABELS = jnp.asarray([0, 0, 1, 1], jnp.int32)
 
 
@@ -51,9 +58,13 @@ def params_of_goldens(prefix=""):
 
 def agrees(name, loss, *given):
     """A loss and its gradients, in the order of the goldens' `_by_` arrays."""
-    value, slopes = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(given)))))(
-        *given
+    check(
+        name,
+        *jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(given)))))(*given),
     )
+
+
+def check(name, value, slopes):
     np.testing.assert_allclose(value, GOLDENS[name], rtol=1e-6)
     for what, found in zip(("samples", "targets", "step_sizes"), slopes, strict=False):
         wanted = GOLDENS[f"{name}_by_{what}"]
@@ -65,13 +76,13 @@ def test_distribution_matching_is_that_of_pytorch():
     with jax.enable_x64(True):
         params = {"params": params_of_goldens()}
         seen = NETWORK.clone(outputs=None)
-        real = class_samples.by_class(jnp.asarray(GOLDENS["real"]), 2)
-        means = jnp.stack([seen.apply(params, each).mean(axis=0) for each in real])
-        agrees(
-            "distribution_matching",
-            lambda samples: mean_feature_distance(means, seen.apply(params, samples)),
-            jnp.asarray(GOLDENS["samples"]),
-        )
+
+        def loss(samples):
+            real = class_samples.by_class(jnp.asarray(GOLDENS["real"]), 2)
+            means = jnp.stack([seen.apply(params, each).mean(axis=0) for each in real])
+            return mean_feature_distance(means, seen.apply(params, samples))
+
+        agrees("distribution_matching", loss, jnp.asarray(GOLDENS["samples"]))
 
 
 def test_gradient_matching_is_that_of_pytorch():
@@ -122,31 +133,30 @@ def _trained(samples, targets, step_sizes):
 
 
 def test_unrolled_training_is_that_of_pytorch():
-    """What DD descends on, by the samples, the targets and the step sizes."""
+    """What DD, and MTT and DATM, descend on, by samples, targets and step sizes."""
     with jax.enable_x64(True):
         real = jnp.asarray(GOLDENS["real"])
         wanted = one_hot(jnp.repeat(jnp.arange(2), 3), 2)
-
-        def loss(*given):
-            params = _trained(*given)
-            return class_samples.trained_on(NETWORK, params, {}, real, wanted)[0]
-
-        names = ("samples", "targets", "step_sizes")
-        agrees("unrolled", loss, *(jnp.asarray(GOLDENS[name]) for name in names))
-
-
-def test_trajectory_matching_is_that_of_pytorch():
-    """What MTT and DATM descend on."""
-    with jax.enable_x64(True):
         ends = [params_of_goldens(), params_of_goldens("wanted_")]
-        start, end = (ravel_pytree(each)[0] for each in ends)
+        (start, unravel), (end, _) = (ravel_pytree(each) for each in ends)
+        losses = {
+            "unrolled": lambda found: class_samples.trained_on(
+                NETWORK, unravel(found), {}, real, wanted
+            )[0],
+            "trajectory": lambda found: normalized_distance(found, start, end),
+        }
 
-        def loss(*given):
-            found, _ = ravel_pytree(_trained(*given))
-            return normalized_distance(found, start, end)
+        @jax.jit
+        def values_and_slopes(*given):
+            # The unrolled steps are differentiated once for both.
+            found, pull = jax.vjp(lambda *x: ravel_pytree(_trained(*x))[0], *given)
+            each = [jax.value_and_grad(loss)(found) for loss in losses.values()]
+            return [(value, pull(slopes)) for value, slopes in each]
 
         names = ("samples", "targets", "step_sizes")
-        agrees("trajectory", loss, *(jnp.asarray(GOLDENS[name]) for name in names))
+        both = values_and_slopes(*(jnp.asarray(GOLDENS[name]) for name in names))
+    for name, (value, slopes) in zip(losses, both, strict=True):
+        check(name, value, slopes)
 
 
 TRANSFORMS = {
@@ -177,14 +187,14 @@ def test_transforms_are_those_of_pytorch(name):
         params = jax.tree.map(
             jnp.asarray, params, is_leaf=lambda each: isinstance(each, list)
         )
-        found = transform.apply(params, jnp.asarray(GOLDENS["samples"]))
+        found = jax.jit(transform.apply)(params, jnp.asarray(GOLDENS["samples"]))
     np.testing.assert_allclose(found, GOLDENS[f"transform_{name}"], atol=1e-9)
 
 
 def test_a_step_of_dm_is_the_plain_definition(three_classes):
     """Networks and transforms of the step's key; plain SGD, so that it can be seen."""
     method = methods.dm(
-        settings=TINY,
+        **DENSE,
         per_class=2,
         real_per_class=5,
         augment="flip",
@@ -195,10 +205,10 @@ def test_a_step_of_dm_is_the_plain_definition(three_classes):
     after, metrics = jax.jit(method.step)(state, batch, key, progress())
 
     network_key, key = jax.random.split(key)
-    network = networks.make_for("convnet", TINY, outputs=3, shape=(8, 8, 1))
+    network = networks.make_for("fully_connected", LAYERS, outputs=3, shape=(8, 8, 1))
     real, labels = class_samples.drawn(batch.real)
     assert labels.tolist() == np.repeat([0, 1, 2], 5).tolist()
-    variables = network.init(network_key, real[:1])
+    variables = jax.jit(network.init)(network_key, real[:1])
     transform = augment.augmenter("flip", shared=True)
 
     def loss(samples):
@@ -227,15 +237,16 @@ def test_a_step_of_dm_is_the_plain_definition(three_classes):
 
 def test_the_network_of_dc_trains_on_the_set_and_is_drawn_anew(three_classes):
     method = methods.dc(
-        settings=TINY, per_class=2, real_per_class=4, outer_steps=2, network_steps=3
+        **DENSE, per_class=2, real_per_class=4, outer_steps=2, network_steps=3
     )
     data, state = prepared(method, three_classes)
-    network = networks.make_for("convnet", TINY, outputs=3, shape=(8, 8, 1))
+    network = networks.make_for("fully_connected", LAYERS, outputs=3, shape=(8, 8, 1))
+    init = jax.jit(network.init)
     compiled = jax.jit(method.step)
 
     def step(state, place):
         key = jax.random.fold_in(jax.random.key(4), place)
-        fresh = network.init(jax.random.split(key, 3)[0], jnp.zeros((1, 8, 8, 1)))
+        fresh = init(jax.random.split(key, 3)[0], jnp.zeros((1, 8, 8, 1)))
         after, _ = compiled(state, drawn(data, step=place), key, progress(place, 9))
         return after, fresh["params"]
 
@@ -280,7 +291,7 @@ def test_published_loops():
     [
         (
             "idm",
-            {"pool": {"settings": TINY, "students": 2, "steps": 4}, "augment": None},
+            {"pool": {**POOL, "students": 2}, "augment": None},
         ),
         (
             "frepo",
@@ -299,9 +310,8 @@ def test_steps_lower_the_loss(three_classes, name, keywords):
 
 def test_idm_matches_classes_as_well(three_classes):
     """Its loss is DM's on the network of the pool, and the cross-entropy."""
-    pool = {"settings": TINY, "students": 1, "steps": 4}
     method = methods.idm(
-        pool=pool, real_per_class=4, augment=None, class_weight=2.0, per_class=1
+        pool=POOL, real_per_class=4, augment=None, class_weight=2.0, per_class=1
     )
     data, state = prepared(method, three_classes)
     batch = method.sample(jax.random.key(0), drawn(data))
@@ -310,13 +320,15 @@ def test_idm_matches_classes_as_well(three_classes):
     pairs = decoder.decode(state.descent.learned["stored"])
     assert pairs.inputs.shape == (12, 8, 8, 1)  # four parts a sample
     student = student_pool.student(state.pool, jnp.int32(0))
-    training = student_pool.student_training({**pool, "loss": "cross_entropy"})
-    real, labels = class_samples.drawn(batch)
-    means = student_pool.features(training, student, real).reshape(3, 4, -1).mean(1)
-    found = student_pool.features(training, student, pairs.inputs)
+    training = student_pool.student_training({**POOL, "loss": "cross_entropy"})
+    real, _ = class_samples.drawn(batch)
+    means, found = (
+        np.reshape(student_pool.features(training, student, each), (3, 4, -1)).mean(1)
+        for each in (real, pairs.inputs)
+    )
     answers = student_pool.outputs(training, student, pairs.inputs, 3)
     error = optax.softmax_cross_entropy(answers, pairs.targets).mean()
-    wanted = jnp.sum(jnp.square(means - found.reshape(3, 4, -1).mean(1))) + 2.0 * error
+    wanted = np.sum(np.square(means - found)) + 2.0 * error
     np.testing.assert_allclose(metrics["loss"], wanted, rtol=1e-4)
     np.testing.assert_allclose(metrics["class_error"], error, rtol=1e-5)
     # The network goes on, on real samples.

@@ -64,10 +64,8 @@ def test_a_step_follows_the_gradient_of_the_written_out_loop(three_classes):
         after, metrics = jax.jit(method.step)(state, batch, key, progress())
 
         network = networks.make("fully_connected", outputs=3, depth=2, width=5)
-        starts = [
-            networks.started(each, network, stored["inputs"])[0]
-            for each in jax.random.split(key, 2)
-        ]
+        start = jax.jit(lambda key: networks.started(key, network, stored["inputs"])[0])
+        starts = [start(each) for each in jax.random.split(key, 2)]
         wanted = jax.nn.one_hot(batch.real.labels, 3, dtype=jnp.float64)
         loss = functools.partial(written_out, network=network)
         value, slopes = jax.jit(jax.value_and_grad(loss))(
@@ -105,13 +103,12 @@ def test_batch_norm_passes_through_the_inner_steps(three_classes):
 
 
 def test_the_set_says_how_it_was_trained_on_and_is_better_for_it(three_classes):
+    layers = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 8}}
     method = methods.dd(
-        settings={"depth": 1, "width": 8}, inner_steps=4, batch_size=64,
+        **layers, inner_steps=4, batch_size=64,
         descent={"rates": {"log_step_sizes": 0.05}},
     )  # fmt: skip
-    judge = evaluation.make(
-        "network", settings={"depth": 1, "width": 8}, protocol="inner", networks=4
-    )
+    judge = evaluation.make("network", **layers, protocol="inner", networks=4)
     result = runtime.train(
         method, three_classes, steps=40, evaluations=[judge], evaluate_every=40,
         choose="last", verbose=False,
@@ -120,7 +117,7 @@ def test_the_set_says_how_it_was_trained_on_and_is_better_for_it(three_classes):
     assert inner["optimizer"] == "sgd" and len(inner["step_sizes"]) == 4
     assert all(isinstance(size, float) and size > 0 for size in inner["step_sizes"])
     first, last = (
-        row["validation/network_convnet/accuracy"]
+        row["validation/network_fully_connected/accuracy"]
         for row in (result.history[0], result.history[-1])
     )
     assert last > first + 0.1

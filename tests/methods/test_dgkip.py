@@ -42,17 +42,12 @@ def solved_distance(method, problem, data, state, loss, ridge_per_sample=1e-6):
     return rows, targets, np.linalg.norm(away)
 
 
-@pytest.mark.parametrize(
-    "loss", ["logistic", "hinge", "smoothed_hinge", "squared_hinge", "squared"]
-)
+@pytest.mark.parametrize("loss", ["logistic", "hinge", "squared"])
 def test_binary_step_lowers_the_gap_and_the_bound_holds(binary, loss):
-    # Real samples lie beyond the margin, where the squared hinge is flat.
-    start = "noise" if loss == "squared_hinge" else "balanced"
     method = methods.dgkip(
         loss=loss,
         per_class=2,
         distilled_ridge=1e-4,
-        initialization=start,
         **{**KEYWORDS, "descent": falling(2e-3 if loss == "squared" else 2e-2)},
     )
     data, _, state, metrics = run(method, binary, steps=60)
@@ -68,7 +63,7 @@ def test_binary_step_lowers_the_gap_and_the_bound_holds(binary, loss):
     assert distance <= np.sqrt(2 * float(gap) / ridge) * (1 + 1e-3)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "multiclass_hinge", "logistic", "squared"])
+@pytest.mark.parametrize("loss", ["softmax", "logistic", "squared"])
 def test_several_classes(three_classes, loss):
     method = methods.dgkip(loss=loss, per_class=1, distilled_ridge=1e-4, **KEYWORDS)
     data, _, state, metrics = run(method, three_classes, steps=60)
@@ -85,7 +80,7 @@ def test_several_classes(three_classes, loss):
     assert made.recipe["ridge"] == {"strength": 1e-4, "convention": "per_sample"}
 
 
-@pytest.mark.parametrize("loss", ["logistic", "hinge", "softmax", "multiclass_hinge"])
+@pytest.mark.parametrize("loss", ["softmax", "multiclass_hinge"])
 def test_learned_duals_lower_the_gap_and_the_bound_holds(binary, loss):
     """The reported gap is that of the loss itself, and a bound on its own solution."""
     method = methods.dgkip(
@@ -100,8 +95,8 @@ def test_learned_duals_lower_the_gap_and_the_bound_holds(binary, loss):
     _, _, distance = solved_distance(
         method, binary, data, state, losses.get(loss), 1e-4
     )
-    last = method.step(state, data, jax.random.key(0), progress(59, 60))[1]["gap"]
-    assert distance <= np.sqrt(2 * float(last) / (1e-4 * 4)) * (1 + 1e-3)
+    last = jax.jit(method.step)(state, data, jax.random.key(0), progress(59, 60))[1]
+    assert distance <= np.sqrt(2 * float(last["gap"]) / (1e-4 * 4)) * (1 + 1e-3)
 
 
 def test_learned_duals_leave_the_trap(binary):
@@ -129,24 +124,28 @@ def test_learned_duals_are_for_classification():
 def test_gap_is_the_squared_gradient_of_the_distilled_problem(binary):
     """The identity that makes DGKIP gradient matching, by automatic differentiation."""
     method = methods.dgkip(per_class=3, **KEYWORDS)
-    data, start, _, _ = run(method, binary, steps=1)
+    data, start = prepared(method, binary)
     inputs, targets = (start.learned["stored"][k] for k in ("inputs", "targets"))
     feature_map = feature_maps.from_settings(jax.random.key(0), SMALL)
     reference = data.reference
     ridge, loss = 1e-2, losses.get("logistic")
-    samples = sample_features(reference, feature_map, inputs)
-    gap = gap_of(reference, samples, targets, loss=loss, ridge=ridge)
-    rows = feature_maps.application(feature_map)(reference.params, inputs)
-    gradient = jax.grad(duality.primal)(
-        reference.weights, rows, targets, loss=loss, ridge=ridge
-    )
+
+    @jax.jit
+    def gap_and_gradient(inputs):
+        rows = feature_maps.application(feature_map)(reference.params, inputs)
+        samples = sample_features(reference, feature_map, inputs)
+        return gap_of(reference, samples, targets, loss=loss, ridge=ridge), jax.grad(duality.primal)(
+            reference.weights, rows, targets, loss=loss, ridge=ridge
+        )
+
+    gap, gradient = gap_and_gradient(inputs)
     np.testing.assert_allclose(gap, jnp.sum(gradient**2) / (2 * ridge), rtol=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["logistic", "hinge"])
 def test_kernel_form_is_the_feature_form(binary, loss):
     method = methods.dgkip(loss=loss, per_class=3, **KEYWORDS)
-    data, start, _, _ = run(method, binary, steps=1)
+    data, start = prepared(method, binary)
     stored = start.learned["stored"]
     feature_map = feature_maps.from_settings(jax.random.key(0), SMALL)
     values = [
@@ -164,8 +163,7 @@ def test_kernel_form_is_the_feature_form(binary, loss):
     np.testing.assert_allclose(values[0], values[1], rtol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["nngp", "ntk"])
-def test_exact_kernels(binary, kind):
+def test_exact_kernels(binary):
     architecture = {"kind": "fully_connected", "depth": 1, "width": 1}
     small = binary._replace(
         train=binary.train._replace(
@@ -173,7 +171,7 @@ def test_exact_kernels(binary, kind):
         )
     )
     method = methods.dgkip(
-        features={"kind": kind, "architecture": architecture},
+        features={"kind": "ntk", "architecture": architecture},
         per_class=1,
         descent={"learning_rate": 0.05},
         real_ridge=1e-2,
@@ -184,6 +182,7 @@ def test_exact_kernels(binary, kind):
     assert metrics["gap"][-1] < metrics["gap"][0]
 
 
+@pytest.mark.slow
 def test_exact_kernel_agrees_with_many_random_networks(binary):
     """The gap seen through 64 wide networks tends to that of the exact kernel."""
     architecture = {"kind": "fully_connected", "depth": 1, "width": 2048}
@@ -228,13 +227,6 @@ def test_fixed_targets_stay(binary):
     assert not np.array_equal(first["inputs"], last["inputs"])
 
 
-def test_same_seed_same_run(binary):
-    method = methods.dgkip(per_class=1, **KEYWORDS)
-    one, two = (run(method, binary, steps=5)[2] for _ in range(2))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_the_second_solution_comes_from_the_cache(binary):
     names, kept = [], in_memory()
 
@@ -277,8 +269,8 @@ def test_a_reference_that_did_not_converge_says_so(binary, features):
         assert "after 1 iterations" in str(said[0].message)
         assert not bool(data.reference.converged)
     state = early.init(key, small, data)
-    radius = early.step(state, data, key, progress())[1]["reference_radius"]
-    reference = data.reference
+    _, metrics = jax.jit(early.step)(state, data, key, progress())
+    radius, reference = metrics["reference_radius"], data.reference
     expected = np.sqrt(2 * reference.gap / reference.ridge / reference.squared_norm)
     assert float(radius) == pytest.approx(float(expected), rel=1e-5) and radius > 0.5
     strict = methods.dgkip(solver_iterations=1, require_convergence=True, **keywords)
@@ -292,7 +284,7 @@ def test_a_reference_that_converged_says_so(binary):
     method = methods.dgkip(require_convergence=True, **KEYWORDS)
     data, state = prepared(method, binary)
     assert bool(data.reference.converged)
-    metrics = method.step(state, data, jax.random.key(0), progress())[1]
+    metrics = jax.jit(method.step)(state, data, jax.random.key(0), progress())[1]
     assert 0 <= float(metrics["reference_radius"]) < 0.1
 
 

@@ -42,6 +42,7 @@ def test_gradient_against_finite_differences():
             for shape in ((4, 5), (9, 5), (4, 2), (9, 2))
         )
 
+        @jax.jit
         def loss(samples):
             return ridge_loss(
                 samples @ samples.T,
@@ -51,7 +52,7 @@ def test_gradient_against_finite_differences():
                 ridge=1e-1,
             )[0]
 
-        gradient = jax.grad(loss)(samples)
+        gradient = jax.jit(jax.grad(loss))(samples)
         direction = jnp.asarray(rng.standard_normal(samples.shape))
         eps = 1e-6
         slope = (loss(samples + eps * direction) - loss(samples - eps * direction)) / (

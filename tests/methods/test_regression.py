@@ -40,18 +40,9 @@ def started(method, seed=0, on=None):
     return prepared_data, method.init(key, on, prepared_data)
 
 
-def by_hand(learned, starts, *, steps, step_size, inner_ridge, outer_ridge, x, y):
-    """Loss of each draw with the inner loop written out, in float64."""
-    inputs, targets = learned
-    losses = []
-    for start in starts:
-        theta = start
-        for _ in range(steps):
-            gradient = inputs.T @ (inputs @ theta - targets) / len(inputs)
-            theta = theta - step_size * (gradient + inner_ridge * theta)
-        losses.append(0.5 * ((x @ theta - y) ** 2).sum() / len(x))
-    squares = (inputs**2).sum() + (targets**2).sum()
-    return sum(losses) / len(losses) + 0.5 * outer_ridge * squares
+def stepped(method, state, data):
+    """The first step of one alone, compiled."""
+    return jax.jit(method.step)(state, data, jax.random.key(0), progress())
 
 
 SETTINGS = {
@@ -63,6 +54,26 @@ SETTINGS = {
     "descent": {"optimizer": "sgd", "learning_rate": 0.1},
     "step_size": 0.2,
 }
+
+
+def by_hand(learned, starts):
+    """Loss of each draw under `SETTINGS`, the inner loop written out, in float64."""
+    inputs, targets = learned
+    train = problem().train
+    x, y = np.float64(train.inputs), np.float64(train.targets)
+    losses = []
+    for start in starts:
+        theta = start
+        for _ in range(SETTINGS["inner_steps"]):
+            gradient = inputs.T @ (inputs @ theta - targets) / len(inputs)
+            gradient = gradient + SETTINGS["inner_ridge"] * theta
+            theta = theta - SETTINGS["step_size"] * gradient
+        losses.append(0.5 * ((x @ theta - y) ** 2).sum() / len(x))
+    squares = (inputs**2).sum() + (targets**2).sum()
+    return sum(losses) / len(losses) + 0.5 * SETTINGS["outer_ridge"] * squares
+
+
+VALUE_AND_SLOPE_BY_HAND = jax.jit(jax.value_and_grad(by_hand))
 
 
 def learned_of(state):
@@ -79,22 +90,11 @@ def test_a_step_is_that_of_the_written_out_loop(form, reduction):
     method = methods.regression(**SETTINGS, form=form, reduction=reduction)
     prepared_data, state = started(method)
     key = jax.random.key(5)
-    after, metrics = method.step(state, prepared_data, key, progress())
+    after, metrics = jax.jit(method.step)(state, prepared_data, key, progress())
     starts = np.float64(jax.random.normal(key, (3, 6, 2)))
     with jax.enable_x64(True):
         point = tuple(map(jnp.asarray, learned_of(state)))
-        loss, gradient = jax.value_and_grad(
-            lambda point: by_hand(
-                point,
-                jnp.asarray(starts),
-                steps=7,
-                step_size=0.2,
-                inner_ridge=0.05,
-                outer_ridge=0.02,
-                x=jnp.asarray(np.float64(problem().train.inputs)),
-                y=jnp.asarray(np.float64(problem().train.targets)),
-            )
-        )(point)
+        loss, gradient = VALUE_AND_SLOPE_BY_HAND(point, jnp.asarray(starts))
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     rate = 0.1 * (3 if reduction == "sum" else 1)
     for before, now, slope in zip(point, learned_of(after), gradient, strict=True):
@@ -106,7 +106,7 @@ def test_ridge_is_scikit_learns_and_the_limit_of_many_steps():
     keywords = {"count": 9, "inner_ridge": 0.3}
     method = methods.regression(inner="ridge", **keywords)
     prepared_data, state = started(method)
-    _, metrics = method.step(state, prepared_data, jax.random.key(0), progress())
+    _, metrics = stepped(method, state, prepared_data)
     train = problem().train
     # Ours is the average loss: its ridge is per sample.
     oracle = Ridge(alpha=9 * 0.3, fit_intercept=False).fit(*learned_of(state))
@@ -114,7 +114,7 @@ def test_ridge_is_scikit_learns_and_the_limit_of_many_steps():
     expected = 0.5 * np.sum(away**2) / len(away)
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
     many = methods.regression(inner_steps=400, form="spectral", draws=2, **keywords)
-    _, found = many.step(started(many)[1], prepared_data, jax.random.key(0), progress())
+    _, found = stepped(many, started(many)[1], prepared_data)
     assert float(found["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
@@ -145,18 +145,9 @@ def test_draws_that_are_not_taken_do_not_count():
     few = methods.regression(**SETTINGS, most_draws=7)
     prepared_data, state = started(few)
     key = jax.random.key(1)
-    metrics = few.step(state, prepared_data, key, progress())[1]
+    metrics = jax.jit(few.step)(state, prepared_data, key, progress())[1]
     starts = np.float64(jax.random.normal(key, (7, 6, 2))[:3])
-    expected = by_hand(
-        learned_of(state),
-        starts,
-        steps=7,
-        step_size=0.2,
-        inner_ridge=0.05,
-        outer_ridge=0.02,
-        x=np.float64(problem().train.inputs),
-        y=np.float64(problem().train.targets),
-    )
+    expected = by_hand(learned_of(state), starts)
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
@@ -189,7 +180,7 @@ def test_a_fixed_step_size_stays_until_the_samples_outgrow_it():
     large = {**stored, "inputs": 10 * stored["inputs"]}
     learned = {**state.samples.learned, "stored": large}
     state = state._replace(samples=state.samples._replace(learned=learned))
-    found = method.step(state, prepared_data, jax.random.key(0), progress())[1]
+    found = stepped(method, state, prepared_data)[1]
     limit = unrolled.step_size_limit(large["inputs"], ridge=0.05)
     assert float(limit) < 0.2
     assert float(found["step_size"]) == pytest.approx(0.99 * float(limit))
@@ -204,19 +195,18 @@ def test_a_learned_step_size_is_learned():
     assert float(state.samples.learned["step_size"]) != np.float32(0.2)
 
 
+RANDOM = {
+    "kind": "random_features",
+    "architecture": {"kind": "fully_connected", "depth": 1, "width": 16},
+    "networks": 2,
+}
+
+
 @pytest.mark.parametrize(
-    "features",
-    [
-        {"kind": "fourier", "frequencies": 16},
-        {
-            "kind": "random_features",
-            "architecture": {"kind": "fully_connected", "depth": 1, "width": 16},
-            "networks": 2,
-        },
-    ],
+    ("features", "inner"),
+    [({"kind": "fourier", "frequencies": 16}, "unrolled"), (RANDOM, "ridge")],
     ids=["fourier", "random networks"],
 )
-@pytest.mark.parametrize("inner", ["ridge", "unrolled"])
 def test_features_in_place_of_inputs(features, inner):
     method = methods.regression(
         count=5,
@@ -240,14 +230,12 @@ def test_batches_of_rows_from_device_and_host():
     batch = method.sample(jax.random.key(0), drawn(prepared_data))
     assert batch.real.inputs.shape == (8, 6)
     assert len(np.unique(np.asarray(batch.real.inputs), axis=0)) == 8
-    metrics = method.step(state, batch, jax.random.key(3), progress())[1]
+    metrics = stepped(method, state, batch)[1]
     everything = methods.regression(**{**keywords, "batch_size": 1000})
     whole = everything.sample(jax.random.key(0), started(everything)[0])
-    of_rows = everything.step(state, whole, jax.random.key(3), progress())[1]
+    of_rows = stepped(everything, state, whole)[1]
     by_moments = methods.regression(**SETTINGS)
-    _, expected = by_moments.step(
-        state, started(by_moments)[0], jax.random.key(3), progress()
-    )
+    _, expected = stepped(by_moments, state, started(by_moments)[0])
     assert float(of_rows["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
     assert float(metrics["loss"]) != float(expected["loss"])
     hosted = method.prepare(jax.random.key(0), problem(on_device=False))
@@ -275,13 +263,12 @@ def test_a_run_on_host_rows_is_saved_and_read(tmp_path):
     )
 
 
-@pytest.mark.parametrize("count", [2, 5])
-def test_the_analytic_start_is_the_optimum_of_ridge(count):
+def test_the_analytic_start_is_the_optimum_of_ridge():
     method = methods.regression(
-        count=count, inner="ridge", initialization="analytic", inner_ridge=0.01
+        count=5, inner="ridge", initialization="analytic", inner_ridge=0.01
     )
     prepared_data, state = started(method)
-    metrics = method.step(state, prepared_data, jax.random.key(0), progress())[1]
+    metrics = stepped(method, state, prepared_data)[1]
     least = float(prepared_data.error.least)
     assert float(metrics["loss"]) == pytest.approx(least, rel=1e-4)
     assert np.linalg.norm(learned_of(state)[0], axis=1).min() > 0

@@ -1,5 +1,7 @@
 """KRR-ST and its boosted form: the outer problem, the pool, and what they leave."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,12 +27,25 @@ from tests.methods.runs import distilled, prepared, run
 TEACHER = small(width=6)
 NETWORK = {"widths": (5,), "depth": 1, "norm": "batch"}
 POOL = {"settings": NETWORK, "students": 2, "steps": 3}
+DENSE = {
+    "network": "fully_connected",
+    "settings": {"depth": 2, "width": 8},
+    "students": 2,
+}
 KRR_ST = {"count": 4, "teacher": TEACHER, "pool": POOL, "batch_size": 20}
 SSL_DD = {
     **{k: v for k, v in KRR_ST.items() if k != "count"},
     **{"images": 4, "image_bases": 6, "target_bases": 3, "hidden": 2},
     "approximation_steps": 50,
 }
+
+
+student_of = jax.jit(student_pool.student)
+
+
+def features_of(training, student, inputs):
+    seen = jax.jit(lambda *given: student_pool.features(training, *given))
+    return seen(student, inputs)
 
 
 def _velocities(pool):
@@ -53,15 +68,17 @@ def test_the_outer_loss_is_that_of_the_definition():
     with jax.enable_x64(True):
         pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
         pool = started(training, pairs)
-        student = student_pool.student(pool, jnp.asarray(1))
+        student = student_of(pool, 1)
         real = pairs_of(7, seed=1, dtype=np.float64)
         split = Split(real.inputs, targets=real.targets)
-        found = outer_loss(training, student, pairs, split, 1e-3)
+        found = jax.jit(lambda *given: outer_loss(training, *given, 1e-3))(
+            student, pairs, split
+        )
         params, statistics = student
-        network = convnet(outputs=None, **NETWORK)
+        apply = jax.jit(convnet(outputs=None, **NETWORK).apply)
 
         def rows(inputs):
-            found = network.apply({"params": params, **statistics}, inputs)
+            found = apply({"params": params, **statistics}, inputs)
             return np.concatenate([found, np.ones((len(inputs), 1))], axis=1)
 
         f, g = rows(pairs.inputs), rows(real.inputs)
@@ -76,27 +93,31 @@ def test_the_outer_loss_is_that_of_the_definition():
 def test_its_gradient_treats_the_trace_as_a_constant():
     with jax.enable_x64(True):
         pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
-        student = student_pool.student(started(training, pairs), jnp.asarray(0))
+        student = student_of(started(training, pairs), 0)
         real = pairs_of(7, seed=1, dtype=np.float64)
         split = Split(real.inputs, targets=real.targets)
         strength = 1e-2
 
+        @jax.jit
         def trace(inputs):
             rows = student_pool.features(training, student, inputs)
-            return float(jnp.sum(rows * rows))
+            return jnp.sum(rows * rows)
 
-        def value(each, fixed=None):
+        def value(each, now):
+            # Without its annotations: a traced strength is no float.
+            return inspect.unwrap(outer_loss)(training, student, each, split, now)
+
+        def with_lambda(each, fixed):
             # The strength that gives the fixed lambda whatever the trace is.
-            now = strength if fixed is None else strength * fixed / trace(each.inputs)
-            return outer_loss(training, student, each, split, now)
+            return values(each, strength * fixed / trace(each.inputs))
 
-        slopes = jax.grad(lambda each: value(each))(pairs)
+        slopes, values = jax.jit(jax.grad(value))(pairs, strength), jax.jit(value)
         rng, fixed = np.random.default_rng(2), trace(pairs.inputs)
         for field in ("inputs", "targets"):
             leaf = getattr(pairs, field)
             direction = jnp.asarray(rng.normal(size=leaf.shape))
             up, down = (
-                float(value(pairs._replace(**{field: leaf + s * direction}), fixed))
+                with_lambda(pairs._replace(**{field: leaf + s * direction}), fixed)
                 for s in (1e-5, -1e-5)
             )
             found = float(jnp.sum(getattr(slopes, field) * direction))
@@ -106,12 +127,17 @@ def test_its_gradient_treats_the_trace_as_a_constant():
 def test_students_compute_in_bfloat16_and_are_kept_in_float32():
     pairs, trained, seen = pairs_of(), {}, {}
     for name in (None, "bfloat16"):
-        training = student_training({**POOL, "steps": 50, "compute_dtype": name})
+        training = student_training({**DENSE, "steps": 50, "compute_dtype": name})
         pool = started(training, pairs)
-        which = jnp.asarray(1)
-        after = student_pool.after_step(jax.random.key(9), training, pool, which, pairs)
-        trained[name] = student_pool.student(after, which)
-        seen[name] = student_pool.features(training, trained[name], pairs.inputs)
+
+        @jax.jit
+        def step(pool, training=training):
+            return student_pool.after_step(
+                jax.random.key(9), training, pool, jnp.asarray(1), pairs
+            )
+
+        trained[name] = student_of(step(pool), 1)
+        seen[name] = features_of(training, trained[name], pairs.inputs)
         assert seen[name].dtype == jnp.float32
     for student in trained.values():
         assert {each.dtype for each in jax.tree.leaves(student)} == {jnp.dtype("f4")}
@@ -124,13 +150,12 @@ def test_a_student_is_trained_as_optax_would():
     pairs = pairs_of()
     training = student_training({**POOL, "students": 3, "steps": 50})
     pool = started(training, pairs)
-    which = jnp.asarray(1)
     after = jax.jit(
         lambda pool, which: student_pool.after_step(
             jax.random.key(9), training, pool, which, pairs
         )
-    )(pool, which)
-    params, statistics = student_pool.student(pool, which)
+    )(pool, 1)
+    params, statistics = student_of(pool, 1)
     network = convnet(outputs=3, **NETWORK)
 
     def error(params):
@@ -148,9 +173,14 @@ def test_a_student_is_trained_as_optax_would():
     moments = optimizer.init(params)
     trace = jax.tree.map(lambda leaf: leaf[1], _velocities(pool))
     moments = (moments[0], (moments[1][0]._replace(trace=trace), *moments[1][1:]))
-    changes, _ = optimizer.update(jax.grad(error)(params), moments, params)
-    wanted = optax.apply_updates(params, changes)
-    found, _ = student_pool.student(after, which)
+
+    @jax.jit
+    def updated(params):
+        changes, _ = optimizer.update(jax.grad(error)(params), moments, params)
+        return optax.apply_updates(params, changes)
+
+    wanted = updated(params)
+    found, _ = student_of(after, 1)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         found,
@@ -160,8 +190,8 @@ def test_a_student_is_trained_as_optax_would():
     for other in (0, 2):
         jax.tree.map(
             np.testing.assert_array_equal,
-            student_pool.student(after, jnp.asarray(other)),
-            student_pool.student(pool, jnp.asarray(other)),
+            student_of(after, other),
+            student_of(pool, other),
         )
     np.testing.assert_array_equal(after.ages - pool.ages, [0, 1, 0])
 
@@ -178,8 +208,9 @@ def test_students_have_ages_and_are_drawn_anew():
     )
     after = step(jax.random.key(1), pool)
     assert int(after.ages[old]) == 0
-    fresh = convnet(outputs=3, **NETWORK).init(jax.random.key(1), pairs.inputs[:1])
-    params, statistics = student_pool.student(after, old)
+    init = jax.jit(convnet(outputs=3, **NETWORK).init)
+    fresh = init(jax.random.key(1), pairs.inputs[:1])
+    params, statistics = student_of(after, old)
     jax.tree.map(np.testing.assert_array_equal, params, fresh["params"])
     jax.tree.map(
         np.testing.assert_array_equal, statistics["batch_stats"], fresh["batch_stats"]
@@ -208,18 +239,16 @@ def test_a_run_predicts_the_teacher_better():
     method = methods.krr_st(**{**KRR_ST, "descent": {"learning_rate": 0.02}})
     data, start, end, metrics = run(method, problem, steps=60)
     assert np.mean(metrics["loss"][-10:]) < 0.7 * np.mean(metrics["loss"][:10])
-    # Under students that neither has seen.
+    # Under a student that neither has seen.
     seen = teacher.represented(problem, TEACHER, cache=no_cache)
     split = Split(seen.train.inputs, targets=seen.train.targets)
     training = student_training(POOL)
-    for seed in (5, 6):
-        losses = []
-        for state in (start, end):
-            pairs = decoded(distilled(method, problem, data, state))
-            pool = started(training, pairs, seed)
-            student = student_pool.student(pool, jnp.asarray(0))
-            losses.append(float(outer_loss(training, student, pairs, split, 1e-6)))
-        assert losses[1] < losses[0]
+    loss = jax.jit(lambda *given: outer_loss(training, *given, split, 1e-6))
+    losses = []
+    for state in (start, end):
+        pairs = decoded(distilled(method, problem, data, state))
+        losses.append(float(loss(student_of(started(training, pairs, 5), 0), pairs)))
+    assert losses[1] < losses[0]
 
 
 def test_targets_are_the_teachers():
@@ -298,7 +327,7 @@ def test_views_start_from_the_teachers_view_of_them():
 def test_each_part_can_be_switched_off():
     problem = problems.unlabelled()
     plain = methods.ssl_dd(**{**SSL_DD, "views": "none"})
-    data, _, state, _ = run(plain, problem, steps=2)
+    data, state = prepared(plain, problem)
     found = distilled(plain, problem, data, state)
     assert "view_networks" not in found.stored
     assert found.decoder.pairs_per_sample == 1
@@ -362,7 +391,7 @@ def test_mistakes_are_told_when_a_run_starts():
 def test_selected_pairs_are_real_images_as_the_teacher_sees_them(how):
     problem = problems.unlabelled()
     method = methods.pair_selection(count=5, how=how, teacher=TEACHER)
-    data, _, state, _ = run(method, problem, steps=1)
+    data, state = prepared(method, problem)
     found = decoded(distilled(method, problem, data, state))
     images = np.asarray(problem.train.inputs)
     rows = [

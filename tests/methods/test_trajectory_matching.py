@@ -65,8 +65,7 @@ def written_out(learned, start, target, rows, network, unravel):
     return jnp.sum(gap**2) / jnp.sum((start - target) ** 2)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
-@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize(("name", "batch"), [("datm", 2), ("mtt", None)])
 def test_a_step_follows_the_gradient_of_the_written_out_steps(
     three_classes, name, batch
 ):

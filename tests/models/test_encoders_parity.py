@@ -118,7 +118,17 @@ def test_float32(name):
     agree(ours(name, "float32"), name, 1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+# What another case has in other company: another size, the pooling of another.
+AGAIN = ("clip_other_size", "dinov2_mean", "eva02_class")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in AGAIN else ())
+        for name in CASES
+    ],
+)
 def test_float64(name):
     with jax.enable_x64(True):
         agree(ours(name, "float64"), name, 1e-10)

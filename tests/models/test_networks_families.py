@@ -202,7 +202,7 @@ def _gradients(*functions):
 def test_convolutions_of_maps_smaller_than_the_kernel(side):
     layer = layers.Convolution(4, kernel=5)
     images = jax.random.normal(jax.random.key(0), (2, side, side, 3))
-    variables = layer.init(jax.random.key(1), images)
+    variables = jax.jit(layer.init)(jax.random.key(1), images)
     params = variables["params"]
     expected = jax.lax.conv_general_dilated(
         images,
@@ -212,7 +212,7 @@ def test_convolutions_of_maps_smaller_than_the_kernel(side):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     expected = expected + params["bias"].reshape(1, 1, 1, -1)
-    found = layer.apply(variables, images)
+    found = jax.jit(layer.apply)(variables, images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -278,7 +278,9 @@ def test_weights_are_drawn_by_what_an_output_sees(layer):
         "Convolution": (layers.Convolution(200, bias=False), 20, 9 * 20),
         "DepthwiseConvolution": (layers.DepthwiseConvolution(), 400, 9),
     }[layer]
-    params = made.init(jax.random.key(0), jnp.zeros((1, 3, 3, channels)))["params"]
+    params = jax.jit(made.init)(jax.random.key(0), jnp.zeros((1, 3, 3, channels)))[
+        "params"
+    ]
     assert set(params) == {"kernel"}
     bound = sees**-0.5
     assert float(jnp.abs(params["kernel"]).max()) <= bound

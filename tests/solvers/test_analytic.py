@@ -46,20 +46,19 @@ def trained_by_hand(x, y, strength):
 # Both free.
 
 
-@pytest.mark.usefixtures("each_precision")
-@pytest.mark.parametrize("strength", [1e-9, 1e-3, 1.0, 1e4])
 @pytest.mark.parametrize(
     ("rank", "count"), [(4, None), (4, 6), (2, None), (2, 2), (2, 3), (1, 1)]
 )
-def test_weights_come_back(rank, count, strength, float64):
+def test_weights_come_back(rank, count, float64):
     wanted = weights_of_rank(rank)
-    found = analytic.distilled_set(wanted, ridge=strength, count=count)
-    assert len(found.inputs) == (count or 4) and found.error < 1e-14
     scale = np.abs(wanted).max()
-    np.testing.assert_allclose(trained(found, strength), wanted, atol=1e-12 * scale)
-    np.testing.assert_allclose(found.weights, wanted, atol=1e-13 * scale)
-    gram = found.inputs @ found.inputs.T + strength * np.eye(len(found.inputs))
-    assert np.linalg.cond(gram) < 2
+    for strength in (1e-9, 1e-3, 1.0, 1e4):
+        found = analytic.distilled_set(wanted, ridge=strength, count=count)
+        assert len(found.inputs) == (count or 4) and found.error < 1e-14
+        np.testing.assert_allclose(trained(found, strength), wanted, atol=1e-12 * scale)
+        np.testing.assert_allclose(found.weights, wanted, atol=1e-13 * scale)
+        gram = found.inputs @ found.inputs.T + strength * np.eye(len(found.inputs))
+        assert np.linalg.cond(gram) < 2
 
 
 def test_full_data_predictor_comes_back(float64):

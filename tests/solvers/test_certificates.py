@@ -38,7 +38,9 @@ def random_problem(name, seed):
     return loss, draw(30), draw(5), draw(100), *map(float, ridges)
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize(
+    "name", ["logistic", "hinge", "huber", "softmax", "multiclass_hinge"]
+)
 @hypothesis.given(
     seed=st.integers(0, 10**6),
     tolerance=st.sampled_from([10.0, 1e-1, 1e-8]),

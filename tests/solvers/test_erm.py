@@ -274,8 +274,8 @@ def singular_grams(count):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("name", "case"),
-    [(name, "zero") for name in NAMES]
-    + [(n, c) for n in ("logistic", "hinge") for c in singular_grams(1) if c != "zero"],
+    [(name, "zero") for name in ("softmax", "multiclass_hinge", "huber")]
+    + [(n, c) for n in ("logistic", "hinge") for c in singular_grams(1)],
 )
 def test_many_samples_by_a_singular_kernel(name, case, small_limits):
     """A zero Gram has no jitter that is a share of its trace: this once never ended."""
@@ -395,9 +395,10 @@ def test_what_rounding_leaves_open_says_so():
 # --- edges -----------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("case", ["one", "single class", "zero rows", "repeated"])
+@pytest.mark.parametrize(
+    "case", ["one", "single class", "zero rows", "all zero", "repeated"]
+)
 def test_degenerate_problems(name, case):
     loss = losses.get(name)
     features, targets = problem(loss, 6, 5, seed=13)
@@ -407,19 +408,14 @@ def test_degenerate_problems(name, case):
         targets[:] = targets[0]
     elif case == "zero rows":
         features[::2] = 0.0
+    elif case == "all zero":
+        features[:] = 0.0
     else:
         features[:], targets[::2] = features[0], targets[0]
     solution = erm.solve(features, targets, loss=loss, ridge=1e-3)
     assert solution.converged
     assert np.isfinite(solution.weights).all() and np.isfinite(solution.duals).all()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_features_that_are_all_zero(name):
-    loss = losses.get(name)
-    _, targets = problem(loss, 4, 3)
-    solution = erm.solve(np.zeros((4, 3)), targets, loss=loss, ridge=1.0)
-    assert solution.converged and not solution.weights.any()
+    assert bool(solution.weights.any()) == (case != "all zero")
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

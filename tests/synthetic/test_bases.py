@@ -129,9 +129,11 @@ def test_gradients_reach_bases_and_coefficients():
         decoder, stored, _ = started("rotation", samples=2)
         stored = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), stored)
         rng = np.random.default_rng(1)
-        weights = decoder.decode(stored)
-        weights = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), weights)
+        weights = jax.eval_shape(decoder.decode, stored)
+        assert weights.inputs.dtype == jnp.float64
+        weights = jax.tree.map(lambda x: rng.normal(size=x.shape), weights)
 
+        @jax.jit
         def value(stored):
             pairs = decoder.decode(stored)
             return sum(
@@ -139,7 +141,7 @@ def test_gradients_reach_bases_and_coefficients():
                 for each, weight in zip(pairs, weights, strict=True)
             )
 
-        slopes = jax.grad(value)(stored)
+        slopes = jax.jit(jax.grad(value))(stored)
         for name, leaf in stored.items():
             direction = jnp.asarray(rng.normal(size=leaf.shape))
             step = 1e-6
@@ -150,7 +152,6 @@ def test_gradients_reach_bases_and_coefficients():
             wanted = (up - down) / (2 * step)
             found = jnp.sum(slopes[name] * direction)
             np.testing.assert_allclose(found, wanted, rtol=1e-6)
-            assert decoder.decode(stored).inputs.dtype == jnp.float64
 
 
 @pytest.mark.parametrize("start", ["real", "random"])

@@ -17,7 +17,7 @@ def test_killed_before_every_line(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert len(result) == 4
+    assert len(result) == 3
     for name, found in result.items():
         before = OLD if name.endswith("over old") else NOTHING
         assert len(found) > 20, name
