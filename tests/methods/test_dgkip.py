@@ -134,7 +134,8 @@ def test_gap_is_the_squared_gradient_of_the_distilled_problem(binary):
     def gap_and_gradient(inputs):
         rows = feature_maps.application(feature_map)(reference.params, inputs)
         samples = sample_features(reference, feature_map, inputs)
-        return gap_of(reference, samples, targets, loss=loss, ridge=ridge), jax.grad(duality.primal)(
+        gap = gap_of(reference, samples, targets, loss=loss, ridge=ridge)
+        return gap, jax.grad(duality.primal)(
             reference.weights, rows, targets, loss=loss, ridge=ridge
         )
 
