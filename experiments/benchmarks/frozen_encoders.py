@@ -4,7 +4,7 @@
 
 Needs PyTorch (`pip install torch`). Both forms start from the same numbers, do the same
 (see `encoder_step`), and take turns in one process, each with all its threads. Peak
-memory and the processor time of the first step are of processes of their own. Five
+memory and the processor time of the first step are of processes of their own. Ten
 minutes on two cores; writes
 `experiments/results/benchmarks/frozen_encoders.json`.
 """
