@@ -125,8 +125,8 @@ def clp(
     for name, value in (("ridge", ridge), ("temperature", temperature)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be > 0, got {value}")
-    augment_images, recipe = frozen_features.augmenter(augmentation)
-    if augment_images is None and copies > 1:
+    transform, recipe = frozen_features.augmentation_of(augmentation)
+    if transform is None and copies > 1:
         raise ValueError(f"copies={copies} need an augmentation")
     if outer == "squared" and learn_temperature:
         raise ValueError("learn_temperature is for outer='cross_entropy'")
@@ -187,9 +187,13 @@ def clp(
     def losses_of(learned: dict[str, Any], batch: ProbeData, key: PRNGKeyArray):
         """Sum of the outer losses, and what else is worth a look."""
         pairs = parts.pairs(learned)
-        keys = None
-        if augment_images is not None:
-            keys = jax.random.split(key, (copies, pairs.inputs.shape[0]))
+        drawn = None
+        if transform is not None:
+            number, *shape = pairs.inputs.shape
+            keys = jax.random.split(key, copies * number)
+            drawn = frozen_features.draws(
+                transform, keys, tuple(shape), micro_batch=micro_batch
+            )
         targets = jnp.tile(pairs.targets, (copies, 1))
         losses, accuracies, jitters = [], [], []
         for index, each in enumerate(encoders):
@@ -197,8 +201,9 @@ def clp(
                 each.apply,
                 batch.params[index],
                 pairs.inputs,
-                keys=keys,
-                augment_images=augment_images,
+                copies=copies,
+                transform=transform,
+                drawn=drawn,
                 micro_batch=micro_batch,
             )
             probe = linear_probe.fit(

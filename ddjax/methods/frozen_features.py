@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 from ddjax.data import augment
+from ddjax.data.augment import Transform
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split, identity
 from ddjax.data.stored import StoredInputs, on_host
@@ -23,19 +24,16 @@ from ddjax.storage.checksum import checksum
 
 __all__ = [
     "DEVICE_BYTES",
-    "Augment",
     "as_encoders",
-    "augmenter",
+    "augmentation_of",
     "blocks",
     "check_problem",
+    "draws",
     "encoded",
     "real_features",
     "rows_to_draw_from",
     "sources",
 ]
-
-Augment = Callable[[PRNGKeyArray, Array], Array]
-"""`(key, images (b, h, w, 3)) -> images`: one draw for all of them."""
 
 DEVICE_BYTES = 4 * 2**30
 """Real features beyond this stay on the host, where a step draws a batch."""
@@ -62,10 +60,10 @@ def as_encoders(
     return tuple(as_encoder(each) for each in setting)
 
 
-def augmenter(
+def augmentation_of(
     setting: str | Mapping[str, Any] | None,
-) -> tuple[Augment | None, dict[str, Any] | None]:
-    """An augmentation that is drawn once for the images it is given, and its recipe.
+) -> tuple[Transform | None, dict[str, Any] | None]:
+    """An augmentation and its recipe.
 
     Args:
       setting: see `ddjax.data.augment.make`; None for images as they are.
@@ -76,7 +74,7 @@ def augmenter(
     if setting is None:
         return None, None
     recipe = {"name": setting} if isinstance(setting, str) else dict(setting)
-    return augment.augmenter(recipe, shared=True), recipe
+    return augment.make(recipe), recipe
 
 
 def sources(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
@@ -179,13 +177,34 @@ def blocks(
         yield jnp.asarray(features[rows]), jnp.asarray(labels[rows])
 
 
+def draws(
+    transform: Transform,
+    keys: Key[Array, " n"],
+    shape: tuple[int, ...],
+    *,
+    micro_batch: int | None,
+) -> Any:
+    """What `encoded` augments images by: a draw for each key.
+
+    With micro-batches the keys themselves, from which each draws its own.
+
+    Args:
+      transform: the augmentation.
+      keys: one for each augmented image.
+      shape: `(h, w, 3)` of an image.
+      micro_batch: see `encoded`.
+    """
+    return keys if micro_batch else _drawn(transform, keys, shape)
+
+
 def encoded(
     apply: Callable[[Any, Array], Array],
     params: Any,
     images: Float[Array, "m h w 3"],
     *,
-    keys: Key[Array, "copies m"] | None = None,
-    augment_images: Augment | None = None,
+    copies: int = 1,
+    transform: Transform | None = None,
+    drawn: Any = None,
     micro_batch: int | None = None,
 ) -> Float[Array, "_ p"]:
     """Features of (augmented copies of) images, a micro-batch at a time.
@@ -198,33 +217,35 @@ def encoded(
       apply: the encoder's.
       params: its weights.
       images: `(m, h, w, 3)`.
-      keys: `(copies, m)`, one for each copy of each image; None for the images as they
-        are.
-      augment_images: the augmentation.
+      copies: of each image.
+      transform: the augmentation; None for the images as they are.
+      drawn: by `draws` for each copy of each image, copy by copy.
       micro_batch: images at once, >= 1; None for all.
 
     Returns:
       `(copies m, p)`, copy by copy.
     """
 
-    def features(part: Array, part_keys: Any) -> Array:
-        if augment_images is None or part_keys is None:
+    def features(part: Array, part_drawn: Any) -> Array:
+        if transform is None:
             return apply(params, part)
-        one = functools.partial(_augment_one, augment_images)
-        return apply(params, jax.vmap(one)(part_keys, part))
+        if micro_batch:
+            part_drawn = _drawn(transform, part_drawn, part.shape[1:])
+        change = transform.apply
+        augmented = jax.vmap(lambda one, image: change(one, image[None])[0])
+        return apply(params, augmented(part_drawn, part))
 
-    count, copies = images.shape[0], 1 if keys is None else keys.shape[0]
-    flat_keys = None if keys is None else keys.reshape(-1)
+    count = images.shape[0]
     total = copies * count
     number = 1 if micro_batch is None else -(-total // micro_batch)
     if number == 1:
-        return features(jnp.tile(images, (copies, 1, 1, 1)), flat_keys)
+        return features(jnp.tile(images, (copies, 1, 1, 1)), drawn)
 
     # Inside a loop nothing can be merged with what is computed again.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def block(places: Array) -> Array:
-        some_keys = None if flat_keys is None else flat_keys[places]
-        return features(images[places % count], some_keys)
+        some = None if drawn is None else drawn[places]
+        return features(images[places % count], some)
 
     # Blocks of one size, as equal as can be: the encoder is compiled once.
     size = -(-total // number)
@@ -233,5 +254,5 @@ def encoded(
     return rows.reshape(number * size, -1)[:total]
 
 
-def _augment_one(augment_images: Augment, key: Array, image: Array) -> Array:
-    return augment_images(key, image[None])[0]
+def _drawn(transform: Transform, keys: Key[Array, " n"], shape: tuple[int, ...]) -> Any:
+    return jax.vmap(lambda key: transform.draw(key, 1, shape, True))(keys)

@@ -113,8 +113,8 @@ def lgm(
     checks.check_counts(
         copies=copies, micro_batch=micro_batch, batch_size=None, block=block
     )
-    augment_images, recipe = frozen_features.augmenter(augmentation)
-    if augment_images is None:
+    transform, recipe = frozen_features.augmentation_of(augmentation)
+    if transform is None:
         copies, augment_real = 1, False
     encoders = frozen_features.as_encoders(encoder)
     parts = learned_set.learned_set(
@@ -153,13 +153,14 @@ def lgm(
         initialization=initialization,
     )
 
-    def encode(each: Any, params: Any, images: Array, keys: Any) -> Array:
+    def encode(each: Any, params: Any, images: Array, drawn: Any, number: int) -> Array:
         return frozen_features.encoded(
             each.apply,
             params,
             images,
-            keys=keys,
-            augment_images=augment_images,
+            copies=number,
+            transform=transform,
+            drawn=drawn,
             micro_batch=micro_batch,
         )
 
@@ -167,17 +168,27 @@ def lgm(
         state: DescentState, batch: GradientData, key: PRNGKeyArray, progress: Progress
     ):
         head_key, distilled_key, real_key = jax.random.split(key, 3)
-        m, classes = parts.pairs(state.learned).targets.shape
-        keys = None
-        if augment_images is not None:
-            keys = jax.random.split(distilled_key, (copies, m))
+        inputs, targets = parts.pairs(state.learned)
+        made, classes = copies * len(inputs), targets.shape[1]
+        own = drawn = None
+        if transform is not None:
+            keys = jax.random.split(distilled_key, made)
+            if augment_real:
+                rows: Any = batch.real[0]
+                others = jax.random.split(real_key, len(rows.inputs))
+                keys = jnp.concatenate([keys, others])
+            # Draws for both sides at once: half as many programs to compile.
+            drawn = frozen_features.draws(
+                transform, keys, inputs.shape[1:], micro_batch=micro_batch
+            )
+            own = jax.tree.map(lambda leaf: leaf[:made], drawn)
         heads, wanted = [], []
         for index, each in enumerate(encoders):
-            rows: Any = batch.real[0 if augment_real else index]
+            rows = batch.real[0 if augment_real else index]
             features = rows.inputs
             if augment_real:
-                real_keys = jax.random.split(real_key, (1, features.shape[0]))
-                features = encode(each, batch.params[index], features, real_keys)
+                rest = jax.tree.map(lambda leaf: leaf[made:], drawn)
+                features = encode(each, batch.params[index], features, rest, 1)
             one_key = jax.random.fold_in(head_key, index)
             weights = HEAD_STD * jax.random.normal(one_key, (each.width, classes))
             heads.append((weights, jnp.zeros(classes)))
@@ -193,7 +204,7 @@ def lgm(
                 linear_probe.cosine_distance(
                     wanted[index],
                     linear_probe.cross_entropy_gradient(
-                        encode(each, batch.params[index], pairs.inputs, keys),
+                        encode(each, batch.params[index], pairs.inputs, own, copies),
                         targets,
                         *heads[index],
                     ),

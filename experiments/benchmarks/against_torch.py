@@ -1,13 +1,15 @@
 """Steps of methods here and in PyTorch: the same numbers, in turns, side by side.
 
-The modules of steps are `student_step` and `condensation_step`. Their PyTorch forms
-were written for these comparisons, from the equations, in PyTorch's ordinary manner.
+The modules of steps are `student_step`, `condensation_step` and `encoder_step`. Their
+PyTorch forms were written for these comparisons, from the equations, in PyTorch's
+ordinary manner.
 """
 
 import argparse
 import functools
 import importlib.util
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -98,7 +100,10 @@ def disagreement(runs: Mapping[str, Run], *, steps: int) -> dict[str, float]:
 
 
 def print_peak(steps: Steps) -> None:
-    """Prints the memory of three steps as one line of JSON: a step module's command."""
+    """Prints the memory of three steps as one line of JSON: a step module's command.
+
+    With it the processor time of the first step, which compiles what is compiled.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {steps.module}")
     parser.add_argument("--form", choices=FORMS, required=True)
     parser.add_argument("--method", choices=list(steps.methods), required=True)
@@ -106,10 +111,13 @@ def print_peak(steps: Steps) -> None:
     parser.add_argument("--sizes", choices=list(sizes), required=True)
     options = parser.parse_args()
     run = steps.run(options.form, options.method, sizes[options.sizes])
-    before = peak_memory_mib()
-    for _ in range(3):
+    before, began = peak_memory_mib(), time.process_time()
+    jax.block_until_ready(run.step())
+    first = time.process_time() - began
+    for _ in range(2):
         jax.block_until_ready(run.step())
-    print(json.dumps({"before_mib": before, "peak_mib": peak_memory_mib()}), flush=True)
+    found = {"before_mib": before, "peak_mib": peak_memory_mib(), "first_step_s": first}
+    print(json.dumps(found), flush=True)
 
 
 def compare(name: str, steps: Steps, *, toy: bool, repeats: int, scale: str) -> None:

@@ -62,8 +62,16 @@ def blocked_gram(found: Sequence[Record]) -> str:
     return markdown(header, rows)
 
 
-def against_torch(found: Sequence[Record], *, name: str) -> str:
-    """Steps in milliseconds, peak memory, and how many times PyTorch's ours are."""
+def against_torch(
+    found: Sequence[Record], *, name: str, first_step: bool = False
+) -> str:
+    """Steps in milliseconds, peak memory, and how many times PyTorch's ours are.
+
+    Args:
+      found: all records.
+      name: of the record.
+      first_step: whether to say what the first step takes.
+    """
     found = _named(found, name)
     if not found:
         return "No records yet."
@@ -75,9 +83,12 @@ def against_torch(found: Sequence[Record], *, name: str) -> str:
         row.append(f"{entry['times_ours']['PyTorch']:.2f}")
         for form in ("ddjax", "PyTorch"):
             row.append(f"{entry['memory'][form]['peak_mib']:.0f}")
+        if first_step:
+            row.append(f"{entry['memory']['ddjax']['first_step_s']:.1f}")
         rows.append(row)
     header = ["step", "ddjax, ms", "PyTorch, ms", "PyTorch / ddjax"]
     header += ["ddjax, peak MiB", "PyTorch, peak MiB"]
+    header += ["ddjax, first step, CPU s"] if first_step else []
     return markdown(header, rows) + "\n\n" + caption(found)
 
 
@@ -102,5 +113,8 @@ TABLES: dict[str, Table] = {
     "blocked_gram": blocked_gram,
     "self_supervised": functools.partial(against_torch, name="self_supervised"),
     "condensation": functools.partial(against_torch, name="condensation"),
+    "frozen_encoders": functools.partial(
+        against_torch, name="frozen_encoders", first_step=True
+    ),
 }
 """Table name -> function of all records."""

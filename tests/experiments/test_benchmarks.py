@@ -11,6 +11,7 @@ from experiments.benchmarks import (
     blocked_gram,
     common,
     condensation_step,
+    encoder_step,
     student_step,
 )
 from tests.experiments import in_process
@@ -187,19 +188,23 @@ def test_pytorch_takes_the_same_steps(method):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("method", condensation_step.METHODS)
-def test_steps_of_condensation_agree_with_pytorch(method):
+@pytest.mark.parametrize(
+    ("steps", "method"),
+    [
+        *((condensation_step, method) for method in condensation_step.METHODS),
+        *((encoder_step, method) for method in encoder_step.METHODS),
+    ],
+)
+def test_steps_agree_with_pytorch(steps, method):
     pytest.importorskip("torch")
-    toy = condensation_step.TOY["toy"]
-    runs = {
-        form: condensation_step.run(form, method, toy) for form in against_torch.FORMS
-    }
+    toy = steps.TOY["toy"]
+    runs = {form: steps.run(form, method, toy) for form in against_torch.FORMS}
     apart = against_torch.disagreement(runs, steps=1)
     assert apart["loss"] < 1e-4 and apart["learned"] < 1e-4
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["condensation", "self_supervised"])
+@pytest.mark.parametrize("name", ["condensation", "frozen_encoders", "self_supervised"])
 def test_comparisons_with_pytorch_leave_a_record(name, tmp_path, capsys):
     pytest.importorskip("torch")
     record = recorded(name, tmp_path, capsys)

@@ -86,6 +86,28 @@ def test_max_pool():
     np.testing.assert_array_equal(layers.max_pool(images), expected)
 
 
+@pytest.mark.parametrize("count", [3, 7, 13])
+def test_a_few_images_at_a_time_change_nothing(count, monkeypatch):
+    monkeypatch.setattr(layers, "_PIXELS", 5 * 12)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(count, 4, 3, 2)))
+    seen = []
+
+    def network(images):
+        seen.append(len(images))
+        return jnp.sum(jnp.sin(images), axis=(1, 2))
+
+    def total(network, images):
+        return jnp.sum(network(images) ** 2)
+
+    found, slopes = jax.value_and_grad(total, argnums=1)(
+        lambda images: layers.a_few_at_a_time(network, images), images
+    )
+    assert max(seen) <= 5
+    expected = jax.value_and_grad(total, argnums=1)(network, images)
+    np.testing.assert_allclose(found, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(slopes, expected[1], rtol=1e-6)
+
+
 def test_relu6_is_flat_at_its_kinks():
     values = jnp.array([-1.0, 0.0, 1e-3, 5.9, 6.0, 7.0])
     np.testing.assert_array_equal(layers.relu6(values), jnp.clip(values, 0, 6))

@@ -10,7 +10,11 @@ __all__ = ["check_interval", "check_range", "per_image", "uniform"]
 
 
 def uniform(
-    key: PRNGKeyArray, number: int, shared: bool, low: float, high: float
+    key: PRNGKeyArray,
+    number: int,
+    shared: bool,
+    low: float | Float[Array, ""],
+    high: float | Float[Array, ""],
 ) -> Float[Array, " n"]:
     """Draws from U(low, high): `(number,)`, or `(1,)` where they are shared."""
     count = 1 if shared else number

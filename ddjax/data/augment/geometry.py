@@ -207,15 +207,18 @@ def resized_crop(
         key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
     ) -> dict[str, Array]:
         del shape
-        first, second, third, fourth = jax.random.split(key, 4)
-        area = uniform(first, number, shared, smallest, largest)
         logs = math.log(narrowest), math.log(widest)
-        aspect = jnp.exp(uniform(second, number, shared, *logs))
+        ends = jnp.array([(smallest, largest), logs, (0, 1), (0, 1)])
+        # In one program, which compiles faster than four.
+        area, log_aspect, down, right = jax.vmap(
+            lambda own, low, high: uniform(own, number, shared, low, high)
+        )(jax.random.split(key, 4), ends[:, 0], ends[:, 1])
+        aspect = jnp.exp(log_aspect)
         height = jnp.minimum(jnp.sqrt(area / aspect), 1)
         width = jnp.minimum(jnp.sqrt(area * aspect), 1)
         return {
-            "top": uniform(third, number, shared, 0.0, 1.0) * (1 - height),
-            "left": uniform(fourth, number, shared, 0.0, 1.0) * (1 - width),
+            "top": down * (1 - height),
+            "left": right * (1 - width),
             "height": height,
             "width": width,
         }

@@ -89,7 +89,9 @@ def noise(
     ) -> Array:
         which, drawn = jax.random.split(key)
         noisy = uniform(which, number, shared, 0.0, 1.0) < probability
-        added = mean + std * jax.random.normal(drawn, (len(noisy), *shape))
+        # In rows of whole images: the short axis of channels makes slow loops on CPU.
+        flat = jax.random.normal(drawn, (len(noisy), math.prod(shape)))
+        added = mean + std * flat.reshape(len(noisy), *shape)
         return jnp.where(noisy.reshape(-1, 1, 1, 1), added, jnp.zeros_like(added))
 
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:

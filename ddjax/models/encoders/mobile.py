@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from ddjax.models.encoders.layers import (
     Layer,
+    a_few_at_a_time,
     convolved,
     folded,
     layer_shapes,
@@ -199,13 +200,16 @@ def apply(
             padding = same_padding(images.shape, layer.shape[-1], layer.stride)
         return convolved(params, images, layer, padding=padding)
 
-    stem, head = _ends(spec)
-    hidden = relu6(layer(images, stem))
-    for block in _blocks(spec):
-        inside = hidden
-        if block.expand:
-            inside = relu6(layer(inside, block.expand))
-        inside = relu6(layer(inside, block.depthwise))
-        inside = layer(inside, block.project)
-        hidden = hidden + inside if block.residual else inside
-    return jnp.mean(relu6(layer(hidden, head)), axis=(1, 2))
+    def features(images: Array) -> Array:
+        stem, head = _ends(spec)
+        hidden = relu6(layer(images, stem))
+        for block in _blocks(spec):
+            inside = hidden
+            if block.expand:
+                inside = relu6(layer(inside, block.expand))
+            inside = relu6(layer(inside, block.depthwise))
+            inside = layer(inside, block.project)
+            hidden = hidden + inside if block.residual else inside
+        return jnp.mean(relu6(layer(hidden, head)), axis=(1, 2))
+
+    return a_few_at_a_time(features, images)

@@ -1,0 +1,320 @@
+r"""An encoder's passes, and a step of CLP-DD and of LGM, here and in PyTorch.
+
+    python -m experiments.benchmarks.encoder_step --form=ddjax --method=lgm \
+        --sizes=64px
+
+prints the peak memory of a few steps as one line of JSON and writes nothing;
+`experiments.benchmarks.frozen_encoders` calls it and times the same steps.
+
+The encoder is MobileNetV2 with random weights; PyTorch's has its images channels last,
+where it is fastest. `forward` and `to_pixels` encode ten images a class and take the
+gradient with respect to them. `clp` and `lgm` have the settings of their papers but for
+the decoder: they learn the pixels of one image a class. In the first step PyTorch's
+heads and augmentations are those that the other form draws; later ones are its own.
+"""
+
+import importlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax import data, methods
+from ddjax.data import augment
+from ddjax.methods import frozen_features
+from ddjax.methods.base import Progress, keys_of_step
+from ddjax.methods.lgm import HEAD_STD, REAL_PER_CLASS
+from ddjax.models import encoders
+from ddjax.models.encoders import weights
+from ddjax.storage.cache import no_cache
+from experiments.benchmarks import against_torch
+from experiments.benchmarks.against_torch import Run
+
+__all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
+
+METHODS = ("forward", "to_pixels", "clp", "lgm")
+_COPIES, _RATES, _RIDGE, _TAU = 10, {"clp": 1e-2, "lgm": 2e-3}, 1e-2, 0.1
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Sizes(NamedTuple):
+    """How large everything is.
+
+    Attributes:
+      side: pixels.
+      classes: number of them.
+    """
+
+    side: int
+    classes: int = 10
+
+
+SIZES = {"64px": Sizes(64)}
+TOY = {"toy": Sizes(16, classes=2)}
+
+
+def run(form: str, method: str, sizes: Sizes) -> Run:
+    """A run of one of `METHODS` in one of `against_torch.FORMS`.
+
+    Raises:
+      ModuleNotFoundError: PyTorch's form without PyTorch.
+    """
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(sizes.classes, dtype=np.int32), REAL_PER_CLASS)
+    shape = (len(labels), sizes.side, sizes.side, 3)
+    images = draw.random(shape, np.float32)
+    along = draw.standard_normal((len(labels), 1280)).astype(np.float32)
+    encoder = encoders.random("mobilenetv2", jax.random.key(0))
+    if method in ("forward", "to_pixels"):
+        if form == "ddjax":
+            return _our_passes(encoder, method, images, along)
+        return _torch_passes(method, images, along)
+    few = (images, labels)
+    problem = data.from_arrays(few, few, validation=few, preprocessing="none")
+    made = methods.make(
+        method, encoder=encoder, decoder="pixels", initialization="balanced"
+    )
+    prepared = made.prepare(jax.random.key(0), problem, no_cache)
+    state = made.init(jax.random.key(1), problem, prepared)
+    # A step sees all of them, in the order of their classes.
+    batch = prepared._replace(real=(problem.train,)) if method == "lgm" else prepared
+    if form == "ddjax":
+        return _our_steps(made, state, batch)
+    real = tuple(np.asarray(each) for each in batch.real[0][:2])
+    return _torch_steps(method, sizes, state.learned["stored"]["inputs"], real)
+
+
+def _key(step: int) -> Any:
+    return keys_of_step(jax.random.key(2), jnp.asarray(step))[1]
+
+
+def _our_passes(
+    encoder: encoders.Encoder, method: str, images: np.ndarray, along: np.ndarray
+) -> Run:
+    def loss(shown: Any, params: Any) -> tuple[Any, Any]:
+        features = encoder.apply(params, shown)
+        return jnp.sum(features * along), features
+
+    def gradient(shown: Any, params: Any) -> tuple[Any, Any]:
+        (value, _), slope = jax.value_and_grad(loss, has_aux=True)(shown, params)
+        return value, slope
+
+    passes = jax.jit(loss if method == "forward" else gradient)
+    held: dict[str, Any] = {}
+
+    def one() -> Any:
+        value, held["found"] = passes(jnp.asarray(images), encoder.params)
+        return value
+
+    return Run(one, lambda: {"found": np.asarray(held["found"])}, list)
+
+
+def _our_steps(made: methods.Method, state: Any, batch: Any) -> Run:
+    step = jax.jit(made.step)
+    held: dict[str, Any] = {"state": state, "step": 0}
+    progress = Progress(jnp.asarray(0), jnp.asarray(5_000))
+
+    def one() -> Any:
+        found = step(held["state"], batch, _key(held["step"]), progress)
+        held["state"], metrics = found
+        held["step"] += 1
+        return metrics["loss"]
+
+    def learned() -> dict[str, np.ndarray]:
+        return {"inputs": np.asarray(held["state"].learned["stored"]["inputs"])}
+
+    return Run(one, learned, list)
+
+
+def _torch_encoder() -> Any:
+    """MobileNetV2 in plain modules under torchvision's names: pixels to features."""
+    torch: Any = importlib.import_module("torch")
+    spec = encoders.ENTRIES["mobilenetv2"].spec
+
+    def layer(before: int, after: int, kernel: int = 1, stride: int = 1, groups=1):
+        convolution = torch.nn.Conv2d(
+            before, after, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
+        return convolution, torch.nn.BatchNorm2d(after), torch.nn.ReLU6()
+
+    class Block(torch.nn.Module):
+        def __init__(self, before: int, after: int, stride: int, expansion: int):
+            super().__init__()
+            inside = before * expansion
+            self.residual = stride == 1 and before == after
+            expand = layer(before, inside) if expansion > 1 else ()
+            deep = layer(inside, inside, 3, stride, inside)
+            self.conv = torch.nn.Sequential(*expand, *deep, *layer(inside, after)[:2])
+
+        def forward(self, shown: Any) -> Any:
+            return shown + self.conv(shown) if self.residual else self.conv(shown)
+
+    blocks, before = [], spec.stem
+    for stage in spec.stages:
+        for place in range(stage.repeats):
+            stride = 1 if place else stage.stride
+            blocks.append(Block(before, stage.outputs, stride, stage.expansion))
+            before = stage.outputs
+    ends = layer(3, spec.stem, 3, 2), layer(before, spec.head)
+    first, last = (torch.nn.Sequential(*each) for each in ends)
+    network = torch.nn.Module()
+    network.features = torch.nn.Sequential(first, *blocks, last)
+    arrays = weights.draw(
+        jax.random.key(0), encoders.ENTRIES["mobilenetv2"].shapes(spec)
+    )
+    values = {name: torch.tensor(np.array(each)) for name, each in arrays.items()}
+    network.load_state_dict(values, strict=False)
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (_MEAN, _STD))
+    return lambda shown: network.features((shown - mean) / std).mean((2, 3))
+
+
+def _channels_last(images: Any) -> Any:
+    torch: Any = importlib.import_module("torch")
+    # As a view: the numbers lie as they did.
+    return torch.tensor(np.array(images)).permute(0, 3, 1, 2)
+
+
+def _torch_passes(method: str, images: np.ndarray, along: np.ndarray) -> Run:
+    torch: Any = importlib.import_module("torch")
+    encode, shown = _torch_encoder(), _channels_last(images)
+    direction = torch.tensor(along)
+    held: dict[str, Any] = {}
+
+    def one() -> Any:
+        if method == "forward":
+            with torch.no_grad():
+                held["found"] = encode(shown)
+                return (held["found"] * direction).sum()
+        pixels = shown.detach().requires_grad_(True)
+        value = (encode(pixels) * direction).sum()
+        (slope,) = torch.autograd.grad(value, pixels)
+        held["found"] = slope.permute(0, 2, 3, 1)
+        return value.detach()
+
+    return Run(one, lambda: {"found": held["found"].numpy()}, list)
+
+
+def _drawn(sizes: Sizes) -> tuple[np.ndarray, Any]:
+    """The head of LGM's first step, and what its images are augmented by."""
+    keys = jax.random.split(_key(0), 3)
+    made, real = _COPIES * sizes.classes, REAL_PER_CLASS * sizes.classes
+    own, others = (
+        jax.random.split(key, number)
+        for key, number in zip(keys[1:], (made, real), strict=True)
+    )
+    drawn = frozen_features.draws(
+        augment.make("flip_crop_noise"),
+        jnp.concatenate([own, others]),
+        (sizes.side, sizes.side, 3),
+        micro_batch=None,
+    )
+    head_key = jax.random.fold_in(keys[0], 0)
+    head = HEAD_STD * jax.random.normal(head_key, (1280, sizes.classes))
+    return np.array(head), jax.tree.map(np.array, drawn)
+
+
+def _torch_steps(
+    method: str, sizes: Sizes, start: Any, real: tuple[np.ndarray, ...]
+) -> Run:
+    torch: Any = importlib.import_module("torch")
+    functional = torch.nn.functional
+    encode = _torch_encoder()
+    inputs = _channels_last(start).requires_grad_(True)
+    outer = torch.optim.Adam([inputs], lr=_RATES[method])
+    seen = _channels_last(real[0]) if method == "lgm" else torch.tensor(real[0])
+    labels = torch.tensor(real[1].astype(np.int64))
+    own_labels = torch.arange(sizes.classes)
+    held = {"step": 0}
+
+    def draw(number: int) -> tuple[Any, ...]:
+        area = torch.empty(number).uniform_(0.08, 1.0)
+        aspect = torch.exp(torch.empty(number).uniform_(np.log(3 / 4), np.log(4 / 3)))
+        height, width = (area / aspect).sqrt().clamp(max=1), (area * aspect).sqrt()
+        width = width.clamp(max=1)
+        top, left = torch.rand(number) * (1 - height), torch.rand(number) * (1 - width)
+        noise = 0.2 * torch.randn(number, sizes.side, sizes.side, 3)
+        noise = noise * (torch.rand(number) < 0.5).view(-1, 1, 1, 1)
+        return torch.rand(number) < 0.5, (top, left, height, width), noise
+
+    def first_draw(drawn: Any) -> tuple[Any, ...]:
+        flipped, places, noise = drawn
+        names = ("top", "left", "height", "width")
+        parts = tuple(torch.tensor(places[name][:, 0]) for name in names)
+        return torch.tensor(flipped[:, 0]), parts, torch.tensor(noise[:, 0])
+
+    def augmented(shown: Any, drawn: tuple[Any, ...]) -> Any:
+        flipped, (top, left, height, width), noise = drawn
+        shown = torch.where(flipped.view(-1, 1, 1, 1), shown.flip(3), shown)
+
+        def places(start: Any, part: Any) -> Any:
+            length = (part * sizes.side).unsqueeze(1)
+            at = (torch.arange(sizes.side) + 0.5) / sizes.side * length
+            most = (length - 0.5).clamp(min=0.5)
+            inside = torch.minimum(at.clamp(min=0.5), most) - 0.5
+            pixels = start.unsqueeze(1) * sizes.side + inside
+            return (2 * pixels.clamp(0, sizes.side - 1) + 1) / sizes.side - 1
+
+        rows, columns = places(top, height), places(left, width)
+        full = (len(shown), sizes.side, sizes.side)
+        grid = (columns[:, None].expand(full), rows[:, :, None].expand(full))
+        cropped = functional.grid_sample(
+            shown, torch.stack(grid, dim=-1), align_corners=False
+        )
+        return cropped + noise.permute(0, 3, 1, 2)
+
+    def head_gradient(features: Any, wanted: Any, head: Any, *, keep: bool) -> Any:
+        error = functional.cross_entropy(features @ head[0] + head[1], wanted)
+        found = torch.autograd.grad(error, head, create_graph=keep)
+        return torch.cat([each.flatten() for each in found])
+
+    def gradient_distance() -> Any:
+        made = _COPIES * sizes.classes
+        if held["step"] == 0:
+            weights, drawn = _drawn(sizes)
+            start = torch.tensor(weights)
+            own = first_draw(jax.tree.map(lambda leaf: leaf[:made], drawn))
+            others = first_draw(jax.tree.map(lambda leaf: leaf[made:], drawn))
+        else:
+            start = HEAD_STD * torch.randn(1280, sizes.classes)
+            own, others = draw(made), draw(len(labels))
+        head = start.requires_grad_(True), torch.zeros(sizes.classes).requires_grad_()
+        with torch.no_grad():
+            features = encode(augmented(seen, others))
+        wanted = head_gradient(features, labels, head, keep=False)
+        copies = augmented(inputs.repeat(_COPIES, 1, 1, 1), own)
+        found = head_gradient(
+            encode(copies), own_labels.repeat(_COPIES), head, keep=True
+        )
+        return 1 - functional.cosine_similarity(wanted, found, dim=0)
+
+    def probe_loss() -> Any:
+        features = functional.normalize(encode(inputs))
+        gram = features @ features.T
+        strength = _RIDGE * gram.diagonal().mean().detach()
+        targets = torch.eye(sizes.classes) - 1 / sizes.classes
+        system = gram + strength * torch.eye(sizes.classes)
+        head = features.T @ torch.linalg.solve(system, targets)
+        return functional.cross_entropy(seen @ head / _TAU, labels)
+
+    def one() -> Any:
+        outer.zero_grad()
+        loss = probe_loss() if method == "clp" else gradient_distance()
+        loss.backward()
+        outer.step()
+        held["step"] += 1
+        return loss.item()
+
+    def learned() -> dict[str, np.ndarray]:
+        return {"inputs": inputs.detach().permute(0, 2, 3, 1).numpy()}
+
+    return Run(one, learned, list)
+
+
+STEPS = against_torch.Steps(
+    "experiments.benchmarks.encoder_step", METHODS, SIZES, TOY, run
+)
+
+if __name__ == "__main__":
+    against_torch.print_peak(STEPS)
