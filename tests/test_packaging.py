@@ -1,6 +1,7 @@
 """What is installed and what importing it brings in, each in a fresh process."""
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -82,8 +83,8 @@ def test_the_package_is_typed():
     assert (ROOT / "ddjax" / "py.typed").is_file()
 
 
-def test_a_wheel_has_the_command_and_every_file(tmp_path):
-    source = tmp_path / "source"
+def test_a_wheel_has_every_file_and_its_command_distils(tmp_path):
+    source, there = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -98,13 +99,28 @@ def test_a_wheel_has_the_command_and_every_file(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
-        (scripts,) = (name for name in names if name.endswith("/entry_points.txt"))
-        assert b"ddjax = ddjax.command:main" in file.read(scripts)
+        file.extractall(there)
+    (scripts,) = there.glob("*.dist-info/entry_points.txt")
+    assert "ddjax = ddjax.command:main" in scripts.read_text()
     # Presets and pages as well as modules.
     files = (path for path in (source / "ddjax").rglob("*") if path.is_file())
     assert {str(path.relative_to(source)) for path in files} == {
         name for name in names if name.startswith("ddjax/")
     }
+    # From outside the source tree, without what else lies there.
+    preset = "distil --preset selection --load limit=60 --workdir run".split()
+    preset += ["--evaluate", "kernel_regression:kernel=inputs"]
+    done = subprocess.run(
+        [sys.executable, "-c", f"from ddjax.command import main\nmain({preset})"],
+        capture_output=True,
+        text=True,
+        cwd=there,
+        env={**os.environ, "PYTHONPATH": str(there)},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "10 distilled images" in done.stdout
+    assert (there / "run" / "report.html").is_file()
 
 
 def test_pyproject_holds_build_system_and_tools_only():

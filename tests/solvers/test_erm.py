@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC, LinearSVR
 
 from ddjax.kernels import duality, losses
-from ddjax.solvers import erm
+from ddjax.solvers import _linear, erm
 from ddjax.solvers._features import Features
 
 NAMES = list(losses.LOSSES)
@@ -516,3 +516,16 @@ def test_half_precision_features_are_widened():
 
 def test_doctests():
     assert doctest.testmod(erm).failed == 0
+
+
+def test_small_matrices_take_one_thread():
+    import threadpoolctl
+
+    @_linear.one_thread_if_small
+    def threads(gram):
+        found = threadpoolctl.threadpool_info()
+        return {each["num_threads"] for each in found if each["user_api"] == "blas"}
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        assert threads(np.eye(3)) == {1}
+        assert threads(np.zeros((501, 0))) == {2}
