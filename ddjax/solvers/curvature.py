@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 __all__ = [
     "Extremes",
@@ -156,6 +155,8 @@ def _ends(
     times: Callable[[np.ndarray], np.ndarray], start: np.ndarray, tolerance: float
 ) -> Extremes:
     """Both ends of the spectrum of a symmetric matrix that is known by its products."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     size = len(start)
     if size <= _WHOLE:
         values = np.linalg.eigvalsh(np.stack([times(row) for row in np.eye(size)]))
