@@ -25,8 +25,8 @@ __all__ = [
     "hessian_vector_product",
 ]
 
-# Matrices of so many rows are formed: ARPACK wants more rows than it keeps vectors.
-_WHOLE = 20
+# Smaller matrices are formed: ARPACK needs more rows than it keeps vectors.
+_LARGEST_FORMED = 20
 
 
 class Extremes(NamedTuple):
@@ -157,7 +157,7 @@ def _ends(
 ) -> Extremes:
     """Both ends of the spectrum of a symmetric matrix that is known by its products."""
     size = len(start)
-    if size <= _WHOLE:
+    if size <= _LARGEST_FORMED:
         values = np.linalg.eigvalsh(np.stack([times(row) for row in np.eye(size)]))
         return Extremes(float(values[0]), float(values[-1]))
 
