@@ -352,14 +352,16 @@ def certificate(
     _check_finite(weights=weights, duals=duals)
     if not matrix.finite():
         raise ValueError("features hold values that are not finite")
-    test = None if test_features is None else Features(test_features)
-    if test is not None and test.size != matrix.size:
-        raise ValueError(
-            f"test features {np.shape(test_features)} do not fit features "
-            f"{np.shape(features)}"
-        )
-    if test is not None and not test.finite():
-        raise ValueError("test_features hold values that are not finite")
+    test = None
+    if test_features is not None:
+        test = Features(test_features)
+        if test.size != matrix.size:
+            raise ValueError(
+                f"test features {np.shape(test_features)} do not fit features "
+                f"{np.shape(features)}"
+            )
+        if not test.finite():
+            raise ValueError("test_features hold values that are not finite")
     theta, wanted = _columns(weights), _columns(targets)
     if theta.shape[0] != matrix.size or wanted.shape != (matrix.count, theta.shape[1]):
         raise ValueError(
