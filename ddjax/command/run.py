@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
     Attributes:
       config: the configuration, plain: `seed`, and the sections `data`, `method`,
-        `train` and `evaluate`, the last by label; see `experiments.launch`.
+        `train` and `evaluate`, the last by label.
       seed: of the run.
       method: the method.
       load: loads the data.

@@ -70,7 +70,7 @@ def read(
     given = {"train": train, "validation": validation, "test": test}
     parts = {
         # What the targets are is read off the training data alone.
-        part: _arrays(value, task, f"{where}: {part}", judged=part == "train")
+        part: _arrays(value, task, f"{where}: {part}", refuse_ambiguous=part == "train")
         for part, value in given.items()
         if part == "train" or value is not None
     }
@@ -103,7 +103,9 @@ def read(
     )
 
 
-def _arrays(value: Any, task: str | None, where: str, *, judged: bool) -> _Arrays:
+def _arrays(
+    value: Any, task: str | None, where: str, *, refuse_ambiguous: bool
+) -> _Arrays:
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
         kind = type(value).__name__
         of = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
@@ -114,11 +116,13 @@ def _arrays(value: Any, task: str | None, where: str, *, judged: bool) -> _Array
     inputs = _inputs(value[0], f"{where} inputs")
     names = ("labels", "targets") if len(value) == 3 else ("labels or targets",)
     known = [
-        None if each is None else _plain(each, f"{where} {name}")
+        None if each is None else _as_array(each, f"{where} {name}")
         for each, name in zip(value[1:], names, strict=True)
     ]
     if len(known) == 1:
-        known = _told_apart(known[0], task, where, judged=judged)
+        known = _as_labels_or_targets(
+            known[0], task, where, refuse_ambiguous=refuse_ambiguous
+        )
     elif task is not None:
         raise DataError(
             f"{where}: task={task!r} is for pairs; a triple (inputs, labels, targets) "
@@ -132,7 +136,7 @@ def _arrays(value: Any, task: str | None, where: str, *, judged: bool) -> _Array
     )
 
 
-def _plain(value: Any, where: str) -> np.ndarray:
+def _as_array(value: Any, where: str) -> np.ndarray:
     """An array of numbers or strings; what would lose something on the way is refused.
 
     Args:
@@ -189,18 +193,19 @@ def _decoded(array: np.ndarray, where: str) -> np.ndarray:
         ) from error
 
 
-def _told_apart(
-    known: np.ndarray | None, task: str | None, where: str, *, judged: bool
+def _as_labels_or_targets(
+    known: np.ndarray | None, task: str | None, where: str, *, refuse_ambiguous: bool
 ) -> list[np.ndarray | None]:
-    """What is known of a pair, as labels or as targets.
+    """The second array of a pair as `[labels, targets]`, one of them None.
 
-    `judged`: whether floats that could be classes are refused.
+    Without a task integers are labels and floats targets; `refuse_ambiguous` raises for
+    floats that could be classes.
     """
     if known is None:
         if task is not None:
             raise DataError(f"{where}: task={task!r}, but there is nothing to learn")
         return [None, None]
-    if judged and task is None and known.dtype.kind == "f":
+    if refuse_ambiguous and task is None and known.dtype.kind == "f":
         _refuse_classes_as_floats(known, where)
     regression = task == "regression" or (task is None and known.dtype.kind == "f")
     return [None, known] if regression else [known, None]
@@ -243,7 +248,7 @@ def _refuse_one_sample_a_class(labels: np.ndarray | None, where: str) -> None:
 
 
 def _inputs(value: Any, where: str) -> np.ndarray:
-    array = _plain(value, where)
+    array = _as_array(value, where)
     if array.dtype.kind not in "buif":
         raise DataError(f"{where}: dtype {array.dtype}; expected real numbers")
     if array.ndim not in (2, 3, 4):
@@ -368,7 +373,7 @@ def _with_encoded_labels(
         values = np.unique(train)
         names = tuple(str(value) for value in values.tolist())
     else:
-        given = _plain(list(class_names), f"{where}: class_names")
+        given = _as_array(list(class_names), f"{where}: class_names")
         names = tuple(map(str, given.tolist()))
         values = np.array(names) if text else np.arange(len(names))
     if len(set(names)) != len(names):

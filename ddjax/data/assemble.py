@@ -30,8 +30,8 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     that come in float64 or as integers of 32 bits and more are read again for that, so
     that they are rounded to the default float behind the preprocessing and not in front
     of it. A column that keeps few digits of what varies all the same is warned of and
-    recorded. Beyond those arrays
-    (files, with `options.scratch`), memory does not depend on the number of samples.
+    recorded. Beyond those arrays (files, with `options.scratch`), memory does not
+    depend on the number of samples.
 
     Args:
       name: the problem's name.

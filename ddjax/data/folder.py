@@ -35,10 +35,10 @@ _CUB50_CLASSES = 50
 BROKEN = ("refuse", "skip")
 """What may be done about images that cannot be decoded."""
 
-# Messages name so many files.
-_NAMED = 10
+# Files that a message names.
+_MOST_NAMES = 10
 # Folders of more images are not looked through when a broken one is met.
-_LOOKED_THROUGH = 20_000
+_MOST_CHECKED = 20_000
 # Images that are decoded side by side before the next are asked for.
 _AT_ONCE = 4096
 
@@ -140,7 +140,7 @@ def read(
     if broken == "skip":
         bad = list(_broken(every))
         if bad:
-            first = [path.relative_to(folder).as_posix() for path in bad[:_NAMED]]
+            first = [path.relative_to(folder).as_posix() for path in bad[:_MOST_NAMES]]
             origin["broken_skipped"] = {"count": len(bad), "first": first}
             warnings.warn(
                 f"{folder}: {_shown(folder, bad)} broken, skipped", stacklevel=2
@@ -194,7 +194,7 @@ def read_imagenette(
         "Get imagenette2 (any size) from github.com/fastai/imagenette and unpack it "
         "there: train/ and val/ with a folder per WordNet id"
     )
-    source = _named(folder, "train", get, image_size, channels, broken)
+    source = _read_named_set(folder, "train", get, image_size, channels, broken)
     if source.class_names != tuple(_IMAGENETTE):
         raise DataError(f"{folder}: not the ten classes of Imagenette. {get}")
     return source._replace(class_names=tuple(_IMAGENETTE.values()))
@@ -227,13 +227,13 @@ def read_cub50(
         "images of classes 001 to 050 there: train/ and test/ as train_test_split.txt "
         "says, with a folder per class"
     )
-    source = _named(folder, "test", get, image_size, channels, broken)
+    source = _read_named_set(folder, "test", get, image_size, channels, broken)
     if len(source.class_names or ()) != _CUB50_CLASSES:
         raise DataError(f"{folder}: not the first {_CUB50_CLASSES} classes. {get}")
     return source
 
 
-def _named(
+def _read_named_set(
     folder: Path,
     held_out: str,
     get: str,
@@ -336,8 +336,8 @@ def _counted(files: Sequence[Path]) -> dict[str, int]:
 
 def _shown(folder: Path, files: Sequence[Path]) -> str:
     """How many, and the names of the first."""
-    names = ", ".join(str(path.relative_to(folder)) for path in files[:_NAMED])
-    more = ", ..." if len(files) > _NAMED else ""
+    names = ", ".join(str(path.relative_to(folder)) for path in files[:_MOST_NAMES])
+    more = ", ..." if len(files) > _MOST_NAMES else ""
     return f"{len(files)} file{'s' * (len(files) > 1)} ({names}{more})"
 
 
@@ -362,13 +362,13 @@ def _rows(
     files: _Files,
     root: Path,
     size: tuple[int, int],
-    as_they_are: bool,
+    keep_size: bool,
     channels: int,
     explained: Callable[[dict[Path, str]], DataError],
 ) -> LazyRows:
     def decode(index: int) -> np.ndarray | _BrokenImageError:
         try:
-            return _decode(files.images[index], size, as_they_are, channels)
+            return _decode(files.images[index], size, keep_size, channels)
         except _BrokenImageError as error:
             return error
 
@@ -392,16 +392,16 @@ def _all_broken(folder: Path, every: list[Path], found: dict[Path, str]) -> Data
 
     Of large folders only those met are named: to decode the rest takes long.
     """
-    if len(every) <= _LOOKED_THROUGH:
+    if len(every) <= _MOST_CHECKED:
         found = _broken(every)
     reasons = [
         f"{path.relative_to(folder)}: {reason}"
-        for path, reason in list(found.items())[:_NAMED]
+        for path, reason in list(found.items())[:_MOST_NAMES]
     ]
     count = f"{len(found)} of {len(every)} images"
-    if len(every) > _LOOKED_THROUGH:
+    if len(every) > _MOST_CHECKED:
         count = f"at least {count}"
-    more = "; ..." if len(found) > _NAMED else ""
+    more = "; ..." if len(found) > _MOST_NAMES else ""
     return DataError(
         f"{folder}: {count} cannot be decoded: {'; '.join(reasons)}{more}. Mend or "
         "remove them, or leave them out with broken='skip'"
@@ -432,14 +432,14 @@ def _broken(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _decode(
-    path: Path, size: tuple[int, int], as_they_are: bool, channels: int
+    path: Path, size: tuple[int, int], keep_size: bool, channels: int
 ) -> np.ndarray:
     """One image, `(height, width, channels)` uint8."""
     from PIL import ImageOps
 
     height, width = size
     image = _picture(path, channels)
-    if not as_they_are:
+    if not keep_size:
         image = ImageOps.fit(image, (width, height), _bicubic())
     elif image.size != (width, height):
         raise DataError(

@@ -65,7 +65,7 @@ class Reader(NamedTuple):
 
 _OF_IMAGES = ("image_size", "channels", "broken")
 _OPTIONS = (*_OF_IMAGES, "table", "task")
-_YOURS = Terms(note="the user's own data, under the user's terms")
+_USERS_OWN_TERMS = Terms(note="the user's own data, under the user's terms")
 _CIFAR = Terms(
     page="https://www.cs.toronto.edu/~kriz/cifar.html",
     note="its authors ask for a citation of the report named there",
@@ -122,19 +122,19 @@ SOURCES: dict[str, Reader] = {
             channels=r.channels,
             broken=r.broken,
         ),
-        _YOURS,
+        _USERS_OWN_TERMS,
         argument="may",
         accepts=_OF_IMAGES,
     ),
     "npz": Reader(
         lambda r: npz.read(r.directory / r.argument, task=r.task),
-        _YOURS,
+        _USERS_OWN_TERMS,
         argument="must",
         accepts=("task",),
     ),
     "table": Reader(
         lambda r: tabular.read(r.directory / r.argument, **_with_target(r.table)),
-        _YOURS,
+        _USERS_OWN_TERMS,
         argument="must",
         accepts=("table",),
     ),
@@ -220,7 +220,7 @@ def terms_of(name: str) -> Terms:
     """
     key, _, argument = name.partition(":")
     if key != "tfds" or not argument:
-        return SOURCES[key].terms if key in SOURCES else _YOURS
+        return SOURCES[key].terms if key in SOURCES else _USERS_OWN_TERMS
     own = argument.partition(":")[0].partition("/")[0]
     if own in SOURCES:
         return SOURCES[own].terms

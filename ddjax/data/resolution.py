@@ -14,9 +14,10 @@ __all__ = [
     "working_float",
 ]
 
-# What varies is known to a thousandth of its standard deviation, or it is reported.
-_KEPT = 1e-3
-_NAMED = 5
+# The largest rounding error, in standard deviations of a column, that is not reported.
+_LARGEST_ROUNDING = 1e-3
+# Columns that a warning names.
+_MOST_NAMES = 5
 
 
 def default_float() -> np.dtype:
@@ -44,7 +45,7 @@ def coarse_columns(mean: ndarray, std: ndarray, dtype: np.dtype) -> ndarray:
       std: standard deviation of each, zero for those that do not vary.
       dtype: the floating type that holds them.
     """
-    return (std > 0) & (np.finfo(dtype).eps * np.abs(mean) > _KEPT * std)
+    return (std > 0) & (np.finfo(dtype).eps * np.abs(mean) > _LARGEST_ROUNDING * std)
 
 
 def warn_of_lost_digits(
@@ -68,9 +69,9 @@ def warn_of_lost_digits(
         f"{name} (varies by {std:.3g} about {mean:.6g})"
         for name, (mean, std) in zip(columns, statistics, strict=True)
     ]
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    more = f" and {len(named) - _MOST_NAMES} more" if len(named) > _MOST_NAMES else ""
     warnings.warn(
-        f"{where}: {', '.join(named[:_NAMED])}{more}: {dtype.name} keeps fewer than "
-        f"three digits of what varies there; {remedy}",
+        f"{where}: {', '.join(named[:_MOST_NAMES])}{more}: {dtype.name} keeps "
+        f"fewer than three digits of what varies there; {remedy}",
         stacklevel=5,
     )

@@ -46,7 +46,7 @@ __all__ = [
 _ENTRIES_AT_ONCE = 2**18
 
 
-class _Pair(NamedTuple):
+class _KernelPair(NamedTuple):
     """Covariance of the outputs and tangent kernel (None when it is not wanted)."""
 
     nngp: Array
@@ -125,7 +125,7 @@ def _root(variance: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
 
 
-def _inverse(root: Array) -> Array:
+def _inverse_or_zero(root: Array) -> Array:
     return jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
 
 
@@ -146,40 +146,42 @@ def _with_bias(rows: Array, w_std: float, b_std: float) -> Array:
     return jnp.concatenate([rows, jnp.full_like(rows[..., :1], b_std)], axis=-1)
 
 
-def _activate(correlation: _Pair, roots: Array) -> _Pair:
+def _activate(correlation: _KernelPair, roots: Array) -> _KernelPair:
     """One activation, of kernels divided by `roots`.
 
     Those are the products of the standard deviations on either side.
     """
     kappa_1, kappa_0 = relu_moments(correlation.nngp)
     tangents = correlation.ntk
-    return _Pair(
+    return _KernelPair(
         kappa_1 * roots, None if tangents is None else tangents * kappa_0 * roots
     )
 
 
-def _scaled(pair: _Pair, factors: Array) -> _Pair:
+def _scaled(pair: _KernelPair, factors: Array) -> _KernelPair:
     return jax.tree.map(lambda c: c * factors, pair)
 
 
 def _affine(
-    pair: _Pair, architecture: Architecture, average: Callable[[Array], Array]
-) -> _Pair:
+    pair: _KernelPair, architecture: Architecture, average: Callable[[Array], Array]
+) -> _KernelPair:
     """One layer of weights: `average` over its window, and its own tangents."""
     w_std, b_std = architecture.w_std, architecture.b_std
     nngp = w_std**2 * average(pair.nngp) + b_std**2
     if pair.ntk is None:
-        return _Pair(nngp, None)
-    return _Pair(nngp, nngp + w_std**2 * average(pair.ntk))
+        return _KernelPair(nngp, None)
+    return _KernelPair(nngp, nngp + w_std**2 * average(pair.ntk))
 
 
-def _itself(covariance: Array) -> Array:
+def _identity(covariance: Array) -> Array:
     return covariance
 
 
-def _finish(pair: _Pair, architecture: Architecture, include_readout: bool) -> Array:
+def _finish(
+    pair: _KernelPair, architecture: Architecture, include_readout: bool
+) -> Array:
     if include_readout:
-        pair = _affine(pair, architecture, _itself)
+        pair = _affine(pair, architecture, _identity)
     return pair.nngp if pair.ntk is None else pair.ntk
 
 
@@ -196,13 +198,13 @@ def fully_connected_kernel(
     rows1, rows2 = (_with_bias(x, w_std, b_std) for x in (x1, x2))
     variances = [jnp.sum(rows**2, axis=-1) for rows in (rows1, rows2)]
     nngp = _matmul(rows1, rows2)
-    pair = _Pair(nngp, nngp if ntk else None)
+    pair = _KernelPair(nngp, nngp if ntk else None)
     for layer in range(architecture.depth):
         if layer > 0:
-            pair = _affine(pair, architecture, _itself)
+            pair = _affine(pair, architecture, _identity)
             variances = [w_std**2 * v / 2 + b_std**2 for v in variances]
         root1, root2 = map(_root, variances)
-        inverses = _outer(_inverse(root1), _inverse(root2))
+        inverses = _outer(_inverse_or_zero(root1), _inverse_or_zero(root2))
         pair = _activate(_scaled(pair, inverses), _outer(root1, root2))
     return _finish(pair, architecture, include_readout)
 
@@ -217,10 +219,10 @@ def fully_connected_diagonal(
     """The kernel of each input with itself, where kappa_1 = kappa_0 = 1/2."""
     rows = _with_bias(x, architecture.w_std, architecture.b_std)
     nngp = jnp.sum(rows**2, axis=-1)
-    pair = _Pair(nngp, nngp if ntk else None)
+    pair = _KernelPair(nngp, nngp if ntk else None)
     for layer in range(architecture.depth):
         if layer > 0:
-            pair = _affine(pair, architecture, _itself)
+            pair = _affine(pair, architecture, _identity)
         pair = jax.tree.map(lambda c: c / 2, pair)
     return _finish(pair, architecture, include_readout)
 
@@ -249,7 +251,7 @@ def _window_mean(covariance: Array) -> Array:
     computes ten times as slowly as these slices.
     """
     return lax.custom_linear_solve(
-        _itself, covariance, lambda _, c: _sum_over_window(c) / 9, symmetric=True
+        _identity, covariance, lambda _, c: _sum_over_window(c) / 9, symmetric=True
     )
 
 
@@ -260,13 +262,13 @@ def _sum_over_window(covariance: Array) -> Array:
     total = jnp.pad(covariance, window)
     for axes in together:
         total = lax.optimization_barrier(total)
-        first, middle, last = (_from(total, axes, start) for start in range(3))
+        first, middle, last = (_shifted(total, axes, start) for start in range(3))
         total = first + middle + last
     return total
 
 
-def _from(padded: Array, axes: tuple[int, ...], start: int) -> Array:
-    """From `start` along the axes, two shorter there."""
+def _shifted(padded: Array, axes: tuple[int, ...], start: int) -> Array:
+    """The part from `start` along the axes, two entries shorter along each."""
     for axis in axes:
         end = start + padded.shape[axis] - 2
         padded = lax.slice_in_dim(padded, start, end, axis=axis)
@@ -289,21 +291,24 @@ def _by_offset(maps: Array, axis: int) -> Array:
 
 def _first_correlation(
     patches1: Array, patches2: Array, root1: Array, root2: Array, ntk: bool
-) -> Callable[[Array, Array], _Pair]:
-    rows = _by_offset(patches1 * _inverse(root1)[..., None], 0)
-    columns = _by_offset(patches2 * _inverse(root2)[..., None], 1)
+) -> Callable[[Array, Array], _KernelPair]:
+    rows = _by_offset(patches1 * _inverse_or_zero(root1)[..., None], 0)
+    columns = _by_offset(patches2 * _inverse_or_zero(root2)[..., None], 1)
 
-    def correlation(u: Array, v: Array) -> _Pair:
+    def correlation(u: Array, v: Array) -> _KernelPair:
         nngp = _matmul(columns[:, v], rows[u])
-        return _Pair(nngp, nngp if ntk else None)
+        return _KernelPair(nngp, nngp if ntk else None)
 
     return correlation
 
 
 def _later_correlation(
-    pair: _Pair, root1: Array, root2: Array
-) -> Callable[[Array, Array], _Pair]:
-    inverses = _inverse(root2)[..., None, None] * _inverse(root1)[None, None, None]
+    pair: _KernelPair, root1: Array, root2: Array
+) -> Callable[[Array, Array], _KernelPair]:
+    inverses = (
+        _inverse_or_zero(root2)[..., None, None]
+        * _inverse_or_zero(root1)[None, None, None]
+    )
 
     def split(c: Array) -> Array:
         c = _by_offset(_by_offset(c, 1), 3)
@@ -314,8 +319,8 @@ def _later_correlation(
 
 
 def _pooled_relu(
-    correlation: Callable[[Array, Array], _Pair], root1: Array, root2: Array
-) -> _Pair:
+    correlation: Callable[[Array, Array], _KernelPair], root1: Array, root2: Array
+) -> _KernelPair:
     """ReLU, then average pooling, a pair of offsets in the pooling windows at a time.
 
     Args:
@@ -327,10 +332,10 @@ def _pooled_relu(
     root1, root2 = _by_offset(root1, 0), _by_offset(root2, 1)
 
     @jax.checkpoint
-    def one(u: Array, v: Array) -> _Pair:
+    def one(u: Array, v: Array) -> _KernelPair:
         return _activate(correlation(u, v), _outer(root2[:, v], root1[u]))
 
-    def add(total: _Pair, index: Array) -> tuple[_Pair, None]:
+    def add(total: _KernelPair, index: Array) -> tuple[_KernelPair, None]:
         part = one(index // 4, index % 4)
         return jax.tree.map(jnp.add, total, part), None
 
@@ -348,7 +353,7 @@ def _pooled(
     *,
     architecture: Architecture,
     ntk: bool,
-) -> tuple[_Pair, list[Array]]:
+) -> tuple[_KernelPair, list[Array]]:
     """Hidden kernel (j, q, p) of one image with j others, with pooling.
 
     Without roots the second argument must be the first, alone: its standard deviations
@@ -385,7 +390,7 @@ def _unpooled(
     *,
     architecture: Architecture,
     ntk: bool,
-) -> _Pair:
+) -> _KernelPair:
     """Hidden kernel of one image with j others, without pooling.
 
     It is (j, h, w) between equal positions, which is all that flattening reads, or
@@ -395,18 +400,20 @@ def _unpooled(
     terms = "jhwc,hwc->jhw" if equal else "jhwc,abc->jhwab"
     nngp = jnp.einsum(terms, images2, image1, precision=EXACT)
 
-    def layer(pair: _Pair, roots: tuple[Array, Array]) -> tuple[_Pair, None]:
+    def layer(
+        pair: _KernelPair, roots: tuple[Array, Array]
+    ) -> tuple[_KernelPair, None]:
         one, many = roots
         if equal:
             one = one[None]
         else:
             one, many = one[None, None, None], many[..., None, None]
-        inverses = _inverse(one) * _inverse(many)
+        inverses = _inverse_or_zero(one) * _inverse_or_zero(many)
         pair = _affine(pair, architecture, _window_mean)
         return _activate(_scaled(pair, inverses), one * many), None
 
     # A loop, as XLA would compute each unrolled layer again for every shift of it.
-    start = _Pair(nngp, jnp.zeros_like(nngp) if ntk else None)
+    start = _KernelPair(nngp, jnp.zeros_like(nngp) if ntk else None)
     return lax.scan(layer, start, (roots1, jnp.moveaxis(roots2, 1, 0)))[0]
 
 
@@ -438,7 +445,9 @@ def _prepare(images: Array, architecture: Architecture) -> tuple[Array, Any]:
     return patches, lax.map(roots, patches)
 
 
-def _read(pair: _Pair, architecture: Architecture, include_readout: bool) -> Array:
+def _read_out(
+    pair: _KernelPair, architecture: Architecture, include_readout: bool
+) -> Array:
     """From positions to one number a pair of images."""
 
     def mean(covariance: Array) -> Array:
@@ -449,7 +458,7 @@ def _read(pair: _Pair, architecture: Architecture, include_readout: bool) -> Arr
     return _finish(jax.tree.map(mean, pair), architecture, include_readout)
 
 
-def _entries(architecture: Architecture, height: int, width: int) -> int:
+def _largest_array_size(architecture: Architecture, height: int, width: int) -> int:
     """Size of the largest array that a pair of images takes."""
     if architecture.pooling == "average":
         return ((height // 2) * (width // 2)) ** 2
@@ -478,7 +487,8 @@ def convolutional_kernel(
             block=block,
         )
         return swapped.T
-    # Apart: where one argument is not learned, nothing behind it is differentiated.
+    # Prepared apart: what belongs to an argument that is not learned is not
+    # differentiated.
     rows, columns = (_prepare(x, architecture) for x in (x1, x2))
     settings: dict[str, Any] = {"architecture": architecture, "ntk": ntk}
 
@@ -487,10 +497,12 @@ def convolutional_kernel(
             pair, _ = _pooled(one[0], many[0], one[1], many[1], **settings)
         else:
             pair = _unpooled(one[0], many[0], one[1], many[1], **settings)
-        return _read(pair, architecture, include_readout)
+        return _read_out(pair, architecture, include_readout)
 
     if block is None:
-        block = max(1, _ENTRIES_AT_ONCE // _entries(architecture, *x1.shape[1:3]))
+        block = max(
+            1, _ENTRIES_AT_ONCE // _largest_array_size(architecture, *x1.shape[1:3])
+        )
     return in_blocks(tile, rows, columns, block=block)
 
 
@@ -512,7 +524,7 @@ def convolutional_diagonal(
         else:
             images, roots = _prepare(image[None], architecture)
             pair = _unpooled(images[0], images, roots[0], roots, **settings)
-        return _read(pair, architecture, include_readout)[0]
+        return _read_out(pair, architecture, include_readout)[0]
 
     return lax.map(one, x)
 

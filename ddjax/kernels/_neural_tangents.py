@@ -59,8 +59,8 @@ def _safe_zip(*sequences: Any) -> list:
 
 
 @contextlib.contextmanager
-def _set(container: Any, values: dict[str, Any]) -> Iterator[None]:
-    """Values in a module's dictionary, or in `sys.modules`, for a while."""
+def _temporarily(container: Any, values: dict[str, Any]) -> Iterator[None]:
+    """Puts values into a module's dictionary, or `sys.modules`, and restores it."""
     before = {name: container.get(name, _ABSENT) for name in values}
     container.update(values)
     try:
@@ -84,7 +84,7 @@ def _missing_from_core() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _names_of_old() -> Iterator[None]:
+def _withdrawn_names() -> Iterator[None]:
     util = types.ModuleType("jax.util")
     util.__dict__.update(safe_map=_safe_map, safe_zip=_safe_zip)
     modules = {"neural_tangents.experimental": types.ModuleType("experimental")}
@@ -95,13 +95,13 @@ def _names_of_old() -> Iterator[None]:
         # neural-tangents only uses it as a dictionary's key.
         derivatives["zeros_like_p"] = object()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_set(vars(jax.core), _missing_from_core()))
-        stack.enter_context(_set(vars(jax.interpreters.ad), derivatives))
-        stack.enter_context(_set(sys.modules, modules))
+        stack.enter_context(_temporarily(vars(jax.core), _missing_from_core()))
+        stack.enter_context(_temporarily(vars(jax.interpreters.ad), derivatives))
+        stack.enter_context(_temporarily(sys.modules, modules))
         yield
 
 
-def _ours(name: str) -> bool:
+def _is_of_package(name: str) -> bool:
     return name.partition(".")[0] == "neural_tangents"
 
 
@@ -119,11 +119,11 @@ def load() -> types.ModuleType:
             return imported
         before = set(sys.modules)
         try:
-            with _names_of_old(), calling():
+            with _withdrawn_names(), calling():
                 package = importlib.import_module("neural_tangents")
         except Exception as error:
             for name in set(sys.modules) - before:
-                if _ours(name):
+                if _is_of_package(name):
                     del sys.modules[name]
             raise _explain(error) from error
         # The stand-in: whoever wants the real one can still import it.

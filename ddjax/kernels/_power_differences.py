@@ -53,7 +53,7 @@ class _Partial(NamedTuple):
     second: Array
 
 
-def _mean(values: Array) -> Array:
+def _pairwise_mean(values: Array) -> Array:
     """(v_i + v_j) / 2."""
     return 0.5 * (values[:, None] + values[None, :])
 
@@ -64,10 +64,10 @@ def _double(partial: _Partial) -> _Partial:
     return _Partial(
         complement=partial.complement * (2.0 - partial.complement),
         fixed_complement=partial.fixed_complement * (2.0 - partial.fixed_complement),
-        first=2.0 * partial.first * _mean(power),
+        first=2.0 * partial.first * _pairwise_mean(power),
         with_fixed=partial.with_fixed * (power + fixed),
-        second=partial.second * (_mean(power) + fixed)
-        + partial.first * _mean(partial.with_fixed),
+        second=partial.second * (_pairwise_mean(power) + fixed)
+        + partial.first * _pairwise_mean(partial.with_fixed),
     )
 
 
@@ -78,7 +78,7 @@ def _increase(partial: _Partial, shifts: Array, fixed: Array) -> _Partial:
         complement=partial.complement + shifts * power,
         fixed_complement=partial.fixed_complement
         + fixed * (1.0 - partial.fixed_complement),
-        first=_mean(power) + partial.first * (1.0 - _mean(shifts)),
+        first=_pairwise_mean(power) + partial.first * (1.0 - _pairwise_mean(shifts)),
         with_fixed=power + partial.with_fixed * (1.0 - fixed),
         second=partial.first + partial.second * (1.0 - fixed),
     )

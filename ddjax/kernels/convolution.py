@@ -21,8 +21,8 @@ from jaxtyping import Array, Float
 
 __all__ = ["convolve", "shifts"]
 
-_IMAGES = 8
-"""Of which the derivative by the weights is taken at once."""
+# The derivative by the weights is taken over so many images at once.
+_IMAGES_AT_ONCE = 8
 
 
 def convolve(
@@ -49,10 +49,12 @@ def convolve(
             "both sizes must be odd"
         )
     plain = jax.default_backend() != "cpu"
-    return _same(inputs, weights) if plain else _fast(inputs, weights)
+    return (
+        _convolution(inputs, weights) if plain else _fast_convolution(inputs, weights)
+    )
 
 
-def _same(inputs: Array, weights: Array) -> Array:
+def _convolution(inputs: Array, weights: Array) -> Array:
     return jax.lax.conv_general_dilated(
         inputs,
         weights,
@@ -81,12 +83,12 @@ def shifts(
 
 
 @jax.custom_vjp
-def _fast(inputs: Array, weights: Array) -> Array:
-    return _same(inputs, weights)
+def _fast_convolution(inputs: Array, weights: Array) -> Array:
+    return _convolution(inputs, weights)
 
 
 def _forward(inputs: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _same(inputs, weights), (inputs, weights)
+    return _convolution(inputs, weights), (inputs, weights)
 
 
 def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -102,17 +104,17 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
         ]
         return jnp.stack(places).reshape(weights.shape)
 
-    whole = len(inputs) // _IMAGES * _IMAGES
+    whole = len(inputs) // _IMAGES_AT_ONCE * _IMAGES_AT_ONCE
     total = of_weights(inputs[whole:], gradient[whole:])
     chunks = [
-        each[:whole].reshape(-1, _IMAGES, *each.shape[1:])
+        each[:whole].reshape(-1, _IMAGES_AT_ONCE, *each.shape[1:])
         for each in (inputs, gradient)
     ]
     total, _ = jax.lax.scan(
         lambda total, chunk: (total + of_weights(*chunk), None), total, chunks
     )
     flipped = jnp.swapaxes(weights[::-1, ::-1], 2, 3)
-    return _fast(gradient, flipped), total
+    return _fast_convolution(gradient, flipped), total
 
 
-_fast.defvjp(_forward, _backward)
+_fast_convolution.defvjp(_forward, _backward)

@@ -80,7 +80,7 @@ _Real = Array | ndarray
 _Scalar = float | int | Float[Array | ndarray, ""]
 
 
-def _positive(ridge: _Scalar, name: str = "ridge") -> None:
+def _check_positive(ridge: _Scalar, name: str = "ridge") -> None:
     """Refuses a ridge known to be non-positive; traced values pass."""
     try:
         known = float(ridge)
@@ -90,7 +90,7 @@ def _positive(ridge: _Scalar, name: str = "ridge") -> None:
         raise ValueError(f"{name} must be > 0 (the bounds divide by it), got {ridge}")
 
 
-def _matching(
+def _check_shapes(
     weights: _Real, features: _Real, targets: _Real, *, what: str = "weights"
 ) -> None:
     """Refuses shapes that do not fit together."""
@@ -158,8 +158,8 @@ def primal(
         targets are not the loss's.
     """
     loss = as_loss(loss)
-    _positive(ridge)
-    _matching(weights, features, targets)
+    _check_positive(ridge)
+    _check_shapes(weights, features, targets)
     check_targets(loss, targets)
     values = loss.value(targets, product(features, weights))
     return jnp.sum(values) + 0.5 * ridge * jnp.sum(jnp.square(weights))
@@ -188,7 +188,7 @@ def dual(
       ValueError: not exactly one of `features` and `gram`; targets missing; a concrete
         `ridge` is not positive.
     """
-    _positive(ridge)
+    _check_positive(ridge)
     if targets is None:
         raise ValueError("dual needs targets")
     loss = as_loss(loss)
@@ -211,7 +211,7 @@ def _slack(targets: _Real, predictions: _Real, duals: _Real, loss: Loss) -> Arra
     return jnp.where(slack < 0, slack - jax.lax.stop_gradient(slack), slack)
 
 
-def _choose(
+def _duals_and_slack(
     form: Form,
     targets: _Real,
     predictions: _Real,
@@ -283,11 +283,11 @@ def gap(
         not a bound for this loss.
     """
     loss = as_loss(loss)
-    _positive(ridge)
-    _matching(weights, features, targets)
+    _check_positive(ridge)
+    _check_shapes(weights, features, targets)
     check_targets(loss, targets)
     predictions = product(features, weights)
-    duals, slack = _choose(form, targets, predictions, duals, loss)
+    duals, slack = _duals_and_slack(form, targets, predictions, duals, loss)
     residual = ridge * weights - transposed_product(features, duals)
     value = jnp.sum(jnp.square(residual)) / (2.0 * ridge)
     return value if slack is None else value + jnp.sum(slack)
@@ -335,7 +335,7 @@ def kernel_gap(
       ValueError: shapes do not fit, a concrete `ridge` is not positive, or the form is
         not a bound for this loss.
     """
-    _positive(ridge)
+    _check_positive(ridge)
     count = predictions.shape[0]
     if gram.shape != (count, count) or targets.shape != predictions.shape:
         raise ValueError(
@@ -344,7 +344,7 @@ def kernel_gap(
         )
     loss = as_loss(loss)
     check_targets(loss, targets)
-    duals, slack = _choose(form, targets, predictions, duals, loss)
+    duals, slack = _duals_and_slack(form, targets, predictions, duals, loss)
     inner = jnp.sum(duals * (product(gram, duals) / (2.0 * ridge) - predictions))
     value = jnp.asarray(0.5 * ridge * squared_norm) + inner
     return value if slack is None else value + jnp.sum(slack)
@@ -395,11 +395,11 @@ def parameter_radius(
 
     Source: DGKIP, theorem 3.2.
     """
-    _positive(ridge)
+    _check_positive(ridge)
     radius = jnp.sqrt(jnp.asarray(2.0 * jnp.maximum(jnp.asarray(gap), 0.0) / ridge))
     if reference_ridge is None:
         return radius
-    _positive(reference_ridge, "reference_ridge")
+    _check_positive(reference_ridge, "reference_ridge")
     further = 2.0 * jnp.maximum(jnp.asarray(reference_gap), 0.0) / reference_ridge
     return radius + jnp.sqrt(jnp.asarray(further))
 

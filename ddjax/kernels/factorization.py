@@ -44,7 +44,10 @@ def _jitters(dtype: Any) -> np.ndarray:
 
 
 def _attempt(gram: Array, ridge: Array) -> tuple[Array, Array]:
-    """A factor of gram + ridge I, and whether it is one."""
+    """The Cholesky factor of gram + ridge I, and whether the factorisation succeeded.
+
+    It has where every pivot is finite and at least eps times its diagonal entry.
+    """
     matrix = _add_diagonal(gram, ridge)
     # The transpose is the same matrix, laid out as LAPACK reads it: nothing is copied.
     factor = jax.lax.linalg.cholesky(matrix.T, symmetrize_input=False)
@@ -55,14 +58,14 @@ def _attempt(gram: Array, ridge: Array) -> tuple[Array, Array]:
     return factor, good.all()
 
 
-class _Guarded(NamedTuple):
-    """The matrix gram + ridge I with the first try at its factor.
+class _FirstTry(NamedTuple):
+    """The matrix gram + ridge I, and its factor without jitter.
 
     Attributes:
       gram: symmetric; the upper triangle counts.
       ridge: strength.
-      factor: of their sum as it is.
-      good: whether that is one.
+      factor: Cholesky factor of gram + ridge I.
+      good: whether the factorisation succeeded.
     """
 
     gram: Array
@@ -101,18 +104,18 @@ class _Guarded(NamedTuple):
         return found, jnp.where(good, jitters[tries - 1], none)
 
 
-def _guarded(gram: Array, ridge: Array) -> _Guarded:
+def _first_try(gram: Array, ridge: Array) -> _FirstTry:
     fixed = jax.lax.stop_gradient((gram, ridge))
-    return _Guarded(gram, ridge, *_attempt(*fixed))
+    return _FirstTry(gram, ridge, *_attempt(*fixed))
 
 
-def _itself(factor: Array) -> Array:
+def _identity(factor: Array) -> Array:
     return factor
 
 
 @jax.custom_jvp
-def _completed(guarded: _Guarded) -> tuple[Array, Array]:
-    return guarded.use(_itself)
+def _cholesky_with_jitter(first: _FirstTry) -> tuple[Array, Array]:
+    return first.use(_identity)
 
 
 def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
@@ -121,7 +124,7 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
     The first try adds nothing. A try is accepted when the factor is finite and no pivot
     is below eps times its diagonal entry (a smaller one is nothing but rounding).
     Otherwise jitter times the mean diagonal is added, the jitter being 10 eps and then
-    ten times more at each try, to at most about 10. The derivatives of the factor take
+    ten times more at each try, up to 1 or 2. The derivatives of the factor take
     no further factorisation; what was added counts as a constant.
 
     >>> import jax.numpy as jnp
@@ -137,7 +140,7 @@ def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
       The lower triangular factor and the jitter used, relative to the mean diagonal:
       0 where none was needed, infinite where none helped (the factor is then NaN).
     """
-    return _completed(_guarded(matrix, jnp.zeros((), matrix.dtype)))
+    return _cholesky_with_jitter(_first_try(matrix, jnp.zeros((), matrix.dtype)))
 
 
 def _half_lower(matrix: Array) -> Array:
@@ -146,10 +149,10 @@ def _half_lower(matrix: Array) -> Array:
     return lower - 0.5 * jnp.diag(jnp.diagonal(matrix))
 
 
-@_completed.defjvp
-def _completed_jvp(primals, tangents):
-    (guarded,), (tangents,) = primals, tangents
-    factor, jitter = _completed(guarded)
+@_cholesky_with_jitter.defjvp
+def _cholesky_with_jitter_jvp(primals, tangents):
+    (first,), (tangents,) = primals, tangents
+    factor, jitter = _cholesky_with_jitter(first)
     tangent = _add_diagonal(tangents.gram, tangents.ridge)
     tangent = 0.5 * (tangent + tangent.T)
     # dL = L Phi(L⁻¹ dA L⁻ᵀ), Phi keeping the lower triangle and half the diagonal.
@@ -202,15 +205,16 @@ def factored(
     itself it would take two of width m.
 
     Args:
-      gram: symmetric positive semi-definite up to rounding; the lower triangle counts.
+      gram: symmetric positive semi-definite up to rounding; the upper triangle is
+        factored.
       ridge: strength >= 0.
       apply: right-hand sides (m, c) to gram times them, in terms of what the gram was
         made of; None multiplies by the gram.
       trace: trace of the gram where it is known more exactly; None sums its diagonal.
     """
-    guarded = _guarded(gram, ridge)
-    factor, jitter = _completed(guarded)
-    fixed = jax.lax.stop_gradient(guarded)
+    first = _first_try(gram, ridge)
+    factor, jitter = _cholesky_with_jitter(first)
+    fixed = jax.lax.stop_gradient(first)
     added = jnp.where(jnp.isfinite(jitter), jitter, jnp.zeros_like(jitter))
     trace = jnp.trace(gram) if trace is None else trace
     mean = jax.lax.stop_gradient(trace / gram.shape[0] + ridge)

@@ -100,7 +100,7 @@ class Loss(NamedTuple):
     settings: tuple[tuple[str, float], ...] = ()
 
 
-def _pair(targets: _Real, others: _Real) -> tuple[Array, Array]:
+def _same_shape(targets: _Real, others: _Real) -> tuple[Array, Array]:
     """Both as arrays of the dtype of the second; refuses to broadcast."""
     others = jnp.asarray(others)
     targets = jnp.asarray(targets)
@@ -152,18 +152,18 @@ def _margin_loss(
     """
 
     def loss_value(targets, predictions):
-        targets, predictions = _pair(targets, predictions)
+        targets, predictions = _same_shape(targets, predictions)
         return _per_sample(value(targets * predictions))
 
     def loss_gradient(targets, predictions):
-        targets, predictions = _pair(targets, predictions)
+        targets, predictions = _same_shape(targets, predictions)
         return -targets * multiplier(targets * predictions)
 
     def loss_conjugate(targets, slopes):
         # For y = 0 the loss is the constant g(0), so the domain is {0} and the
         # conjugate there is -g(0). For y != 0 it is g*(u / y): monotone rounding
         # keeps (alpha * y) / y inside [0, upper] whenever alpha is.
-        targets, slopes = _pair(targets, slopes)
+        targets, slopes = _same_shape(targets, slopes)
         flat = targets == 0
         alpha = -slopes / jnp.where(flat, 1.0, targets)
         inside = (alpha >= 0) & (alpha <= upper)
@@ -173,13 +173,13 @@ def _margin_loss(
         return _per_sample(jnp.where(flat, constant, ordinary))
 
     def loss_feasible(targets, slopes):
-        targets, slopes = _pair(targets, slopes)
+        targets, slopes = _same_shape(targets, slopes)
         flat = targets == 0
         alpha = jnp.clip(-slopes / jnp.where(flat, 1.0, targets), 0.0, upper)
         return jnp.where(flat, 0.0, -alpha * targets)
 
     def loss_surrogate(targets, predictions):
-        targets, predictions = _pair(targets, predictions)
+        targets, predictions = _same_shape(targets, predictions)
         return targets * (smooth_multiplier or multiplier)(targets * predictions)
 
     return Loss(
@@ -337,25 +337,25 @@ def _regression_loss(
     """
 
     def loss_value(targets, predictions):
-        targets, predictions = _pair(targets, predictions)
+        targets, predictions = _same_shape(targets, predictions)
         return _per_sample(value(predictions - targets))
 
     def loss_gradient(targets, predictions):
-        targets, predictions = _pair(targets, predictions)
+        targets, predictions = _same_shape(targets, predictions)
         return slope(predictions - targets)
 
     def loss_conjugate(targets, slopes):
-        targets, slopes = _pair(targets, slopes)
+        targets, slopes = _same_shape(targets, slopes)
         inside = jnp.abs(slopes) <= bound
         finite = slopes * targets + conjugate(jnp.where(inside, slopes, 0.0))
         return _per_sample(jnp.where(inside, finite, jnp.inf))
 
     def loss_feasible(targets, slopes):
-        _, slopes = _pair(targets, slopes)
+        _, slopes = _same_shape(targets, slopes)
         return jnp.clip(slopes, -bound, bound)
 
     def loss_surrogate(targets, predictions):
-        targets, predictions = _pair(targets, predictions)
+        targets, predictions = _same_shape(targets, predictions)
         return -(smooth_slope or slope)(predictions - targets)
 
     return Loss(
@@ -461,9 +461,9 @@ def epsilon_insensitive(*, epsilon: float = 0.1) -> Loss:
 # --- multiclass losses -----------------------------------------------------------
 
 
-def _rows(targets: _Real, others: _Real) -> tuple[Array, Array]:
-    """As `_pair`, for losses that need a row of outputs."""
-    targets, others = _pair(targets, others)
+def _same_rows(targets: _Real, others: _Real) -> tuple[Array, Array]:
+    """As `_same_shape`; refuses anything but one row of outputs a sample."""
+    targets, others = _same_shape(targets, others)
     if targets.ndim != 2:
         raise ValueError(
             f"multiclass losses want one row of c numbers per sample, shape (n, c); "
@@ -492,12 +492,12 @@ def _project_to_simplex(points: Array) -> Array:
 
 
 def _simplex_feasible(targets: _Real, slopes: _Real) -> Array:
-    targets, slopes = _rows(targets, slopes)
+    targets, slopes = _same_rows(targets, slopes)
     return _project_to_simplex(slopes + targets) - targets
 
 
 def _softmax_value(targets: _Real, predictions: _Real) -> Array:
-    targets, predictions = _rows(targets, predictions)
+    targets, predictions = _same_rows(targets, predictions)
     top = jax.lax.stop_gradient(jnp.max(predictions, axis=1, keepdims=True))
     shifted = predictions - top
     # Written around the largest prediction, so that a confident right answer keeps
@@ -507,12 +507,12 @@ def _softmax_value(targets: _Real, predictions: _Real) -> Array:
 
 
 def _softmax_gradient(targets: _Real, predictions: _Real) -> Array:
-    targets, predictions = _rows(targets, predictions)
+    targets, predictions = _same_rows(targets, predictions)
     return jax.nn.softmax(predictions, axis=1) - targets
 
 
 def _softmax_conjugate(targets: _Real, slopes: _Real) -> Array:
-    targets, slopes = _rows(targets, slopes)
+    targets, slopes = _same_rows(targets, slopes)
     points = slopes + targets
     entropy = jnp.sum(_entropy_term(jnp.maximum(points, 0.0)), axis=1)
     return jnp.where(_on_simplex(points), entropy, jnp.inf)
@@ -543,26 +543,26 @@ def softmax() -> Loss:
 
 
 def _crammer_singer_value(targets: _Real, predictions: _Real) -> Array:
-    targets, predictions = _rows(targets, predictions)
+    targets, predictions = _same_rows(targets, predictions)
     top = jnp.max(predictions + 1.0 - targets, axis=1)
     return top - jnp.sum(targets * predictions, axis=1)
 
 
 def _crammer_singer_gradient(targets: _Real, predictions: _Real) -> Array:
-    targets, predictions = _rows(targets, predictions)
+    targets, predictions = _same_rows(targets, predictions)
     winner = jnp.argmax(predictions + 1.0 - targets, axis=1)
     return jax.nn.one_hot(winner, targets.shape[1], dtype=targets.dtype) - targets
 
 
 def _crammer_singer_conjugate(targets: _Real, slopes: _Real) -> Array:
-    targets, slopes = _rows(targets, slopes)
+    targets, slopes = _same_rows(targets, slopes)
     points = slopes + targets
     finite = jnp.sum(points * (targets - 1.0), axis=1)
     return jnp.where(_on_simplex(points), finite, jnp.inf)
 
 
 def _crammer_singer_surrogate(targets: _Real, predictions: _Real) -> Array:
-    targets, predictions = _rows(targets, predictions)
+    targets, predictions = _same_rows(targets, predictions)
     return targets - jax.nn.softmax(predictions + 1.0 - targets, axis=1)
 
 
@@ -603,7 +603,7 @@ def soft_multiclass_hinge() -> Loss:
     """
 
     def shifted(targets, predictions):
-        targets, predictions = _rows(targets, predictions)
+        targets, predictions = _same_rows(targets, predictions)
         return targets, predictions + 1.0 - targets
 
     def value(targets, predictions):
@@ -612,7 +612,7 @@ def soft_multiclass_hinge() -> Loss:
         return jax.nn.logsumexp(raised, axis=1) - inner
 
     def conjugate(targets, slopes):
-        targets, slopes = _rows(targets, slopes)
+        targets, slopes = _same_rows(targets, slopes)
         points = slopes + targets
         entropy = _entropy_term(jnp.maximum(points, 0.0))
         finite = jnp.sum(entropy + points * (targets - 1.0), axis=1)

@@ -318,18 +318,18 @@ def _scan_samples(
 
 
 @jax.custom_jvp
-def _twice(change: Array) -> Array:
-    """I - (I - E)^2 for a symmetric E."""
+def _change_of_two_steps(change: Array) -> Array:
+    """The E of the squared map: I - (I - E)^2 for a symmetric E."""
     return 2.0 * change - product(change, change)
 
 
-@_twice.defjvp
-def _twice_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+@_change_of_two_steps.defjvp
+def _change_of_two_steps_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     # E and dE are symmetric: one product gives both terms of dE (I - E) + (I - E) dE.
     # Written with I - E, which tends to zero, so that no rounding can grow.
     (change,), (tangent,) = primals, tangents
     half = tangent - product(tangent, change)
-    return _twice(change), half + half.T
+    return _change_of_two_steps(change), half + half.T
 
 
 def _compose(
@@ -385,7 +385,7 @@ def _double_features(
     def square(step_map: tuple[Array, Array]) -> tuple[Array, Array]:
         change, shift = step_map
         return (
-            _twice(change),
+            _change_of_two_steps(change),
             2.0 * shift - product(change, shift),
         )
 
@@ -415,7 +415,7 @@ def _double_samples(
     def square(step_map: tuple[Array, ...]) -> tuple[Array, ...]:
         change, shift, outputs, loss = step_map
         return (
-            _twice(change),
+            _change_of_two_steps(change),
             2.0 * shift - product(change, shift),
             2.0 * outputs - product(change, outputs) - loss * outputs,
             2.0 * loss - loss * loss,
@@ -438,14 +438,14 @@ def _add_diagonal(matrix: Array, value: Array) -> Array:
 
 
 @jax.custom_jvp
-def _only_once(slopes: Array, change: Array) -> Array:
-    """The slopes, which would depend on the change in a second derivative."""
+def _differentiable_once(slopes: Array, change: Array) -> Array:
+    """The slopes; a second derivative, in which they depend on the change, raises."""
     del change
     return slopes
 
 
-@_only_once.defjvp
-def _only_once_jvp(primals: Any, tangents: Any) -> Any:
+@_differentiable_once.defjvp
+def _differentiable_once_jvp(primals: Any, tangents: Any) -> Any:
     raise NotImplementedError(
         "the spectral form has first derivatives only; form='doubling' has all of them"
     )
@@ -462,7 +462,7 @@ def _first_order_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     values, slopes, change = primals
     return (
         _first_order(values, slopes, change),
-        _only_once(slopes, change) * tangents[2],
+        _differentiable_once(slopes, change) * tangents[2],
     )
 
 

@@ -188,7 +188,7 @@ def barlow_twins(
     _check(widths, redundancy_weight, len(transforms), batch_size, compute_dtype)
     head = _Projector(widths)
     both = descents.describe(descent, DESCENT, groups=("vectors",))
-    by_group = {"matrices": both, "vectors": _plain_steps(both)}
+    by_group = {"matrices": both, "vectors": _without_decay(both)}
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
@@ -197,7 +197,7 @@ def barlow_twins(
         _check_problem(problem)
         images, channels = problem.train.inputs, problem.train.inputs.shape[-1]
         mean, std = (
-            jnp.asarray(_of_channels(values, channels), images.dtype)
+            jnp.asarray(_per_channel(values, channels), images.dtype)
             for values in (problem.preprocessing.mean, problem.preprocessing.std)
         )
         return TwinsData(batches(Split(images), batch_size), mean, std)
@@ -215,7 +215,7 @@ def barlow_twins(
     def step(
         state: TwinsState, batch: TwinsData, key: PRNGKeyArray, progress: Progress
     ):
-        seen = _seen(batch, transforms, key)
+        seen = _views_of(batch, transforms, key)
         dtype = seen[0].dtype if compute_dtype is None else jnp.dtype(compute_dtype)
 
         def objective(learned: dict[str, dict[str, Array]]):
@@ -288,7 +288,7 @@ def _start(
     return start(*jax.random.split(key))
 
 
-def _seen(
+def _views_of(
     batch: TwinsData, transforms: Sequence[Transform], key: PRNGKeyArray
 ) -> list[Float[Array, "n h w c"]]:
     """The views of a batch, as the network sees them."""
@@ -331,7 +331,7 @@ def _network_of(
         variables["batch_stats"] = state.statistics
     shape = tuple(problem.train.inputs.shape[1:])
     mean, std = (
-        tuple(map(float, _of_channels(values, shape[-1])))
+        tuple(map(float, _per_channel(values, shape[-1])))
         for values in (problem.preprocessing.mean, problem.preprocessing.std)
     )
     return TrainedNetwork(described, shape, variables, mean, std, {})
@@ -380,13 +380,13 @@ def _check_problem(problem: Problem) -> None:
         )
 
 
-def _of_channels(values: Any, channels: int) -> np.ndarray:
-    """The mean or the standard deviation of a preprocessing, one a channel."""
+def _per_channel(values: Any, channels: int) -> np.ndarray:
+    """Statistics of a preprocessing as one number for each channel."""
     return np.broadcast_to(np.asarray(values, np.float64).reshape(-1), (channels,))
 
 
-def _plain_steps(descent: Descent) -> Descent:
-    """The same without what only matrices are given: decay, rates by layer."""
+def _without_decay(descent: Descent) -> Descent:
+    """The descent without weight decay and rates by layer, which only matrices get."""
     takes = inspect.signature(getattr(optax, descent.optimizer)).parameters
     off = {name: False for name in _MASKS if name in takes}
     return descent._replace(settings={**descent.settings, **off})

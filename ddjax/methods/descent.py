@@ -186,8 +186,18 @@ def _check(descent: Descent, groups: tuple[str, ...]) -> None:
         if not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0):
             raise ValueError(f"descent.{name} must be a number > 0, got {rate!r}")
     for name, value, allowed, inside in (
-        ("warmup", descent.warmup, "a share of the run, in [0, 1)", _below_one),
-        ("final", descent.final, "a share of the rate, in [0, 1]", _at_most_one),
+        (
+            "warmup",
+            descent.warmup,
+            "a share of the run, in [0, 1)",
+            lambda share: 0 <= share < 1,
+        ),
+        (
+            "final",
+            descent.final,
+            "a share of the rate, in [0, 1]",
+            lambda share: 0 <= share <= 1,
+        ),
     ):
         if not (isinstance(value, int | float) and inside(value)):
             raise ValueError(f"descent.{name} is {allowed}, got {value!r}")
@@ -211,14 +221,6 @@ def _try_optimizer(descent: Descent) -> None:
             f"optimizer {descent.optimizer!r} with settings {dict(descent.settings)} "
             f"makes no update from gradients and values alone: {why}"
         ) from error
-
-
-def _below_one(value: float) -> bool:
-    return 0 <= value < 1
-
-
-def _at_most_one(value: float) -> bool:
-    return 0 <= value <= 1
 
 
 def _is_optimizer(name: str) -> bool:

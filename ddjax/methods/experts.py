@@ -222,11 +222,11 @@ def trajectories(
     if directory is not None:
         return build(directory, True)
 
-    def in_a_folder_of_its_own() -> Arrays:
+    def in_temporary_folder() -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             return {"trajectories": np.array(build(folder, False))}
 
-    return cache("experts", known, in_a_folder_of_its_own)["trajectories"]
+    return cache("experts", known, in_temporary_folder)["trajectories"]
 
 
 def predictions(
@@ -244,7 +244,9 @@ def predictions(
     Args:
       problem: whose training split is meant.
       training: how the expert was trained.
-      params: the expert, of the first one's trajectory the last row.
+      params: the weights at the end of the first expert's trajectory. The cache knows
+        them by the training only: weights of another expert or epoch need another
+        cache, or none.
       architecture: see `trajectories`.
       settings: see there.
       augment: see there.
@@ -270,8 +272,8 @@ def predictions(
     return cache("expert_predictions", known, compute)["probabilities"]
 
 
-class _Held(NamedTuple):
-    """An expert on its way."""
+class _ExpertState(NamedTuple):
+    """An expert between two steps: weights and the velocity of its momentum."""
 
     params: Any
     velocity: Any
@@ -320,23 +322,23 @@ def _trajectory(
     real: Split,
     training: ExpertTraining,
     network: nn.Module,
-    steps: Callable[..., tuple[_Held, Array]],
+    steps: Callable[..., tuple[_ExpertState, Array]],
     bar: Any,
 ) -> Float[ndarray, "1 epochs p"]:
     key = jax.random.fold_in(jax.random.key(training.seed), expert)
     start_key, key = jax.random.split(key)
     example = jnp.asarray(real.inputs[:1])
     params, _ = networks.started(start_key, network, example)
-    held = _Held(params, jax.tree.map(jnp.zeros_like, params))
+    state = _ExpertState(params, jax.tree.map(jnp.zeros_like, params))
     values = np.empty((1, *rows.shape[1:]), rows.dtype)
-    values[0, 0] = ravel_pytree(held.params)[0]
+    values[0, 0] = ravel_pytree(state.params)[0]
     # Rows are drawn by a number, and each expert has its own.
     seed = int(np.random.SeedSequence((training.seed, expert)).generate_state(1)[0])
     for epoch in range(training.epochs):
-        held, loss = _epoch(
-            jax.random.fold_in(key, epoch), held, real, training, steps, seed, epoch
+        state, loss = _epoch(
+            jax.random.fold_in(key, epoch), state, real, training, steps, seed, epoch
         )
-        values[0, epoch + 1] = ravel_pytree(held.params)[0]
+        values[0, epoch + 1] = ravel_pytree(state.params)[0]
         if not (np.isfinite(loss) and np.isfinite(values[0, epoch + 1]).all()):
             raise ValueError(
                 f"expert {expert} diverged in epoch {epoch + 1}; "
@@ -349,13 +351,13 @@ def _trajectory(
 
 def _epoch(
     key: PRNGKeyArray,
-    held: _Held,
+    state: _ExpertState,
     real: Split,
     training: ExpertTraining,
-    steps: Callable[..., tuple[_Held, Array]],
+    steps: Callable[..., tuple[_ExpertState, Array]],
     seed: int,
     epoch: int,
-) -> tuple[_Held, float]:
+) -> tuple[_ExpertState, float]:
     """An expert after one more epoch, and the mean loss of its batches."""
     count = len(real.inputs)
     batches = Batches(real, min(training.batch_size, count))
@@ -368,8 +370,8 @@ def _epoch(
     )
     keys = jax.random.split(key, number)
     if on_device(real):
-        held, losses = steps(held, keys, real, jnp.asarray(places, jnp.int32))
-        return held, float(losses.mean())
+        state, losses = steps(state, keys, real, jnp.asarray(places, jnp.int32))
+        return state, float(losses.mean())
     row_bytes = math.prod(real.inputs.shape[1:]) * real.inputs.dtype.itemsize
     block = max(1, _BLOCK_BYTES // (row_bytes * batches.batch_size))
     found = []
@@ -377,21 +379,26 @@ def _epoch(
         part = places[start : start + block]
         rows = jnp.arange(part.size, dtype=jnp.int32).reshape(part.shape)
         taken = gather(real, part.reshape(-1))
-        held, losses = steps(held, keys[start : start + block], taken, rows)
+        state, losses = steps(state, keys[start : start + block], taken, rows)
         found.append(np.asarray(losses))
-    return held, float(np.concatenate(found).mean())
+    return state, float(np.concatenate(found).mean())
 
 
 def _compiled_steps(
     network: nn.Module, training: ExpertTraining, transform: Augment
-) -> Callable[..., tuple[_Held, Array]]:
-    """The compiled `(held, keys, real, rows (steps, b)) -> held, losses (steps,)`."""
+) -> Callable[..., tuple[_ExpertState, Array]]:
+    """The compiled `(state, keys, real, rows (steps, b)) -> state, losses (steps,)`."""
 
     @jax.jit
     def steps(
-        held: _Held, keys: Key[Array, " s"], real: Split, rows: Int[Array, "s b"]
+        state: _ExpertState,
+        keys: Key[Array, " s"],
+        real: Split,
+        rows: Int[Array, "s b"],
     ):
-        def step(held: _Held, given: tuple[Array, Array]) -> tuple[_Held, Array]:
+        def step(
+            state: _ExpertState, given: tuple[Array, Array]
+        ) -> tuple[_ExpertState, Array]:
             key, places = given
             inputs = jnp.asarray(real.inputs)[places]
             inputs = transform(key, inputs)
@@ -403,16 +410,16 @@ def _compiled_steps(
                     network, params, {}, inputs, targets.astype(inputs.dtype)
                 )[0]
 
-            value, slopes = jax.value_and_grad(loss)(held.params)
+            value, slopes = jax.value_and_grad(loss)(state.params)
             velocity = jax.tree.map(
-                lambda v, g: training.momentum * v + g, held.velocity, slopes
+                lambda v, g: training.momentum * v + g, state.velocity, slopes
             )
             params = jax.tree.map(
-                lambda p, v: p - training.learning_rate * v, held.params, velocity
+                lambda p, v: p - training.learning_rate * v, state.params, velocity
             )
-            return _Held(params, velocity), value
+            return _ExpertState(params, velocity), value
 
-        return jax.lax.scan(step, held, (keys, rows))
+        return jax.lax.scan(step, state, (keys, rows))
 
     return steps
 

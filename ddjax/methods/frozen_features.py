@@ -130,17 +130,18 @@ def real_features(
     if directory is not None:
         return compute(directory=directory)
 
-    def in_a_folder_of_its_own() -> Arrays:
+    def in_temporary_folder() -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             return {"features": np.array(compute(directory=folder, verbose=False))}
 
     about = {
-        "encoder": encoder.name,
+        # The same weights give other features with another pooling or image size.
+        "encoder": {"name": encoder.name, "source": encoder.source},
         "weights": checksum(encoder.params),
         "problem": identity(problem),
         "split": "train",
     }
-    return cache("encoder_features", about, in_a_folder_of_its_own)["features"]
+    return cache("encoder_features", about, in_temporary_folder)["features"]
 
 
 def rows_to_draw_from(

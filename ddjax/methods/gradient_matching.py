@@ -43,8 +43,15 @@ __all__ = ["DESCENT", "build", "gradient_distance", "loops", "matched"]
 DESCENT = Descent("sgd", 0.1, settings={"momentum": 0.5})
 """What the authors of DC and DSA descend with."""
 
-_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15)}
-_MANY = (50, 10)
+# Samples of a class -> outer steps, epochs of the network between two of them.
+_LOOPS = {
+    1: (1, 1),
+    10: (10, 50),
+    20: (20, 25),
+    30: (30, 20),
+    40: (40, 15),
+    50: (50, 10),
+}
 _NETWORK_RATE = 0.01
 _NETWORK_BATCH = 256
 _EPSILON = 1e-6
@@ -56,8 +63,6 @@ def loops(per_class: int) -> tuple[int, int]:
     They are given for 1, 10, 20, 30, 40 and 50 samples a class; other numbers take
     those of the next smaller one.
     """
-    if per_class >= 50:
-        return _MANY
     return _LOOPS[max(known for known in _LOOPS if known <= per_class)]
 
 

@@ -159,7 +159,7 @@ def learned_set(
             "which cannot be kept on the simplex; use a decoder that stores targets as "
             "they are, or learn_targets=False"
         )
-    still = {_CONSTANTS, *frozen, *(() if learn_targets else (_TARGETS,))}
+    not_learned = {_CONSTANTS, *frozen, *(() if learn_targets else (_TARGETS,))}
 
     def start(stored, labels=None, extra=None) -> DescentState:
         learned = {"stored": stored, **(extra or {})}
@@ -169,7 +169,7 @@ def learned_set(
             {
                 name: descents.first_moments(described, name, values)
                 for name, values in grouped.items()
-                if name not in still
+                if name not in not_learned
             },
             labels,
         )

@@ -110,9 +110,7 @@ def lgm(
       EncoderError: an encoder that cannot be loaded.
     """
     given = dict(locals())
-    checks.check_counts(
-        copies=copies, micro_batch=micro_batch, batch_size=None, block=block
-    )
+    checks.check_counts(copies=copies, micro_batch=micro_batch, block=block)
     transform, recipe = frozen_features.augmentation_of(augmentation)
     if transform is None:
         copies, augment_real = 1, False

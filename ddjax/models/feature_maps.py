@@ -367,9 +367,9 @@ def in_blocks(apply: Features, block: int | None) -> Features:
         raise ValueError(f"a block has at least 1 sample, got {block}")
 
     def blocked(params: Any, inputs: Array) -> Array:
-        whole = inputs.shape[0] // block * block
-        if whole <= block == inputs.shape[0] or whole == 0:
+        if inputs.shape[0] <= block:
             return apply(params, inputs)
+        whole = inputs.shape[0] // block * block
         blocks = inputs[:whole].reshape(-1, block, *inputs.shape[1:])
         rows = jax.lax.map(lambda part: apply(params, part), blocks)
         rows = rows.reshape(whole, -1)

@@ -133,7 +133,7 @@ def save(path: str | os.PathLike[str], trained: TrainedNetwork) -> Path:
         "provenance": trained.provenance,
     }
     text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
-    arrays = {name: np.asarray(array) for name, array in _flat(trained).items()}
+    arrays = {name: np.asarray(array) for name, array in _flat_arrays(trained).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.sweep(path.parent, re.escape(path.name))
     atomic.replace_file(path, serialized(arrays, {_METADATA: text}))
@@ -158,7 +158,7 @@ def load(path: str | os.PathLike[str]) -> TrainedNetwork:
         raise MissingWeightsError(f"{path}: there is no such file. {_WHERE}")
     document = _document(path)
     try:
-        described = _checked(document)
+        described = _parsed(document)
         shapes = _shapes(described)
     except ValueError as error:
         raise EncoderError(f"{path}: {error}") from error
@@ -178,7 +178,9 @@ def load(path: str | os.PathLike[str]) -> TrainedNetwork:
 def digest(trained: TrainedNetwork) -> str:
     """The sha256 (hex) over all that its representations depend on, bit by bit."""
     meaning = json.dumps(_meaning(trained), sort_keys=True, allow_nan=False)
-    return hashlib.sha256(f"{meaning}\n{checksum(_flat(trained))}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{meaning}\n{checksum(_flat_arrays(trained))}".encode()
+    ).hexdigest()
 
 
 def as_encoder(trained: TrainedNetwork, *, dtype: str | None = None) -> Encoder:
@@ -206,9 +208,9 @@ def as_encoder(trained: TrainedNetwork, *, dtype: str | None = None) -> Encoder:
             f"the network was trained on {height} x {width} images; an encoder's are "
             "square"
         )
-    arrays = {name: np.asarray(array) for name, array in _flat(trained).items()}
-    chosen = dtype or next(iter(_params(arrays).values())).dtype.name
-    params = weights_files.to_device(_params(arrays), chosen)
+    arrays = {name: np.asarray(array) for name, array in _flat_arrays(trained).items()}
+    chosen = dtype or next(iter(_trained_arrays(arrays).values())).dtype.name
+    params = weights_files.to_device(_trained_arrays(arrays), chosen)
     # Statistics stay as wide as they are: networks compute with them in float32.
     params |= {name: jnp.asarray(arrays[name]) for name in arrays.keys() - params}
     meaning = _meaning(trained)
@@ -232,7 +234,7 @@ def _application(text: str) -> Any:
 
     def apply(params: dict[str, Array], images: Any) -> Float[Array, "b p"]:
         images = as_pixels(images)
-        dtype = next(iter(_params(params).values())).dtype
+        dtype = next(iter(_trained_arrays(params).values())).dtype
         wide = at_least_single(dtype), at_least_single(images.dtype)
         images = images.astype(np.result_type(*wide))
         if channels == 1:
@@ -258,12 +260,12 @@ def _meaning(trained: TrainedNetwork) -> dict[str, Any]:
     }
 
 
-def _flat(trained: TrainedNetwork) -> dict[str, Any]:
+def _flat_arrays(trained: TrainedNetwork) -> dict[str, Any]:
     return flatten_dict(trained.variables, sep="/")
 
 
-def _params(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Of all variables those that an optimiser changed."""
+def _trained_arrays(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays that an optimiser changed: all but the running statistics."""
     return {name: arrays[name] for name in arrays if name.startswith("params/")}
 
 
@@ -297,7 +299,7 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _checked(document: dict[str, Any]) -> TrainedNetwork:
+def _parsed(document: dict[str, Any]) -> TrainedNetwork:
     """The network that a document describes, without its arrays; nothing is trusted."""
     if document.get("version") != _VERSION:
         raise ValueError(

@@ -397,7 +397,7 @@ def _earlier_lengths(folder: Path | None, record: dict[str, Any]) -> int | None:
     if folder is None:
         return None
     held = folders.refuse_another(
-        folder / folders.RUN_FILE, record, growing=_GROWING, free=_free
+        folder / folders.RUN_FILE, record, growing=_GROWING, free=_may_differ
     )
     if held is None and (folder / "checkpoints").is_dir():
         raise ValueError(
@@ -407,7 +407,8 @@ def _earlier_lengths(folder: Path | None, record: dict[str, Any]) -> int | None:
     return held["steps"] if held else None
 
 
-def _free(key: str) -> bool:
+def _may_differ(key: str) -> bool:
+    """Whether a resumed run may have another value of this entry of its record."""
     return key.split(".")[0] == "config"
 
 
@@ -510,12 +511,12 @@ class _Loop:
         """Evaluates, saves and steps, until the last step is done."""
         with StopRequest() as stop:
             while True:
-                judged = None
+                evaluated = None
                 if self.position.row is not None:
-                    judged = stop.run_unless_stopped(self._judged)
+                    evaluated = stop.run_unless_stopped(self._evaluated)
                 self._take_folder()
-                if judged is not None:
-                    self._record(*judged)
+                if evaluated is not None:
+                    self._record(*evaluated)
                 if stop.signum is not None:
                     self._leave(stop.signum)
                 if self._due(self.settings.checkpoint_every):
@@ -532,7 +533,7 @@ class _Loop:
         if self.folder is None or self.owns_folder:
             return
         run_file = self.folder / folders.RUN_FILE
-        folders.agree(run_file, self.record, growing=_GROWING, free=_free)
+        folders.agree(run_file, self.record, growing=_GROWING, free=_may_differ)
         self.last = self.last or self._checkpoints()
         # A row still to be written replaces one that a killed process wrote.
         written = self.position.step - (self.position.row is not None)
@@ -668,10 +669,10 @@ class _Loop:
         due = step == steps or bool(every and step % every == 0)
         return due and bool(self.settings.evaluations)
 
-    def _judged(self) -> tuple[RunResult, dict[str, Score], str | None]:
-        """The state's result, its validation scores, and which one chooses.
+    def _evaluated(self) -> tuple[RunResult, dict[str, Score], str | None]:
+        """The state's result, its validation scores, and the score that chooses.
 
-        None where there is nothing to choose from.
+        The last is None where no score chooses.
         """
         problem, scores = self.subject.problem, {}
         distilled: Any = self._distilled()

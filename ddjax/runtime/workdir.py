@@ -22,7 +22,7 @@ RUN_FILE = "run.json"
 """What a run is: its folder holds this file from the first step on."""
 
 # Differences that an error lists.
-_NAMED = 4
+_LISTED = 4
 
 
 def open_workdir(workdir: str | os.PathLike[str]) -> Path:
@@ -106,9 +106,9 @@ def refuse_another(
     compared = held if part is None else held.get(part) or {}
     found = _differences(compared, wanted, growing, free)
     if found:
-        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         raise ValueError(
-            f"{path} is of another run: {'; '.join(found[:_NAMED])}{more}. Give "
+            f"{path} is of another run: {'; '.join(found[:_LISTED])}{more}. Give "
             "another folder, or what is there"
         )
     return held

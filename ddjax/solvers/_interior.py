@@ -116,7 +116,7 @@ def _step(
     return separate_solver(gram, curvature, ridge)(right)
 
 
-def _balanced(simplex: np.ndarray, change: np.ndarray) -> np.ndarray:
+def _summing_to_zero(simplex: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Makes each change sum to zero, the rounding error put on the largest entry."""
     largest = np.argmax(simplex, axis=-1)[..., None]
     entry = np.take_along_axis(change, largest, axis=-1)
@@ -127,16 +127,16 @@ def _balanced(simplex: np.ndarray, change: np.ndarray) -> np.ndarray:
     return fixed
 
 
-def _longest(values: np.ndarray, change: np.ndarray) -> float:
+def _largest_step(values: np.ndarray, change: np.ndarray) -> float:
     """Longest step, at most 1, that keeps the values positive with a margin."""
     shrink = -change / values
     return min(1.0, 0.99 / max(float(shrink.max()), 1e-300))
 
 
-def _at_rest(
+def _at_zero_weights(
     gram: np.ndarray, targets: np.ndarray, shift: np.ndarray, loss: Loss, ridge: float
 ) -> Found:
-    """Zero weights: a solution that an interior point can only approach."""
+    """The point of zero weights, which an interior-point method can only approach."""
     local = evaluate(targets, shift, loss=loss, width=_EPS)
     pull = float(np.sum(local.duals * (gram @ local.duals)))
     gap = local.slack + max(pull, 0.0) / (2.0 * ridge)
@@ -170,9 +170,9 @@ def interior_point(
       The point with the smallest gap; coefficients are beta, `(n, c)`.
     """
     shift = np.zeros_like(targets) if shift is None else shift
-    resting = _at_rest(gram, targets, shift, loss, ridge)
-    if small_enough(resting, tolerance):
-        return resting
+    at_zero = _at_zero_weights(gram, targets, shift, loss, ridge)
+    if small_enough(at_zero, tolerance):
+        return at_zero
     pieces = _pieces(loss, targets)
     pieces = pieces._replace(offsets=_values(pieces, targets, shift))
     floor = 4.0 * _EPS * float(np.abs(pieces.offsets).max(axis=-1).sum())
@@ -205,8 +205,8 @@ def interior_point(
         move = _values(pieces, targets, gram @ step / ridge) - pieces.offsets
         total = ratio.sum(axis=-1, keepdims=True)
         lift = (centring + ratio * move).sum(axis=-1, keepdims=True) / total
-        change = _balanced(simplex, centring + ratio * (move - lift))
-        length = min(_longest(simplex, change), _longest(room, lift - move))
+        change = _summing_to_zero(simplex, centring + ratio * (move - lift))
+        length = min(_largest_step(simplex, change), _largest_step(room, lift - move))
         centre = 0.05 if length > 0.9 else 0.3
         simplex = simplex + length * change
         simplex = simplex / simplex.sum(axis=-1, keepdims=True)

@@ -18,16 +18,18 @@ import numpy as np
 __all__ = [
     "Solver",
     "curvature_roots",
-    "lifted_cholesky",
+    "cholesky_with_jitter",
     "one_thread_if_small",
     "separate_solver",
     "simplex_solver",
 ]
 
-_ROUNDS = 5
-_WHOLE = 2000
-_LARGEST_SHARE = 1e-2
-_SMALL = 500
+_REFINEMENTS = 5
+# Samples times outputs up to which all outputs are solved in one system.
+_LARGEST_JOINT_SYSTEM = 2000
+# What may be added to a diagonal, relative to its mean.
+_LARGEST_JITTER = 1e-2
+_ROWS_IN_ONE_THREAD = 500
 
 Solver = Callable[[np.ndarray], np.ndarray]
 
@@ -52,7 +54,7 @@ def one_thread_if_small(solver: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(solver)
     def limited(gram: np.ndarray, *arguments: Any, **settings: Any) -> Any:
-        if len(gram) > _SMALL:
+        if len(gram) > _ROWS_IN_ONE_THREAD:
             return solver(gram, *arguments, **settings)
         with _threads().limit(limits=1, user_api="blas"):
             return solver(gram, *arguments, **settings)
@@ -60,10 +62,10 @@ def one_thread_if_small(solver: Callable[..., Any]) -> Callable[..., Any]:
     return limited
 
 
-def lifted_cholesky(matrix: np.ndarray, step: float) -> np.ndarray:
-    """Lower Cholesky factor, with as much more on the diagonal as rounding calls for.
+def cholesky_with_jitter(matrix: np.ndarray, step: float) -> np.ndarray:
+    """Lower Cholesky factor, with as much added to the diagonal as rounding calls for.
 
-    What is added starts at `step` and grows by decades, up to some hundredths of the
+    What is added starts at `step` and grows by decades, up to about a hundredth of the
     mean diagonal: rounding of the entries, even in float32, calls for less.
 
     Args:
@@ -80,7 +82,7 @@ def lifted_cholesky(matrix: np.ndarray, step: float) -> np.ndarray:
             "gram / ridge overflows float64: the ridge is too small for kernel values "
             "of this size"
         )
-    largest = _LARGEST_SHARE * float(np.mean(np.diag(matrix)))
+    largest = _LARGEST_JITTER * float(np.mean(np.diag(matrix)))
     while True:
         try:
             return cholesky(matrix, lower=True, check_finite=False)
@@ -88,7 +90,7 @@ def lifted_cholesky(matrix: np.ndarray, step: float) -> np.ndarray:
             if not 0 < step <= largest:
                 raise ValueError(
                     "gram is not positive semi-definite, and by more than rounding: "
-                    f"with {_LARGEST_SHARE} of the mean diagonal added to its diagonal "
+                    f"with {_LARGEST_JITTER} of the mean diagonal added to it "
                     "it still has no Cholesky factor"
                 ) from None
         matrix.flat[:: len(matrix) + 1] += step
@@ -96,20 +98,26 @@ def lifted_cholesky(matrix: np.ndarray, step: float) -> np.ndarray:
 
 
 def _factor(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
-    """What `cho_solve` takes, of a matrix I + S with S positive semi-definite."""
-    return lifted_cholesky(matrix, 1e-15 * float(np.mean(np.diag(matrix)))), True
+    """Cholesky factor, as `cho_solve` takes it, of I + S with S semi-definite."""
+    return cholesky_with_jitter(matrix, 1e-15 * float(np.mean(np.diag(matrix)))), True
 
 
-def _refined(solve: Solver, curve: Solver, gram: np.ndarray, ridge: float) -> Solver:
-    """Iterative refinement while it helps: the first solution cancels badly."""
+def _refined(
+    solve: Solver, apply_curvature: Solver, gram: np.ndarray, ridge: float
+) -> Solver:
+    """Adds iterative refinement, while it helps, to a solver of (I + W K/lambda) x = b.
+
+    The solver's own solution is a difference of nearly equal terms. `apply_curvature`
+    multiplies by W.
+    """
 
     def remainder(right: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return right - x - curve(gram @ x / ridge)
+        return right - x - apply_curvature(gram @ x / ridge)
 
     def refined(right: np.ndarray) -> np.ndarray:
         x = solve(right)
         left = remainder(right, x)
-        for _ in range(_ROUNDS):
+        for _ in range(_REFINEMENTS):
             better = x + solve(left)
             after = remainder(right, better)
             if not np.linalg.norm(after) < 0.5 * np.linalg.norm(left):
@@ -186,16 +194,16 @@ def simplex_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Sol
     """
     total = np.maximum(curvature.sum(axis=1, keepdims=True), np.finfo(float).tiny)
 
-    def curve(v: np.ndarray) -> np.ndarray:
+    def apply_curvature(v: np.ndarray) -> np.ndarray:
         mean = np.sum(curvature * v, axis=1, keepdims=True) / total
         return curvature * (v - mean)
 
-    whole = curvature.size <= _WHOLE
-    solve = (_whole_solver if whole else _block_solver)(gram, curvature, ridge)
-    return _refined(solve, curve, gram, ridge)
+    joint = curvature.size <= _LARGEST_JOINT_SYSTEM
+    solve = (_joint_solver if joint else _block_solver)(gram, curvature, ridge)
+    return _refined(solve, apply_curvature, gram, ridge)
 
 
-def _whole_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
+def _joint_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solver:
     """One factor over all outputs: O((n c)^3), accurate for a singular K."""
     from scipy.linalg import cho_solve
 
@@ -215,7 +223,7 @@ def _whole_solver(gram: np.ndarray, curvature: np.ndarray, ridge: float) -> Solv
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Of a matrix that `_factor` takes."""
+    """Inverse of a matrix I + S with S semi-definite."""
     from scipy.linalg import get_lapack_funcs
 
     (inverse,) = get_lapack_funcs(("potri",), (matrix,))

@@ -52,7 +52,7 @@ def _logarithm(losses: Curve, optimum: float) -> np.ndarray:
     return np.log(values)
 
 
-def _shortest(count: int, shortest: int | None) -> int:
+def _shortest_window(count: int, shortest: int | None) -> int:
     chosen = max(10, count // 10) if shortest is None else shortest
     if not 3 <= chosen <= count:
         raise ValueError(
@@ -159,7 +159,7 @@ def longest_linear_window(
     """
     y = _logarithm(losses, optimum)
     y = y - y.mean()
-    fewest = _shortest(len(y), shortest)
+    fewest = _shortest_window(len(y), shortest)
     sums, squares, moments = (
         np.concatenate([[0.0], np.cumsum(part)])
         for part in (y, y * y, y * np.arange(len(y)))

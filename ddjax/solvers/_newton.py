@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 
-_PATIENCE = 15
+# Steps in a row in which neither the gap nor the primal objective falls.
+_IDLE_STEPS = 15
 
 
 class Found(NamedTuple):
@@ -128,7 +129,7 @@ def newton(
         if best is None or gap < best.gap:
             best = Found(beta, local.duals, max(gap, 0.0), primal, iteration)
         done = small_enough(best, tolerance) or iteration == max_iterations
-        if done or idle >= _PATIENCE:
+        if done or idle >= _IDLE_STEPS:
             break
         step = solver(gram, local.curvature, ridge)(-residual)
         direction = gram @ step / ridge

@@ -27,13 +27,17 @@ from ddjax.solvers._newton import Found, line_search, small_enough
 
 __all__ = ["quasi_newton"]
 
-_ROWS = 600
-_RANK = 1500
-_PAIRS = 12
-_STAGE = 20
-_SHRINK = 0.2
-_TRIES = 3
-_PATIENCE = 8
+# Of the preconditioner: rows drawn, and rows times outputs.
+_SAMPLED_ROWS = 600
+_LARGEST_RANK = 1500
+# Pairs of differences that L-BFGS keeps.
+_MEMORY = 12
+# A stage has one preconditioner and one width of smoothing.
+_STAGE_STEPS = 20
+_WIDTH_FACTOR = 0.2
+_STAGES_PER_WIDTH = 3
+# Stages in a row without a smaller gap, before a loss with kinks is given up.
+_IDLE_STAGES = 8
 _SMALLEST_WIDTH = 1e-9
 
 _Map = Callable[[np.ndarray], np.ndarray]
@@ -65,7 +69,7 @@ def _preconditioner(
     if active.size == 0:
         return lambda v: v / ridge
     columns = curvature.shape[1]
-    limit = max(8, min(_ROWS, _RANK // columns))
+    limit = max(8, min(_SAMPLED_ROWS, _LARGEST_RANK // columns))
     chosen, scale = active, np.ones(active.size)
     if active.size > limit:
         chance = energy[active] / energy[active].sum()
@@ -219,11 +223,11 @@ def quasi_newton(
         # At a given width the gap of a loss with kinks may rest before it falls.
         if done or best.iterations >= max_iterations:
             return best
-        if idle > (0 if loss.smooth else _PATIENCE):
+        if idle > (0 if loss.smooth else _IDLE_STAGES):
             return best
         stages, tried, weights = stages + 1, tried + 1, point.weights
-        if not loss.smooth and (settled or tried >= _TRIES):
-            width, tried = max(width * _SHRINK, _SMALLEST_WIDTH), 0
+        if not loss.smooth and (settled or tried >= _STAGES_PER_WIDTH):
+            width, tried = max(width * _WIDTH_FACTOR, _SMALLEST_WIDTH), 0
 
 
 def _stage(
@@ -246,7 +250,7 @@ def _stage(
       far), and whether the smoothing has become the larger part of the gap.
     """
     steps, pairs, settled = 0 if best is None else best.iterations, [], False
-    for _ in range(_STAGE):
+    for _ in range(_STAGE_STEPS):
         found = _measure(point, ridge, steps)
         best = found if best is None or found.gap < best.gap else best
         best = best._replace(iterations=steps)
@@ -259,7 +263,7 @@ def _stage(
         s, y = new.weights - point.weights, new.gradient - point.gradient
         inner = float(np.vdot(s, y))
         if inner > 0:
-            pairs = [*pairs, (s, y, 1.0 / inner)][-_PAIRS:]
+            pairs = [*pairs, (s, y, 1.0 / inner)][-_MEMORY:]
         point, steps = new, steps + 1
     assert best is not None
     return point, best, settled

@@ -17,9 +17,9 @@ from ddjax.solvers._newton import Found, small_enough
 
 __all__ = ["working_set"]
 
-_FIRST = 400
-_ROUNDS = 40
-_STEPS = 100
+_FIRST_SUBSET = 400
+_MOST_SUBSETS = 40
+_STEPS_PER_SUBSET = 100
 
 
 def working_set(
@@ -48,12 +48,12 @@ def working_set(
       `limit` samples support it.
     """
     count = features.count
-    chosen = np.random.default_rng(0).permutation(count)[: min(_FIRST, limit)]
+    chosen = np.random.default_rng(0).permutation(count)[: min(_FIRST_SUBSET, limit)]
     gram = np.zeros((0, 0))
     rows = np.zeros((0, features.size), features.dtype)
     entered, kept = np.zeros(count, int), 0
     best, steps = None, 0
-    for _ in range(_ROUNDS):
+    for _ in range(_MOST_SUBSETS):
         rows, gram = _extended(rows, gram, features.rows(chosen[len(rows) :]))
         part = interior_point(
             gram,
@@ -61,7 +61,7 @@ def working_set(
             loss=loss,
             ridge=ridge,
             tolerance=0.1 * tolerance,
-            max_iterations=min(_STEPS, max_iterations - steps),
+            max_iterations=min(_STEPS_PER_SUBSET, max_iterations - steps),
         )
         steps += part.iterations
         weights = _combined(rows, part.coefficients) / ridge
@@ -73,7 +73,7 @@ def working_set(
         found = Found(weights, duals, part.gap + outside, part.primal + outside, steps)
         if best is None or found.gap < best.gap:
             best = found
-        wrong = np.argsort(-excess)[: max(_FIRST // 2, len(chosen))]
+        wrong = np.argsort(-excess)[: max(_FIRST_SUBSET // 2, len(chosen))]
         wrong = wrong[excess[wrong] > 0]
         done = small_enough(best, 0.5 * tolerance) or wrong.size == 0
         if done or steps >= max_iterations:
@@ -87,7 +87,7 @@ def working_set(
         gram = gram[np.ix_(support, support)]
         kept = len(chosen)
         room = limit - len(chosen)
-        if room < min(len(wrong), _FIRST // 4):
+        if room < min(len(wrong), _FIRST_SUBSET // 4):
             return None
         wrong = wrong[:room]
         chosen = np.concatenate([chosen, wrong])

@@ -45,9 +45,9 @@ __all__ = ["certificate", "check_certificate", "kernel_certificate"]
 
 _Real = Array | ndarray
 _UNIT = 2.0**-53
-# Samples whose duals are solved for, in seconds at most: at a solution there are seldom
-# more of them at a kink than there are features. A loss that couples the outputs of a
-# sample has systems that many times as large.
+# Samples whose duals are solved for, which takes some seconds at most: at a solution
+# there are seldom more of them at a kink than there are features. Of a multiclass loss
+# the limit is on samples times outputs.
 _MOST_SOLVED = 800
 _MOST_COUPLED = 1500
 
@@ -162,7 +162,8 @@ def _solved(
             shift=products / ridge,
         )
     except ValueError:
-        return {}  # no kernel at all to its rounding: the other duals are bounds too
+        # The matrix is not positive semi-definite: the other duals are valid as well.
+        return {}
     kept[free] = found.duals
     return {"solved" if len(free) == len(duals) else "solved in part": kept}
 
@@ -344,11 +345,23 @@ def certificate(
     """
     loss = as_loss(loss)
     _check_inputs(ridge, reference_gap, reference_ridge)
+    if (test_features is None) != (test_labels is None):
+        raise ValueError("give test_features and test_labels together, or neither")
     matrix = Features(features)
     check_targets(loss, targets)
     _check_finite(weights=weights, duals=duals)
     if not matrix.finite():
         raise ValueError("features hold values that are not finite")
+    test = None
+    if test_features is not None:
+        test = Features(test_features)
+        if test.size != matrix.size:
+            raise ValueError(
+                f"test features {np.shape(test_features)} do not fit features "
+                f"{np.shape(features)}"
+            )
+        if not test.finite():
+            raise ValueError("test_features hold values that are not finite")
     theta, wanted = _columns(weights), _columns(targets)
     if theta.shape[0] != matrix.size or wanted.shape != (matrix.count, theta.shape[1]):
         raise ValueError(
@@ -374,16 +387,8 @@ def certificate(
     report = _report(
         name, best, loss, ridge, matrix.count, reference_gap, reference_ridge
     )
-    if (test_features is None) != (test_labels is None):
-        raise ValueError("give test_features and test_labels together, or neither")
-    if test_features is None or test_labels is None:
+    if test is None or test_labels is None:
         return report
-    test = Features(test_features)
-    if test.size != matrix.size:
-        raise ValueError(
-            f"test features {np.shape(test_features)} do not fit features "
-            f"{np.shape(features)}"
-        )
     other = matrix.exact_adjoint(best.duals) / ridge
     both = test.exact_forward(np.concatenate([theta, other], axis=1))
     size = max(norm, float(np.linalg.norm(other)))
@@ -448,8 +453,22 @@ def kernel_certificate(
     """
     loss = as_loss(loss)
     _check_inputs(ridge, reference_gap, reference_ridge)
+    given = [test_predictions is None, test_diagonal is None, test_labels is None]
+    if len(set(given)) > 1:
+        raise ValueError(
+            "give test_predictions, test_diagonal and test_labels together, or none"
+        )
     check_targets(loss, targets)
-    _check_finite(predictions=predictions, gram=gram, duals=duals)
+    _check_finite(
+        predictions=predictions,
+        gram=gram,
+        duals=duals,
+        test_predictions=test_predictions,
+        test_diagonal=test_diagonal,
+        test_gram=test_gram,
+    )
+    if not math.isfinite(squared_norm):
+        raise ValueError(f"squared_norm must be finite, got {squared_norm}")
     f, wanted = _columns(predictions), _columns(targets)
     kernel = np.asarray(gram).astype(np.float64)
     count = len(f)
@@ -475,12 +494,6 @@ def kernel_certificate(
     reference = _Reference(f, norm, norms, 1, residual, coupling)
     name, best = _best_gap(reference, wanted, duals, loss, ridge)
     report = _report(name, best, loss, ridge, count, reference_gap, reference_ridge)
-    if (test_predictions is None) != (test_labels is None) or (
-        test_predictions is None
-    ) != (test_diagonal is None):
-        raise ValueError(
-            "give test_predictions, test_diagonal and test_labels together, or none"
-        )
     if test_predictions is None or test_diagonal is None or test_labels is None:
         return report
     other = None

@@ -24,8 +24,8 @@ __all__ = [
     "hessian_vector_product",
 ]
 
-# Matrices of so many rows are formed: ARPACK wants more rows than it keeps vectors.
-_WHOLE = 20
+# Smaller matrices are formed: ARPACK needs more rows than it keeps vectors.
+_LARGEST_FORMED = 20
 
 
 class Extremes(NamedTuple):
@@ -158,7 +158,7 @@ def _ends(
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     size = len(start)
-    if size <= _WHOLE:
+    if size <= _LARGEST_FORMED:
         values = np.linalg.eigvalsh(np.stack([times(row) for row in np.eye(size)]))
         return Extremes(float(values[0]), float(values[-1]))
 

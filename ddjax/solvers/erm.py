@@ -49,7 +49,7 @@ from numpy import ndarray
 from ddjax.kernels.losses import Loss, as_loss, check_targets
 from ddjax.solvers._features import Features
 from ddjax.solvers._interior import interior_point
-from ddjax.solvers._linear import lifted_cholesky
+from ddjax.solvers._linear import cholesky_with_jitter
 from ddjax.solvers._losses import evaluate, slack
 from ddjax.solvers._newton import Found, newton, small_enough
 from ddjax.solvers._quasi_newton import quasi_newton
@@ -57,9 +57,11 @@ from ddjax.solvers._working_set import working_set
 
 __all__ = ["KernelSolution", "NotConverged", "Solution", "solve", "solve_kernel"]
 
-_DENSE = 3000
-_DENSE_MULTICLASS = 1200
-_WORKING_SET = 4000
+# For the solvers in sample space, whose cost grows with the cube of the samples.
+_MOST_SAMPLES = 3000
+_MOST_SAMPLES_MULTICLASS = 1200
+# The largest working set; one of a multiclass loss is limited as above.
+_MOST_SUPPORT_VECTORS = 4000
 _TINY = float(np.finfo(np.float64).tiny)
 
 _Real = Array | ndarray
@@ -202,8 +204,8 @@ def _dense(
     )
 
 
-def _fits(count: int, loss: Loss) -> bool:
-    limit = _DENSE_MULTICLASS if loss.kind == "multiclass" else _DENSE
+def _in_sample_space(count: int, loss: Loss) -> bool:
+    limit = _MOST_SAMPLES_MULTICLASS if loss.kind == "multiclass" else _MOST_SAMPLES
     return count <= limit
 
 
@@ -251,7 +253,9 @@ def _support_vectors(
             ridge=ridge,
             tolerance=tolerance,
             max_iterations=max_iterations,
-            limit=_DENSE_MULTICLASS if loss.kind == "multiclass" else _WORKING_SET,
+            limit=_MOST_SAMPLES_MULTICLASS
+            if loss.kind == "multiclass"
+            else _MOST_SUPPORT_VECTORS,
         )
         if solved is None:
             return None
@@ -287,7 +291,8 @@ def solve(
       ridge: lambda > 0, absolute. The DGKIP paper uses 1e-6 n.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
-      initial: weights to begin from; used only for more than 3000 samples.
+      initial: weights that L-BFGS begins from. Unused where another algorithm runs:
+        in sample space, and where a working set of support vectors is enough.
       require_convergence: whether to raise `NotConverged` rather than to return a
         solution that has not.
 
@@ -308,7 +313,7 @@ def solve(
     if not matrix.finite():
         raise ValueError("features hold values that are not finite")
     settings = _settings(loss, ridge, tolerance, max_iterations)
-    if _fits(matrix.count, loss):
+    if _in_sample_space(matrix.count, loss):
         found = _dense(matrix.gram(), wanted, **settings)
         weights = matrix.exact_adjoint(found.coefficients) / ridge
         found = found._replace(coefficients=weights)
@@ -406,7 +411,7 @@ def solve_kernel(
     matrix += matrix.T
     matrix *= 0.5
     settings = _settings(loss, ridge, tolerance, max_iterations)
-    if _fits(len(matrix), loss):
+    if _in_sample_space(len(matrix), loss):
         found = _dense(matrix, wanted, **settings)
     else:
         found = _large_kernel(matrix, wanted, settings)
@@ -440,7 +445,7 @@ def _large_kernel(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> 
     jitter = eps * max(float(np.mean(np.diag(gram))), ridge)
     lifted = gram.copy()
     lifted.flat[:: len(gram) + 1] += jitter
-    factor = lifted_cholesky(lifted, jitter)
+    factor = cholesky_with_jitter(lifted, jitter)
     found = _large(Features(factor), targets, None, settings)
     beta = ridge * solve_triangular(factor, found.coefficients, lower=True, trans=1)
     predictions = gram @ beta / ridge

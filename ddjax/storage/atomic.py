@@ -11,7 +11,7 @@ from ddjax.storage.writing import writing
 
 __all__ = ["beside", "replace_file", "sweep", "sync_folder"]
 
-_LEFT = re.compile(r"\.(.+)\.saving-[0-9a-f]{16}")
+_LEFT_BEHIND = re.compile(r"\.(.+)\.saving-[0-9a-f]{16}")
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -61,7 +61,7 @@ def sweep(folder: Path, names: str) -> None:
       names: regular expression for the whole name of what was being written.
     """
     for left in os.scandir(folder):
-        written = _LEFT.fullmatch(left.name)
+        written = _LEFT_BEHIND.fullmatch(left.name)
         if not (written and re.fullmatch(names, written[1])):
             continue
         if left.is_dir(follow_symlinks=False):

@@ -19,7 +19,7 @@ from ddjax.synthetic.targets import predicted_labels
 __all__ = ["draw", "to_png"]
 
 _PAPER, _INK, _FRAME = (255, 255, 255), (51, 51, 51), (214, 214, 214)
-_OWN, _OTHER = (38, 103, 172), (176, 176, 176)
+_OWN_CLASS, _OTHER_CLASSES = (38, 103, 172), (176, 176, 176)
 
 _LARGEST_TILE = 96
 _LARGEST_WIDTH = 1600
@@ -271,7 +271,7 @@ def _draw_bars(
     for i, value in enumerate(values):
         start, end = left + round(i * step), left + round((i + 1) * step) - 2
         ends = sorted((round(zero), round(zero - value * unit)))
-        colour = _OWN if i == own else _OTHER
+        colour = _OWN_CLASS if i == own else _OTHER_CLASSES
         pen.rectangle((start, ends[0], max(start, end), ends[1]), fill=colour)
 
 

@@ -31,10 +31,10 @@ __all__ = [
     "select_rows",
 ]
 
-_GREEDY = ("kmeans_nearest", "herding", "k_center")
-ROW_INITIALIZATIONS = ("uniform", "kmeans_centres", *_GREEDY, "noise")
+_BY_INPUTS = ("kmeans_nearest", "herding", "k_center")
+ROW_INITIALIZATIONS = ("uniform", "kmeans_centres", *_BY_INPUTS, "noise")
 INITIALIZATIONS = ("balanced", *ROW_INITIALIZATIONS)
-_OF_REAL_SAMPLES = ("balanced", "uniform", *_GREEDY)
+_OF_REAL_SAMPLES = ("balanced", "uniform", *_BY_INPUTS)
 
 
 def select(
@@ -242,8 +242,8 @@ def _rows_of_all(
 def _chosen(
     rng: np.random.Generator, problem: Problem, rows: ndarray, count: int, how: str
 ) -> ndarray:
-    """So many of the rows, each once."""
-    if how not in _GREEDY:
+    """`count` of the rows, without repetition, chosen as `how` says."""
+    if how not in _BY_INPUTS:
         return rng.choice(rows, count, replace=False)
     inputs = _take(problem, rows)
     flat = inputs.reshape(len(inputs), -1)

@@ -20,11 +20,12 @@ from ddjax.synthetic.schema import (
 
 __all__ = ["upgraded"]
 
-# What the steps between two levels of a pyramid were of the usual run, 200 of 5000; for
-# sets that do not say how long theirs was.
-_EXTEND_EVERY = 0.04
+# The fraction of a run between two levels of a pyramid, for sets that do not say how
+# long their run was: 200 steps of the usual 5000.
+_USUAL_EXTEND_EVERY = 0.04
 _REPLACED = ("parameterization", "targets_kind")
-_ALIKE = {
+# Entries of the provenance that the recipe takes over where they have this type.
+_COPIED = {
     "features": dict,
     "loss": dict,
     "inner": dict,
@@ -81,7 +82,7 @@ def _decoder(document: dict[str, Any]) -> dict[str, Any]:
     if made["name"] != "pyramid" or not _is_number(between):
         return made
     steps = _steps(document["provenance"])
-    fraction = _EXTEND_EVERY if steps is None else min(1.0, between / steps)
+    fraction = _USUAL_EXTEND_EVERY if steps is None else min(1.0, between / steps)
     fraction = fraction if between > 0 else between
     return {**made, "settings": {**made["settings"], "extend_every": fraction}}
 
@@ -97,7 +98,7 @@ def _steps(provenance: dict[str, Any]) -> float | int | None:
 def _recipe(targets_kind: str, provenance: dict[str, Any]) -> dict[str, Any]:
     """What a learner has to know, from where it stood."""
     recipe: dict[str, Any] = {"targets_kind": targets_kind}
-    for key, kind in _ALIKE.items():
+    for key, kind in _COPIED.items():
         if isinstance(provenance.get(key), kind):
             recipe[key] = provenance[key]
     if _is_number(provenance.get("real_ridge")):

@@ -33,7 +33,7 @@ PREPROCESSING = "preprocessing"
 OF_TARGETS = "targets_preprocessing"
 STATISTICS = ("mean", "std", "whiten", "unwhiten")
 
-_MAYBE = (dict, type(None))
+_DICT_OR_NONE = (dict, type(None))
 _TYPES_OF_1 = {
     "format": str,
     "schema_version": int,
@@ -44,9 +44,9 @@ _TYPES_OF_1 = {
     "preprocessing": dict,
     "class_names": (list, type(None)),
     "provenance": dict,
-    "certificate": _MAYBE,
+    "certificate": _DICT_OR_NONE,
 }
-_TYPES_OF_2 = {**_TYPES_OF_1, OF_TARGETS: _MAYBE, "columns": _MAYBE}
+_TYPES_OF_2 = {**_TYPES_OF_1, OF_TARGETS: _DICT_OR_NONE, "columns": _DICT_OR_NONE}
 _REPLACED_IN_3 = ("parameterization", "targets_kind")
 _TYPES_OF_3 = {
     **{key: types for key, types in _TYPES_OF_2.items() if key not in _REPLACED_IN_3},

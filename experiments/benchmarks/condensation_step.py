@@ -85,8 +85,8 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     # A step sees all of them, in the order of their classes.
     batch = prepared._replace(real=problem.train)
     if form == "ddjax":
-        return _ours(made, state, batch)
-    return _torchs(method, sizes, _learned(state)["inputs"], images)
+        return _our_steps(made, state, batch)
+    return _torch_steps(method, sizes, _learned(state)["inputs"], images)
 
 
 def _learned(state: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _key(step: int) -> Any:
     return keys_of_step(jax.random.key(2), jnp.asarray(step))[1]
 
 
-def _ours(made: methods.Method, state: Any, batch: Any) -> Run:
+def _our_steps(made: methods.Method, state: Any, batch: Any) -> Run:
     step = jax.jit(made.step)
     held: dict[str, Any] = {"state": state, "step": 0}
     progress = Progress(jnp.asarray(0), jnp.asarray(20_000))
@@ -137,7 +137,9 @@ def _drawn(method: str, sizes: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray
     return found, np.asarray(scales, np.float32)
 
 
-def _torchs(method: str, sizes: Sizes, start: np.ndarray, images: np.ndarray) -> Run:
+def _torch_steps(
+    method: str, sizes: Sizes, start: np.ndarray, images: np.ndarray
+) -> Run:
     torch: Any = importlib.import_module("torch")
     functional = torch.nn.functional
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ from ddjax.data import preprocess
 from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.base import Evaluation, score
 from ddjax.methods.base import Method
-from ddjax.runtime.devices import peak_memory_mib
+from ddjax.runtime.devices import peak_memory_mib, reset_peak_memory
 
 __all__ = ["MEMORY", "measured_run", "random_problem", "resident_memory"]
 
@@ -80,8 +79,9 @@ def resident_memory() -> Evaluation:
         del key, distilled, problem, split, cache
         peak = peak_memory_mib()
         _give_back()
-        _forget_peak()
-        # With the peak forgotten, it is what is resident now.
+        if not reset_peak_memory():
+            raise OSError("this system cannot reset the peak of a process's memory")
+        # The peak that begins here is what is resident now.
         return {
             "resident_memory/peak_mib": score([peak]),
             "resident_memory/resident_mib": score([peak_memory_mib()]),
@@ -91,14 +91,9 @@ def resident_memory() -> Evaluation:
 
 
 def _give_back() -> None:
-    """Returns to the system what is freed but held, or steps would fill that first."""
+    """Returns freed memory to the system, which the steps would otherwise use first."""
     gc.collect()
     # A function of glibc; other C libraries hold little back.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _forget_peak() -> None:
-    """Makes the process's peak begin anew, without what was there before the steps."""
-    Path("/proc/self/clear_refs").write_text("5")

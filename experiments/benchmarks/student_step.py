@@ -89,7 +89,7 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
       ModuleNotFoundError: PyTorch's form without PyTorch.
     """
     start = _started(method, sizes)
-    return _ours(start) if form == "ddjax" else _torchs(start, sizes)
+    return _our_steps(start) if form == "ddjax" else _torch_steps(start, sizes)
 
 
 def _started(name: str, sizes: Sizes) -> _Start:
@@ -136,7 +136,7 @@ def _started(name: str, sizes: Sizes) -> _Start:
     return _Start(method, state, prepared.real, which)
 
 
-def _ours(start: _Start) -> Run:
+def _our_steps(start: _Start) -> Run:
     step = jax.jit(start.method.step)
     held: dict[str, Any] = {"state": start.state, "step": 0}
 
@@ -174,7 +174,7 @@ def _students(params: Mapping[str, Any]) -> list[dict[str, ndarray]]:
     return [{name: each[one] for name, each in found.items()} for one in range(count)]
 
 
-def _torchs(start: _Start, sizes: Sizes) -> Run:
+def _torch_steps(start: _Start, sizes: Sizes) -> Run:
     torch: Any = importlib.import_module("torch")
     functional = torch.nn.functional
     stored = _numbers(start.state.descent.learned["stored"])

@@ -114,11 +114,13 @@ def _cell(
         )
         scores = {}
         for split in _SPLITS.value:
-            each = judge.evaluate(
+            found_scores = judge.evaluate(
                 runtime.run_keys(seed).test, found, problem, split, judging
             )
             (accuracy,) = (
-                each for scalar, each in each.items() if scalar.endswith("/accuracy")
+                value
+                for name, value in found_scores.items()
+                if name.endswith("/accuracy")
             )
             scores[split] = accuracy._asdict()
         images = len(problem.train.inputs)

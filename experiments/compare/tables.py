@@ -179,8 +179,8 @@ def accuracy(found: Sequence[Record], *, column: str) -> str:
     for scale, dataset in dict.fromkeys((each.scale, each.dataset) for each in own):
         here = [each for each in own if (each.scale, each.dataset) == (scale, dataset)]
         counts = list(dict.fromkeys(each.per_class for each in here if each.per_class))
-        # Of what a paper says of any of these numbers of images.
-        told = {
+        # Whether a paper has a figure for this number of images, of any method.
+        has_published = {
             count: any(
                 each.published is not None for each in here if each.per_class == count
             )
@@ -188,7 +188,7 @@ def accuracy(found: Sequence[Record], *, column: str) -> str:
         }
         header = [f"{_name(dataset)}, {scale} scale: test accuracy, %"]
         for count in counts:
-            header += [f"IPC {count}", *(["published"] if told[count] else [])]
+            header += [f"IPC {count}", *(["published"] if has_published[count] else [])]
         rows = []
         for row in _rows(here):
             cells = [TITLES.get(row, row)]
@@ -196,7 +196,7 @@ def accuracy(found: Sequence[Record], *, column: str) -> str:
             for count in counts:
                 line = of_row.get(None if row in BOUNDS else count)
                 cells.append(percent(line.accuracies) if line else "")
-                if told[count]:
+                if has_published[count]:
                     printed = None if line is None else line.published
                     cells.append("" if printed is None else f"{printed:.1f}")
             rows.append(cells)

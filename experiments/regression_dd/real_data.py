@@ -93,7 +93,7 @@ def contenders(
     linear = features["kind"] == "inputs"
     # A linear model has little to learn.
     steps = steps // 2 if linear else steps
-    common_: dict[str, Any] = {"count": count, "features": features}
+    shared: dict[str, Any] = {"count": count, "features": features}
     selections: dict[str, dict[str, Any]] = {
         "random rows": {"how": "uniform"},
         "k-means": {"how": "kmeans_centres"},
@@ -104,14 +104,14 @@ def contenders(
     found = {
         name: [
             _Contender(
-                methods.row_selection(**common_, **settings, ridge=real_ridge),
+                methods.row_selection(**shared, **settings, ridge=real_ridge),
                 *(1, _RIDGES),
             )
         ]
         for name, settings in selections.items()
     }
     found["Nyström"] = [
-        _Contender(methods.nystrom(**common_, ridge=ridge), 1, (None,))
+        _Contender(methods.nystrom(**shared, ridge=ridge), 1, (None,))
         for ridge in _RIDGES
     ]
     if linear:
@@ -120,7 +120,7 @@ def contenders(
     found["distilled"] = [
         _Contender(
             methods.regression(
-                **common_,
+                **shared,
                 inner="ridge",
                 inner_ridge=ridge,
                 descent={"learning_rate": 0.03, "schedule": "cosine"},

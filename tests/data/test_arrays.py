@@ -95,7 +95,7 @@ def test_the_task_says_what_numbers_are():
 @pytest.mark.parametrize("value", [None, FEATURES, {"x": FEATURES}, (FEATURES,)])
 def test_what_is_no_pair_is_refused(value):
     with pytest.raises(DataError, match="train is a .*; it must be a pair") as caught:
-        arrays._arrays(value, None, "train", judged=True)
+        arrays._arrays(value, None, "train", refuse_ambiguous=True)
     assert "\n" not in str(caught.value)
 
 

@@ -305,7 +305,7 @@ def no_collection(monkeypatch):
 
 
 def test_costs_are_measured(tiny, monkeypatch, no_collection):
-    monkeypatch.setattr(memory, "_forget_peak", lambda: None)
+    monkeypatch.setattr(memory, "reset_peak_memory", lambda: True)
     found = cost.measure("clp", classes=2, encoder="tiny", image_size=32, steps=1)
     # Of a process that has done more before, the peak says nothing about the steps.
     assert found.pop("step_mib") >= 0

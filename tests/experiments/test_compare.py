@@ -362,7 +362,7 @@ def test_published_figures_name_their_source():
 @pytest.mark.parametrize("name", ["kip", "dm"])
 def test_costs_are_measured(name, monkeypatch):
     cost = in_process.load("compare.cost")
-    monkeypatch.setattr(memory, "_forget_peak", lambda: None)
+    monkeypatch.setattr(memory, "reset_peak_memory", lambda: True)
     problem = memory.random_problem(10, 3, 8)
     found = cost.measure(name, per_class=2, width=4, steps=1, problem=problem)
     assert found.pop("step_mib") >= 0

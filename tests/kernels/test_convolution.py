@@ -27,7 +27,9 @@ def objective(convolve):
 
 def agree(derivative, given, tolerance):
     """What `derivative` makes of the fast convolution, and of the ordinary one."""
-    both = jax.jit(lambda *x: [derivative(f)(*x) for f in (convolution._fast, plain)])
+    both = jax.jit(
+        lambda *x: [derivative(f)(*x) for f in (convolution._fast_convolution, plain)]
+    )
     for mine, other in zip(*map(jax.tree.leaves, both(*given)), strict=True):
         np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
 
@@ -48,7 +50,7 @@ def test_second_derivatives():
 
 def test_vmap_over_kernels():
     inputs, weights = arrays([(2, 4, 4, 2), (3, 3, 3, 2, 2)])
-    gradient = jax.jit(jax.grad(objective(convolution._fast)))
+    gradient = jax.jit(jax.grad(objective(convolution._fast_convolution)))
     together = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(inputs, weights)
     for one, alone in zip(together, weights, strict=True):
         np.testing.assert_allclose(one, gradient(inputs, alone), rtol=1e-4, atol=1e-5)

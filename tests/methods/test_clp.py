@@ -130,6 +130,22 @@ def test_statistics_stand_for_all_real_features(problem, encoder):
     )
 
 
+def test_encoders_that_share_weights_do_not_share_features(problem, encoder):
+    """Such as one network with two poolings."""
+    negative = encoder._replace(
+        apply=lambda params, images: -encoder.apply(params, images),
+        source={**encoder.source, "pooling": "negative"},
+    )
+    cache = in_memory()
+    first, second = (
+        frozen_features.real_features(
+            each, problem, directory=None, block=64, cache=cache
+        )
+        for each in (encoder, negative)
+    )
+    np.testing.assert_array_equal(first, -second)
+
+
 def test_micro_batches_change_nothing(problem, encoder):
     flips = {"name": "dsa", "strategy": "flip"}
     keywords = dict(encoder=encoder, per_class=3, augmentation=flips, copies=3)

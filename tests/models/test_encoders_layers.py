@@ -88,7 +88,7 @@ def test_max_pool():
 
 @pytest.mark.parametrize("count", [3, 7, 13])
 def test_a_few_images_at_a_time_change_nothing(count, monkeypatch):
-    monkeypatch.setattr(layers, "_PIXELS", 5 * 12)
+    monkeypatch.setattr(layers, "_PIXELS_AT_ONCE", 5 * 12)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(count, 4, 3, 2)))
     seen = []
 

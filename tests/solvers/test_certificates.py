@@ -263,5 +263,23 @@ def test_certificate_names_mistakes(extra, message):
         small_certificate(**extra)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("test_predictions", (2,)), ("test_diagonal", (2,)), ("test_gram", (2, 3))],
+)
+def test_test_points_that_are_not_finite_are_refused(name, shape):
+    """A NaN compares as neither right nor wrong: it would count as unknown."""
+    rows, targets = np.eye(3), np.array([1.0, -1.0, 1.0])
+    settings = {"loss": "logistic", "ridge": 1.0, "test_labels": np.array([1, -1])}
+    test = {"test_predictions": np.ones(2), "test_diagonal": np.ones(2)}
+    test |= {name: np.full(shape, np.nan)}
+    with pytest.raises(ValueError, match=f"{name} hold"):
+        certificates.kernel_certificate(targets, 3.0, rows, targets, **test, **settings)
+    with pytest.raises(ValueError, match="test_features hold"):
+        certificates.certificate(
+            targets, rows, targets, test_features=np.full((2, 3), np.nan), **settings
+        )
+
+
 def test_doctests():
     assert doctest.testmod(certificates).failed == 0

@@ -185,8 +185,8 @@ def test_no_other_weights_are_better(name):
 @pytest.fixture
 def small_limits(monkeypatch):
     """Sends small problems through the paths for many samples."""
-    monkeypatch.setattr(erm, "_DENSE", 50)
-    monkeypatch.setattr(erm, "_DENSE_MULTICLASS", 50)
+    monkeypatch.setattr(erm, "_MOST_SAMPLES", 50)
+    monkeypatch.setattr(erm, "_MOST_SAMPLES_MULTICLASS", 50)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if losses.get(n).smooth])
@@ -205,7 +205,7 @@ def test_many_samples_smooth(name, small_limits):
 
 
 def test_many_samples_support_vectors(small_limits, monkeypatch):
-    monkeypatch.setattr("ddjax.solvers._working_set._FIRST", 20)
+    monkeypatch.setattr("ddjax.solvers._working_set._FIRST_SUBSET", 20)
     features, targets = problem(losses.hinge(), 300, 8, columns=1, seed=8)
     targets = np.sign(features[:, 0] - features[:, 1] + 0.02).astype(np.float32)
     settings = {"loss": losses.hinge(), "ridge": 0.01}
@@ -220,8 +220,8 @@ def test_many_samples_support_vectors(small_limits, monkeypatch):
 def test_too_many_support_vectors_still_give_a_valid_gap(
     name, small_limits, monkeypatch
 ):
-    monkeypatch.setattr(erm, "_WORKING_SET", 20)
-    monkeypatch.setattr("ddjax.solvers._working_set._FIRST", 20)
+    monkeypatch.setattr(erm, "_MOST_SUPPORT_VECTORS", 20)
+    monkeypatch.setattr("ddjax.solvers._working_set._FIRST_SUBSET", 20)
     loss = losses.get(name)
     features, targets = problem(loss, 120, 10, seed=9)
     settings = {"loss": loss, "ridge": 1.0}
@@ -293,7 +293,7 @@ def test_many_samples_by_a_singular_kernel(name, case, small_limits):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("count", [erm._DENSE, erm._DENSE + 1])
+@pytest.mark.parametrize("count", [erm._MOST_SAMPLES, erm._MOST_SAMPLES + 1])
 def test_a_kernel_of_zeros_on_both_sides_of_the_limit(count):
     targets = np.where(np.arange(count) % 3 > 0, 1.0, -1.0)
     solution = erm.solve_kernel(
@@ -345,7 +345,7 @@ def test_unfinished_work_says_so(small_limits):
 
 
 def test_working_sets_take_no_more_iterations_than_allowed(small_limits, monkeypatch):
-    monkeypatch.setattr("ddjax.solvers._working_set._FIRST", 20)
+    monkeypatch.setattr("ddjax.solvers._working_set._FIRST_SUBSET", 20)
     features, targets = problem(losses.hinge(), 120, 8, columns=1, seed=8)
     settings = {"loss": "hinge", "ridge": 0.01}
     found = erm.solve(features, targets[:, 0], **settings)

@@ -165,7 +165,7 @@ def test_inputs_that_are_no_images_are_taken_or_refused_by_name(name):
         ("pixel", r"unknown decoder 'pixel' \(did you mean 'pixels'\?\)"),
         (
             {"name": "pyramid", "extend_evry": 3},
-            r"takes no 'extend_evry' \(did you mean 'extend_every'\?\); it takes: "
+            r"takes no 'extend_evry'; did you mean 'extend_every'\? it takes: "
             "extend_every, colour, bounds",
         ),
         ({"name": "pixels", "size": 3}, "takes no 'size'; it takes: no settings"),

@@ -131,7 +131,7 @@ def grayscale(*, probability: float = 0.2) -> Transform:
         return jnp.where(params.reshape(-1, 1, 1, 1), _luma(images), images)
 
     return Transform(
-        "grayscale", {"probability": probability}, _now_and_then(probability), apply
+        "grayscale", {"probability": probability}, _which_images(probability), apply
     )
 
 
@@ -155,11 +155,11 @@ def solarize(*, probability: float = 0.2, threshold: float = 0.5) -> Transform:
         return jnp.where(inverted, 1 - images, images)
 
     settings = {"probability": probability, "threshold": threshold}
-    return Transform("solarize", settings, _now_and_then(probability), apply)
+    return Transform("solarize", settings, _which_images(probability), apply)
 
 
-def _now_and_then(probability: float) -> Any:
-    """A `Draw` of which images are changed."""
+def _which_images(probability: float) -> Any:
+    """A `Draw` of which images are changed, each with this probability."""
 
     def draw(
         key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool

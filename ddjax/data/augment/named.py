@@ -1,7 +1,6 @@
 """Whole augmentations and transforms by name, and from a configuration's values."""
 
 import functools
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.augment import colours, geometry, values
 from ddjax.data.augment.base import Factory, Transform, compose, one_of
+from ddjax.kernels._keywords import check_keywords
 
 __all__ = [
     "AUGMENTATIONS",
@@ -233,22 +233,13 @@ def make(setting: Setting) -> Transform:
     if name is None:
         raise ValueError(f"augmentation {given} has no 'name'; known names: {known}")
     if name in _JOINED:
-        _check_keywords(name, given, ["transforms"])
+        check_keywords(f"augmentation {name!r}", _JOINED[name], {"transforms", *given})
         return _JOINED[name](*(make(each) for each in given.get("transforms", ())))
     if name not in factories:
         raise ValueError(f"unknown augmentation {name!r}; known: {known}")
     factory = factories[name]
-    _check_keywords(name, given, list(inspect.signature(factory).parameters))
+    check_keywords(f"augmentation {name!r}", factory, given)
     return factory(**given)
-
-
-def _check_keywords(name: str, given: Mapping[str, Any], allowed: list[str]) -> None:
-    for keyword in given:
-        if keyword not in allowed:
-            raise ValueError(
-                f"augmentation {name!r} takes no {keyword!r}; it takes: "
-                f"{', '.join(allowed)}"
-            )
 
 
 def augmenter(

@@ -43,8 +43,8 @@ __all__ = [
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros before and after, for height and for width."""
 
-_PIXELS = 2**16
-"""Of the images that `a_few_at_a_time` takes at once."""
+_PIXELS_AT_ONCE = 2**16
+"""Height times width times count of the images in a part of `a_few_at_a_time`."""
 
 
 class Layer(NamedTuple):
@@ -285,7 +285,7 @@ def a_few_at_a_time(
       images: channels last.
     """
     count, height, width, _ = images.shape
-    most = max(_PIXELS // (height * width), 1)
+    most = max(_PIXELS_AT_ONCE // (height * width), 1)
     least = -(-count // most)
     if least == 1 or jax.default_backend() != "cpu":
         return network(images)

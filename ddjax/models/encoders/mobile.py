@@ -115,8 +115,8 @@ class _Block(NamedTuple):
     residual: bool
 
 
-def _names(spec: MobileSpec, block: int, expands: bool) -> list[tuple[str, str]]:
-    """Of each convolution and its batch norm, in the order they are applied."""
+def _layer_names(spec: MobileSpec, block: int, expands: bool) -> list[tuple[str, str]]:
+    """Names of a block's convolutions with their batch norms, in order."""
     if spec.keys == "efficientnet":
         prefix = f"_blocks.{block}"
         names = ("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1")
@@ -127,7 +127,7 @@ def _names(spec: MobileSpec, block: int, expands: bool) -> list[tuple[str, str]]
     return [(f"{prefix}.{i}", f"{prefix}.{i + 1}") for i in (0, 3, 6)[: 2 + expands]]
 
 
-def _ends(spec: MobileSpec) -> tuple[Layer, Layer]:
+def _stem_and_head(spec: MobileSpec) -> tuple[Layer, Layer]:
     blocks = sum(stage.repeats for stage in spec.stages)
     stem, head = ("_conv_stem", "_bn0"), ("_conv_head", "_bn1")
     if spec.keys == "mobilenetv2":
@@ -146,7 +146,7 @@ def _blocks(spec: MobileSpec) -> list[_Block]:
             stride = stage.stride if repeat == 0 else 1
             expanded = inputs * stage.expansion
             expands = stage.expansion > 1
-            *first, second, third = _names(spec, len(blocks), expands)
+            *first, second, third = _layer_names(spec, len(blocks), expands)
             kernel = (stage.kernel, stage.kernel)
             blocks.append(
                 _Block(
@@ -161,7 +161,7 @@ def _blocks(spec: MobileSpec) -> list[_Block]:
 
 
 def _layers(spec: MobileSpec) -> list[Layer]:
-    stem, head = _ends(spec)
+    stem, head = _stem_and_head(spec)
     rest = [layer for block in _blocks(spec) for layer in block[:3] if layer]
     return [stem, *rest, head]
 
@@ -201,7 +201,7 @@ def apply(
         return convolved(params, images, layer, padding=padding)
 
     def features(images: Array) -> Array:
-        stem, head = _ends(spec)
+        stem, head = _stem_and_head(spec)
         hidden = relu6(layer(images, stem))
         for block in _blocks(spec):
             inside = hidden

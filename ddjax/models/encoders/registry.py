@@ -66,10 +66,10 @@ _TEXT_TOWER = (
 )
 
 
-def _as_in_the_file(
+def _unchanged_weights(
     arrays: Mapping[str, np.ndarray], *, spec: vit.VisionTransformerSpec
 ) -> dict[str, np.ndarray]:
-    """A transformer's weights: products with (inputs, outputs) are no faster."""
+    """A transformer's weights: transposing its matrices makes it no faster."""
     del spec
     return dict(arrays)
 
@@ -89,7 +89,7 @@ def _transformer(
     return Entry(
         spec=spec,
         shapes=vit.shapes,
-        prepare=_as_in_the_file,
+        prepare=_unchanged_weights,
         apply=vit.apply,
         width=spec.width,
         input_size=spec.image_size,

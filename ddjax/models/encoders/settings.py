@@ -45,7 +45,7 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
         options = {
             k: v for k, v in options.items() if k not in ("directory", "weights")
         }
-    known_as = json.dumps([options, _written(options)], sort_keys=True, default=str)
+    known_as = json.dumps([options, _file_state(options)], sort_keys=True, default=str)
     if known_as not in _LOADED:
         name, seed = options.pop("name"), options.pop("random", None)
         if name == trained.ENCODER_NAME:
@@ -62,8 +62,8 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
     return _LOADED[known_as]
 
 
-def _written(options: Mapping[str, Any]) -> list[int]:
-    """When the file of the weights was written: others may come to lie in its place."""
+def _file_state(options: Mapping[str, Any]) -> list[int]:
+    """Time and size of the file of the weights, which tell when it was replaced."""
     if options["name"] == trained.ENCODER_NAME:
         path = _network_file(options)
     elif options.get("random") is not None:

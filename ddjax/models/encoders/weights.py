@@ -22,7 +22,8 @@ DTYPES = ("float32", "float64", "bfloat16")
 
 _STORED = ("F16", "BF16", "F32", "F64")
 _PICKLES = (".pth", ".pt", ".tar", ".bin", ".pkl", ".ckpt")
-_NAMED = 5
+# Names of arrays that a message lists.
+_MOST_NAMES = 5
 
 
 def read(
@@ -91,8 +92,12 @@ def _check(arrays: dict[str, np.ndarray], shapes: Shapes) -> None:
         ("has the unexpected", set(arrays) - set(shapes)),
     ):
         if names:
-            some = ", ".join(sorted(names)[:_NAMED])
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            some = ", ".join(sorted(names)[:_MOST_NAMES])
+            more = (
+                f" and {len(names) - _MOST_NAMES} more"
+                if len(names) > _MOST_NAMES
+                else ""
+            )
             raise ValueError(f"the file {problem} {some}{more}")
     for name, shape in shapes.items():
         array = arrays[name]

@@ -180,8 +180,8 @@ class BatchNorm(nn.Module):
         if not self.is_initializing():
             count = inputs.size // inputs.shape[-1]
             unbiased = variance * (count / max(count - 1, 1))
-            running_mean.value = _moved(running_mean.value, mean)
-            running_var.value = _moved(running_var.value, unbiased)
+            running_mean.value = _running_average(running_mean.value, mean)
+            running_var.value = _running_average(running_var.value, unbiased)
         return outputs.astype(dtype)
 
 
@@ -210,7 +210,7 @@ def _by_batch_backward(
     inputs, scale, mean, variance = saved
     gradient, of_mean, of_variance = gradients
     rows = tuple(range(inputs.ndim - 1))
-    centred = inputs - _last(mean, inputs)
+    centred = inputs - _per_channel(mean, inputs)
     factor = jax.lax.rsqrt(variance + _EPSILON)
     of_bias = jnp.sum(gradient, axis=rows)
     of_scale = jnp.sum(gradient * centred, axis=rows) * factor
@@ -219,9 +219,9 @@ def _by_batch_backward(
     level = (of_mean - slope * of_bias) / count
     tilt = (2 * of_variance - slope * factor * of_scale) / count
     of_inputs = (
-        gradient * _last(slope, inputs)
-        + centred * _last(tilt, inputs)
-        + _last(level, inputs)
+        gradient * _per_channel(slope, inputs)
+        + centred * _per_channel(tilt, inputs)
+        + _per_channel(level, inputs)
     )
     return of_inputs, of_scale, of_bias
 
@@ -256,21 +256,21 @@ def _standardised(
     inputs: Array, mean: Array, variance: Array, scale: Array, bias: Array
 ) -> Array:
     mean, variance, scale, bias = (
-        _last(each, inputs) for each in (mean, variance, scale, bias)
+        _per_channel(each, inputs) for each in (mean, variance, scale, bias)
     )
     factor = jax.lax.rsqrt(variance + _EPSILON) * scale
     return (inputs - mean) * factor + bias
 
 
-def _last(values: Array, inputs: Array) -> Array:
-    """Numbers of channels, as inputs (channels last) are combined with them."""
+def _per_channel(values: Array, inputs: Array) -> Array:
+    """One number a channel, in the shape that inputs (channels last) broadcast with."""
     ones = (1,) * (inputs.ndim - 1)
     return values.reshape(*ones, -1) if values.ndim == 1 else values
 
 
-def _moved(running: Float[Array, " k"], batch: Float[Array, " k"]) -> Array:
-    taken = _BATCH_MOMENTUM * batch
-    return (1 - _BATCH_MOMENTUM) * running + taken.astype(running.dtype)
+def _running_average(running: Float[Array, " k"], batch: Float[Array, " k"]) -> Array:
+    added = _BATCH_MOMENTUM * batch
+    return (1 - _BATCH_MOMENTUM) * running + added.astype(running.dtype)
 
 
 def normalized(
@@ -305,7 +305,9 @@ def adaptive_average_pool(
     """
     if maps.shape[1:3] == (size, size):
         return maps
-    rows, columns = (_parts(length, size, maps.dtype) for length in maps.shape[1:3])
+    rows, columns = (
+        _pooling_weights(length, size, maps.dtype) for length in maps.shape[1:3]
+    )
     return jnp.einsum("ih,jw,nhwk->nijk", rows, columns, maps)
 
 
@@ -324,7 +326,8 @@ def dense_end(
     return head(features, outputs)
 
 
-def _parts(length: int, size: int, dtype: Any) -> Float[Array, "size length"]:
+def _pooling_weights(length: int, size: int, dtype: Any) -> Float[Array, "size length"]:
+    """The matrix that averages an axis of `length` pixels down to `size`."""
     shares = np.zeros((size, length))
     for part in range(size):
         first, last = part * length // size, -(-(part + 1) * length // size)

@@ -1,10 +1,10 @@
 """How stored numbers become pairs: pixels, colours, a pyramid, bases, parts."""
 
 import difflib
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ddjax.kernels._keywords import check_keywords
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored, pixels
 from ddjax.synthetic.decoders.bases import SHIFTS, bases
 from ddjax.synthetic.decoders.colour import BOUNDS, COLOURS, decorrelated_colour
@@ -47,17 +47,12 @@ def make(name: str, /, **settings: Any) -> Decoder:
         that the decoder takes; a value of a setting that is not allowed.
     """
     if name not in DECODERS:
+        near = difflib.get_close_matches(name, list(DECODERS), 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
-            f"unknown decoder {name!r}{_nearest(name, DECODERS)}; known: "
-            f"{', '.join(sorted(DECODERS))}"
+            f"unknown decoder {name!r}{hint}; known: {', '.join(sorted(DECODERS))}"
         )
-    allowed = list(inspect.signature(DECODERS[name]).parameters)
-    for setting in settings:
-        if setting not in allowed:
-            raise ValueError(
-                f"decoder {name!r} takes no {setting!r}{_nearest(setting, allowed)}; "
-                f"it takes: {', '.join(allowed) or 'no settings'}"
-            )
+    check_keywords(f"decoder {name!r}", DECODERS[name], settings)
     return DECODERS[name](**settings)
 
 
@@ -86,8 +81,3 @@ def from_setting(setting: str | Mapping[str, Any] | Decoder) -> Decoder:
             f"known names: {', '.join(sorted(DECODERS))}"
         )
     return make(name, **settings)
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -168,7 +168,7 @@ def fit(real: Split, *, colour: str, bounds: str) -> Fitted:
       ValueError: inputs that are no images; a setting that these data do not allow.
     """
     check_images(real.inputs.shape, colour)
-    images = _looked_at(real.inputs)
+    images = _sampled_images(real.inputs)
     low, high = (
         np.min([block.min(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
         np.max([block.max(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
@@ -211,7 +211,8 @@ def latent(
     return _mixed(logits, None if matrix is None else jnp.linalg.inv(matrix))
 
 
-def _looked_at(images: Any) -> Any:
+def _sampled_images(images: Any) -> Any:
+    """Images, evenly spaced, that the colours are fitted to."""
     in_files = isinstance(images, StoredInputs)
     most = _READ_OF_FILES if in_files else _FITTED_TO
     chosen = np.unique(np.linspace(0, len(images) - 1, most).astype(np.int64))
