@@ -255,7 +255,7 @@ def test_flags_of_the_table_of_commands_exist():
         page.read_text(encoding="utf-8"),
         re.MULTILINE,
     )
-    assert len(rows) == 20
+    assert len(rows) == 19
     for module, _, cell in rows:
         known = _flags(f"experiments.{module}")
         for flag in re.findall(r"--(\w+)", cell):
