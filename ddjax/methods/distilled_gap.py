@@ -78,13 +78,17 @@ def gap_of(
     ridge: Any,
     **settings: Any,
 ) -> Float[Array, ""]:
-    """The gap from features or from kernel values, see `ddjax.kernels.duality`."""
+    """The gap from features or from kernel values, see `ddjax.kernels.duality`.
+
+    Kernel values cancel near a good set. There the gap is at least a rounding error of
+    its first term, so that its logarithm and the bound that it gives stay finite.
+    """
     if samples.rows is not None:
         return duality.gap(
             reference.weights, samples.rows, targets, ridge=ridge, **settings
         )
     assert samples.gram is not None and samples.predictions is not None
-    return duality.kernel_gap(
+    value = duality.kernel_gap(
         samples.predictions,
         reference.squared_norm,
         samples.gram,
@@ -92,6 +96,8 @@ def gap_of(
         ridge=ridge,
         **settings,
     )
+    first = 0.5 * ridge * reference.squared_norm
+    return jnp.maximum(value, float(jnp.finfo(value.dtype).eps) * first)
 
 
 def free_duals(
