@@ -168,7 +168,7 @@ def lgm(
         head_key, distilled_key, real_key = jax.random.split(key, 3)
         inputs, targets = parts.pairs(state.learned)
         made, classes = copies * len(inputs), targets.shape[1]
-        own = drawn = None
+        own = rest = None
         if transform is not None:
             keys = jax.random.split(distilled_key, made)
             if augment_real:
@@ -180,12 +180,12 @@ def lgm(
                 transform, keys, inputs.shape[1:], micro_batch=micro_batch
             )
             own = jax.tree.map(lambda leaf: leaf[:made], drawn)
+            rest = jax.tree.map(lambda leaf: leaf[made:], drawn)
         heads, wanted = [], []
         for index, each in enumerate(encoders):
             rows = batch.real[0 if augment_real else index]
             features = rows.inputs
             if augment_real:
-                rest = jax.tree.map(lambda leaf: leaf[made:], drawn)
                 features = encode(each, batch.params[index], features, rest, 1)
             one_key = jax.random.fold_in(head_key, index)
             weights = HEAD_STD * jax.random.normal(one_key, (each.width, classes))

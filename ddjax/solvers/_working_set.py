@@ -51,7 +51,8 @@ def working_set(
     chosen = np.random.default_rng(0).permutation(count)[: min(_FIRST_SUBSET, limit)]
     gram = np.zeros((0, 0))
     rows = np.zeros((0, features.size), features.dtype)
-    entered, kept = np.zeros(count, int), 0
+    entered = np.zeros(count, int)
+    entered[chosen] = 1
     best, steps = None, 0
     for _ in range(_MOST_SUBSETS):
         rows, gram = _extended(rows, gram, features.rows(chosen[len(rows) :]))
@@ -80,16 +81,15 @@ def working_set(
             return best._replace(iterations=steps)
         # What does not support the solution is left out again, unless it was before:
         # few samples come back, and none more than once.
-        entered[chosen[kept:]] += 1
         size = np.abs(part.duals).max(axis=1)
         support = (size > 1e-5 * size.max()) | (entered[chosen] > 1)
         chosen, rows = chosen[support], rows[support]
         gram = gram[np.ix_(support, support)]
-        kept = len(chosen)
         room = limit - len(chosen)
         if room < min(len(wrong), _FIRST_SUBSET // 4):
             return None
         wrong = wrong[:room]
+        entered[wrong] += 1
         chosen = np.concatenate([chosen, wrong])
     return best
 
