@@ -1,16 +1,16 @@
 r"""An encoder's passes, and a step of CLP-DD and of LGM, here and in PyTorch.
 
     python -m experiments.benchmarks.encoder_step --form=ddjax --method=lgm \
-        --sizes=64px
+        --sizes="mobilenetv2, 64px"
 
 prints the peak memory of a few steps as one line of JSON and writes nothing;
 `experiments.benchmarks.frozen_encoders` calls it and times the same steps.
 
-The encoder is MobileNetV2 with random weights; PyTorch's has its images channels last,
-where it is fastest. `forward` and `to_pixels` encode ten images a class and take the
-gradient with respect to them. `clp` and `lgm` have the settings of their papers but for
-the decoder: they learn the pixels of one image a class. In the first step PyTorch's
-heads and augmentations are those that the other form draws; later ones are its own.
+The encoders have random weights; PyTorch's are those of `torch_encoders`. `forward` and
+`to_pixels` encode ten images a class and take the gradient with respect to them. `clp`
+and `lgm` have the settings of their papers but for the decoder: they learn the pixels
+of one image a class. In the first step PyTorch's heads and augmentations are those that
+the other form draws; later ones are its own.
 """
 
 import importlib
@@ -26,16 +26,14 @@ from ddjax.methods import frozen_features
 from ddjax.methods.base import Progress, keys_of_step
 from ddjax.methods.lgm import HEAD_STD, REAL_PER_CLASS
 from ddjax.models import encoders
-from ddjax.models.encoders import weights
 from ddjax.storage.cache import no_cache
-from experiments.benchmarks import against_torch
+from experiments.benchmarks import against_torch, torch_encoders
 from experiments.benchmarks.against_torch import Run
 
 __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 
 METHODS = ("forward", "to_pixels", "clp", "lgm")
 _COPIES, _RATES, _RIDGE, _TAU = 10, {"clp": 1e-2, "lgm": 2e-3}, 1e-2, 0.1
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Sizes(NamedTuple):
@@ -44,13 +42,23 @@ class Sizes(NamedTuple):
     Attributes:
       side: pixels.
       classes: number of them.
+      encoder: one of `torch_encoders.ENCODERS`.
     """
 
     side: int
     classes: int = 10
+    encoder: str = "mobilenetv2"
+
+    @property
+    def features(self) -> int:
+        """How many the encoder has."""
+        return encoders.ENTRIES[self.encoder].width
 
 
-SIZES = {"64px": Sizes(64)}
+SIZES = {
+    f"{encoder}, 64px": Sizes(64, encoder=encoder)
+    for encoder in torch_encoders.ENCODERS
+}
 TOY = {"toy": Sizes(16, classes=2)}
 
 
@@ -64,12 +72,12 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     labels = np.repeat(np.arange(sizes.classes, dtype=np.int32), REAL_PER_CLASS)
     shape = (len(labels), sizes.side, sizes.side, 3)
     images = draw.random(shape, np.float32)
-    along = draw.standard_normal((len(labels), 1280)).astype(np.float32)
-    encoder = encoders.random("mobilenetv2", jax.random.key(0))
+    along = draw.standard_normal((len(labels), sizes.features)).astype(np.float32)
+    encoder = encoders.random(sizes.encoder, jax.random.key(0))
     if method in ("forward", "to_pixels"):
         if form == "ddjax":
             return _our_passes(encoder, method, images, along)
-        return _torch_passes(method, images, along)
+        return _torch_passes(method, sizes, images, along)
     few = (images, labels)
     problem = data.from_arrays(few, few, validation=few, preprocessing="none")
     made = methods.make(
@@ -127,58 +135,17 @@ def _our_steps(made: methods.Method, state: Any, batch: Any) -> Run:
     return Run(one, learned, list)
 
 
-def _torch_encoder() -> Any:
-    """MobileNetV2 in plain modules under torchvision's names: pixels to features."""
-    torch: Any = importlib.import_module("torch")
-    spec = encoders.ENTRIES["mobilenetv2"].spec
-
-    def layer(before: int, after: int, kernel: int = 1, stride: int = 1, groups=1):
-        convolution = torch.nn.Conv2d(
-            before, after, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
-        return convolution, torch.nn.BatchNorm2d(after), torch.nn.ReLU6()
-
-    class Block(torch.nn.Module):
-        def __init__(self, before: int, after: int, stride: int, expansion: int):
-            super().__init__()
-            inside = before * expansion
-            self.residual = stride == 1 and before == after
-            expand = layer(before, inside) if expansion > 1 else ()
-            deep = layer(inside, inside, 3, stride, inside)
-            self.conv = torch.nn.Sequential(*expand, *deep, *layer(inside, after)[:2])
-
-        def forward(self, shown: Any) -> Any:
-            return shown + self.conv(shown) if self.residual else self.conv(shown)
-
-    blocks, before = [], spec.stem
-    for stage in spec.stages:
-        for place in range(stage.repeats):
-            stride = 1 if place else stage.stride
-            blocks.append(Block(before, stage.outputs, stride, stage.expansion))
-            before = stage.outputs
-    ends = layer(3, spec.stem, 3, 2), layer(before, spec.head)
-    first, last = (torch.nn.Sequential(*each) for each in ends)
-    network = torch.nn.Module()
-    network.features = torch.nn.Sequential(first, *blocks, last)
-    arrays = weights.draw(
-        jax.random.key(0), encoders.ENTRIES["mobilenetv2"].shapes(spec)
-    )
-    values = {name: torch.tensor(np.array(each)) for name, each in arrays.items()}
-    network.load_state_dict(values, strict=False)
-    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (_MEAN, _STD))
-    return lambda shown: network.features((shown - mean) / std).mean((2, 3))
-
-
 def _channels_last(images: Any) -> Any:
     torch: Any = importlib.import_module("torch")
     # As a view: the numbers lie as they did.
     return torch.tensor(np.array(images)).permute(0, 3, 1, 2)
 
 
-def _torch_passes(method: str, images: np.ndarray, along: np.ndarray) -> Run:
+def _torch_passes(
+    method: str, sizes: Sizes, images: np.ndarray, along: np.ndarray
+) -> Run:
     torch: Any = importlib.import_module("torch")
-    encode, shown = _torch_encoder(), _channels_last(images)
+    encode, shown = torch_encoders.encoder(sizes.encoder), _channels_last(images)
     direction = torch.tensor(along)
     held: dict[str, Any] = {}
 
@@ -211,7 +178,7 @@ def _drawn(sizes: Sizes) -> tuple[np.ndarray, Any]:
         micro_batch=None,
     )
     head_key = jax.random.fold_in(keys[0], 0)
-    head = HEAD_STD * jax.random.normal(head_key, (1280, sizes.classes))
+    head = HEAD_STD * jax.random.normal(head_key, (sizes.features, sizes.classes))
     return np.array(head), jax.tree.map(np.array, drawn)
 
 
@@ -220,7 +187,7 @@ def _torch_steps(
 ) -> Run:
     torch: Any = importlib.import_module("torch")
     functional = torch.nn.functional
-    encode = _torch_encoder()
+    encode = torch_encoders.encoder(sizes.encoder)
     inputs = _channels_last(start).requires_grad_(True)
     outer = torch.optim.Adam([inputs], lr=_RATES[method])
     seen = _channels_last(real[0]) if method == "lgm" else torch.tensor(real[0])
@@ -277,7 +244,7 @@ def _torch_steps(
             own = first_draw(jax.tree.map(lambda leaf: leaf[:made], drawn))
             others = first_draw(jax.tree.map(lambda leaf: leaf[made:], drawn))
         else:
-            start = HEAD_STD * torch.randn(1280, sizes.classes)
+            start = HEAD_STD * torch.randn(sizes.features, sizes.classes)
             own, others = draw(made), draw(len(labels))
         head = start.requires_grad_(True), torch.zeros(sizes.classes).requires_grad_()
         with torch.no_grad():

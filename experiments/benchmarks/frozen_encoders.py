@@ -1,10 +1,10 @@
-"""MobileNetV2, and steps of CLP-DD and LGM through it, against PyTorch.
+"""Frozen encoders, and steps of CLP-DD and LGM through them, against PyTorch.
 
     python -m experiments.benchmarks.frozen_encoders [--again] [--toy]
 
 Needs PyTorch (`pip install torch`). Both forms start from the same numbers, do the same
 (see `encoder_step`), and take turns in one process, each with all its threads. Peak
-memory and the processor time of the first step are of processes of their own. Ten
+memory and the processor time of the first step are of processes of their own. Twenty
 minutes on two cores; writes
 `experiments/results/benchmarks/frozen_encoders.json`.
 """
