@@ -20,8 +20,6 @@ __all__ = [
     "cholesky",
     "factored",
     "inverse_diagonal",
-    "log_determinant",
-    "trace_of_inverse",
 ]
 
 
@@ -233,16 +231,6 @@ def factored(
 
 
 @jax.jit
-def log_determinant(factor: Float[Array, "m m"]) -> Float[Array, ""]:
-    """The log-determinant of A, 2 sum_i log L_ii.
-
-    Args:
-      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
-    """
-    return 2.0 * jnp.log(jnp.diagonal(factor)).sum()
-
-
-@jax.jit
 def inverse_diagonal(factor: Float[Array, "m m"]) -> Float[Array, " m"]:
     """The diagonal of A⁻¹, the squared norms of the columns of L⁻¹.
 
@@ -254,12 +242,3 @@ def inverse_diagonal(factor: Float[Array, "m m"]) -> Float[Array, " m"]:
         factor, identity, left_side=True, lower=True
     )
     return jnp.square(inverse).sum(axis=0)
-
-
-def trace_of_inverse(factor: Float[Array, "m m"]) -> Float[Array, ""]:
-    """The trace of A⁻¹, ‖L⁻¹‖².
-
-    Args:
-      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
-    """
-    return inverse_diagonal(factor).sum()

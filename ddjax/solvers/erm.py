@@ -277,7 +277,6 @@ def solve(
     ridge: float,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    initial: Float[_Real, "p *c"] | None = None,
     require_convergence: bool = False,
 ) -> Solution:
     """Solves the regularised problem from features.
@@ -291,8 +290,6 @@ def solve(
       ridge: lambda > 0, absolute. The DGKIP paper uses 1e-6 n.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
-      initial: weights that L-BFGS begins from. Unused where another algorithm runs:
-        in sample space, and where a working set of support vectors is enough.
       require_convergence: whether to raise `NotConverged` rather than to return a
         solution that has not.
 
@@ -318,31 +315,19 @@ def solve(
         weights = matrix.exact_adjoint(found.coefficients) / ridge
         found = found._replace(coefficients=weights)
     else:
-        found = _large(matrix, wanted, initial, settings)
+        found = _large(matrix, wanted, settings)
     solution = _solution(found, np.ndim(targets), tolerance)
     return _required(solution, max_iterations) if require_convergence else solution
 
 
-def _large(
-    features: Features,
-    targets: ndarray,
-    initial: _Real | None,
-    settings: dict[str, Any],
-) -> Found:
+def _large(features: Features, targets: ndarray, settings: dict[str, Any]) -> Found:
     """Many samples: working sets where they apply, else preconditioned L-BFGS."""
     loss, ridge = settings["loss"], settings["ridge"]
     if not loss.smooth:
         found = _support_vectors(features, targets, **settings)
         if found is not None:
             return _certified(features, targets, found, loss, ridge)
-    start = None
-    if initial is not None:
-        shape = (features.size, targets.shape[1])
-        start = np.asarray(initial).astype(np.float64)
-        if start.size != shape[0] * shape[1]:
-            raise ValueError(f"initial weights have shape {start.shape}, not {shape}")
-        start = start.reshape(shape)
-    found = quasi_newton(features, targets, start=start, **settings)
+    found = quasi_newton(features, targets, **settings)
     return _certified(features, targets, found, loss, ridge)
 
 
@@ -446,7 +431,7 @@ def _large_kernel(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> 
     lifted = gram.copy()
     lifted.flat[:: len(gram) + 1] += jitter
     factor = cholesky_with_jitter(lifted, jitter)
-    found = _large(Features(factor), targets, None, settings)
+    found = _large(Features(factor), targets, settings)
     beta = ridge * solve_triangular(factor, found.coefficients, lower=True, trans=1)
     predictions = gram @ beta / ridge
     local = evaluate(targets, predictions, loss=loss)
