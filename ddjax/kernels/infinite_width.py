@@ -168,7 +168,7 @@ def kernel_fn(
         evaluate = functools.partial(
             _closed_form,
             architecture=architecture,
-            kind=kind,
+            ntk=kind == "ntk",
             include_readout=include_readout,
             block=block,
         )
@@ -222,7 +222,7 @@ def diagonal_fn(
         return _closed_form_diagonal(
             _rows(x, architecture, "x"),
             architecture=architecture,
-            kind=kind,
+            ntk=kind == "ntk",
             include_readout=include_readout,
         )
 
@@ -230,40 +230,21 @@ def diagonal_fn(
 
 
 # Compiled here, once per description, however often a kernel is made from it.
-@functools.partial(
-    jax.jit, static_argnames=("architecture", "kind", "include_readout", "block")
-)
-def _closed_form(
-    x1: Array,
-    x2: Array,
-    *,
-    architecture: Architecture,
-    kind: str,
-    include_readout: bool,
-    block: int | None,
-) -> Array:
-    settings: dict[str, Any] = {
-        "architecture": architecture,
-        "ntk": kind == "ntk",
-        "include_readout": include_readout,
-    }
-    if architecture.kind == "convolutional":
-        return _arc_cosine.convolutional_kernel(x1, x2, block=block, **settings)
-    return _arc_cosine.fully_connected_kernel(x1, x2, **settings)
+_DESCRIPTION = ("architecture", "ntk", "include_readout")
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "kind", "include_readout"))
-def _closed_form_diagonal(
-    x: Array, *, architecture: Architecture, kind: str, include_readout: bool
-) -> Array:
-    settings: dict[str, Any] = {
-        "architecture": architecture,
-        "ntk": kind == "ntk",
-        "include_readout": include_readout,
-    }
-    if architecture.kind == "convolutional":
-        return _arc_cosine.convolutional_diagonal(x, **settings)
-    return _arc_cosine.fully_connected_diagonal(x, **settings)
+@functools.partial(jax.jit, static_argnames=(*_DESCRIPTION, "block"))
+def _closed_form(x1: Array, x2: Array, *, block: int | None, **network: Any) -> Array:
+    if network["architecture"].kind == "convolutional":
+        return _arc_cosine.convolutional_kernel(x1, x2, block=block, **network)
+    return _arc_cosine.fully_connected_kernel(x1, x2, **network)
+
+
+@functools.partial(jax.jit, static_argnames=_DESCRIPTION)
+def _closed_form_diagonal(x: Array, **network: Any) -> Array:
+    if network["architecture"].kind == "convolutional":
+        return _arc_cosine.convolutional_diagonal(x, **network)
+    return _arc_cosine.fully_connected_diagonal(x, **network)
 
 
 def _stax_network(stax: Any, architecture: Architecture, include_readout: bool) -> Any:

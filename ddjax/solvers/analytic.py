@@ -23,7 +23,8 @@ facts: :math:`W_S` has a rank of at most m and lies in the span of the rows of X
 Every function checks its condition and raises `NoExactSet` with the numbers when it
 fails. All of this is done in float64 with NumPy on the host, whatever comes in; nothing
 here can be traced. Ranks are numerical: singular values below max(m, d, c) eps times
-the largest, or below `tolerance` where one is asked for, count as zero.
+the largest count as zero, and weights within 1e-9 of those wanted, relative to them, as
+exact.
 
 Source: that one sample per class suffices for linear ridge regression, and for a kernel
 whose feature map is onto, is in Chen, Huang and Weng, "Provable and efficient dataset
@@ -49,6 +50,8 @@ Convention = Literal["absolute", "per_sample"]
 _Real = Array | np.ndarray
 
 CONVENTIONS = ("absolute", "per_sample")
+# How far weights may be from those wanted, relative to them, and count as exact.
+_EXACT = 1e-9
 
 
 class NoExactSet(ValueError):
@@ -241,8 +244,6 @@ def inputs_for_targets(
     *,
     ridge: float,
     convention: Convention = "absolute",
-    large: bool = False,
-    tolerance: float = 1e-9,
 ) -> AnalyticSet:
     r"""Inputs for given targets (one-hot labels, say).
 
@@ -251,16 +252,15 @@ def inputs_for_targets(
 
     .. math::
         \frac{\sigma}{\sigma^2 + \lambda} = k, \qquad
-        \sigma = \frac{1 \mp \sqrt{1 - 4\lambda k^2}}{2k} .
+        \sigma = \frac{1 \mp \sqrt{1 - 4\lambda k^2}}{2k} :
+
+    the smaller of the two, or for lambda = 0 the larger, which is then the only one.
 
     Args:
       weights: W (d, c) or (d,) of the full data.
       targets: Y (m, c) or (m,).
       ridge: strength >= 0 with which the set will be trained on.
       convention: `"absolute"`, or `"per_sample"` (times the number of samples).
-      large: take the larger of the two sigma, for inputs that ridge hardly shrinks. It
-        is the only one for lambda = 0.
-      tolerance: how far W Y⁺ Y may be from W, relative to W.
 
     Returns:
       The set, in float64.
@@ -280,10 +280,10 @@ def inputs_for_targets(
     matrix = wanted @ _pseudo_inverse(y)
     identity = np.eye(len(wanted))
     error = _relative_error(matrix @ y, wanted, identity)
-    if error > tolerance:
+    if error > _EXACT:
         raise NoExactSet(
             f"the rows of the weights leave the span of the targets' rows by "
-            f"{error:.3g} of their norm (allowed: {tolerance:.3g}); targets of rank "
+            f"{error:.3g} of their norm (allowed: {_EXACT}); targets of rank "
             f"{np.linalg.matrix_rank(wanted)} or more that cover them are needed"
         )
     left, k, right = np.linalg.svd(matrix, full_matrices=False)
@@ -297,8 +297,8 @@ def inputs_for_targets(
             f"{2 * np.sqrt(strength) * k[0]:.6g} times as large would do"
         )
     root = np.sqrt(np.maximum(under_root, 0.0))
-    if large or strength == 0:
-        sigma = (1 + root) / (2 * k)
+    if strength == 0:
+        sigma = 1 / k
     else:
         sigma = 2 * strength * k / (1 + root)
     inputs = right.T * sigma @ left.T
@@ -314,7 +314,6 @@ def targets_for_inputs(
     convention: Convention = "absolute",
     approximate: bool = False,
     metric: Float[_Real, "d d"] | None = None,
-    tolerance: float = 1e-9,
 ) -> AnalyticSet:
     r"""Targets for given inputs (selected real samples, say).
 
@@ -333,8 +332,6 @@ def targets_for_inputs(
       approximate: take the nearest weights instead of raising an error when W is
         outside the span.
       metric: G as in `distilled_set`.
-      tolerance: how far the nearest weights may be from W, relative to W, and still
-        count as exact.
 
     Returns:
       The set, in float64.
@@ -354,10 +351,10 @@ def targets_for_inputs(
         alpha = _pseudo_inverse(x @ gram @ x.T) @ (x @ (gram @ wanted))
     found = x.T @ alpha
     result = _result(x, x @ found + strength * alpha, found, weights, gram)
-    if result.error > tolerance and not approximate:
+    if result.error > _EXACT and not approximate:
         raise NoExactSet(
             f"the weights leave the span of the {len(x)} inputs by {result.error:.3g} "
-            f"of their norm (allowed: {tolerance:.3g}); approximate=True takes the "
+            f"of their norm (allowed: {_EXACT}); approximate=True takes the "
             f"nearest weights within it"
         )
     return result

@@ -184,24 +184,9 @@ def _settings(
     }
 
 
-def _dense(
-    gram: ndarray,
-    targets: ndarray,
-    *,
-    loss: Loss,
-    ridge: float,
-    tolerance: float,
-    max_iterations: int,
-) -> Found:
-    solver = newton if loss.smooth else interior_point
-    return solver(
-        gram,
-        targets,
-        loss=loss,
-        ridge=ridge,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
+def _dense(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> Found:
+    solver = newton if settings["loss"].smooth else interior_point
+    return solver(gram, targets, **settings)
 
 
 def _in_sample_space(count: int, loss: Loss) -> bool:
@@ -231,32 +216,17 @@ def _certified(
 
 
 def _support_vectors(
-    features: Features,
-    targets: ndarray,
-    *,
-    loss: Loss,
-    ridge: float,
-    tolerance: float,
-    max_iterations: int,
+    features: Features, targets: ndarray, settings: dict[str, Any]
 ) -> Found | None:
     """Working sets, output by output where the outputs are separate."""
-    if loss.kind == "multiclass":
-        parts = [targets]
+    if settings["loss"].kind == "multiclass":
+        parts, limit = [targets], _MOST_SAMPLES_MULTICLASS
     else:
         parts = [targets[:, [k]] for k in range(targets.shape[1])]
+        limit = _MOST_SUPPORT_VECTORS
     found = []
     for part in parts:
-        solved = working_set(
-            features,
-            part,
-            loss=loss,
-            ridge=ridge,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            limit=_MOST_SAMPLES_MULTICLASS
-            if loss.kind == "multiclass"
-            else _MOST_SUPPORT_VECTORS,
-        )
+        solved = working_set(features, part, limit=limit, **settings)
         if solved is None:
             return None
         found.append(solved)
@@ -311,7 +281,7 @@ def solve(
         raise ValueError("features hold values that are not finite")
     settings = _settings(loss, ridge, tolerance, max_iterations)
     if _in_sample_space(matrix.count, loss):
-        found = _dense(matrix.gram(), wanted, **settings)
+        found = _dense(matrix.gram(), wanted, settings)
         weights = matrix.exact_adjoint(found.coefficients) / ridge
         found = found._replace(coefficients=weights)
     else:
@@ -324,7 +294,7 @@ def _large(features: Features, targets: ndarray, settings: dict[str, Any]) -> Fo
     """Many samples: working sets where they apply, else preconditioned L-BFGS."""
     loss, ridge = settings["loss"], settings["ridge"]
     if not loss.smooth:
-        found = _support_vectors(features, targets, **settings)
+        found = _support_vectors(features, targets, settings)
         if found is not None:
             return _certified(features, targets, found, loss, ridge)
     found = quasi_newton(features, targets, **settings)
@@ -397,7 +367,7 @@ def solve_kernel(
     matrix *= 0.5
     settings = _settings(loss, ridge, tolerance, max_iterations)
     if _in_sample_space(len(matrix), loss):
-        found = _dense(matrix, wanted, **settings)
+        found = _dense(matrix, wanted, settings)
     else:
         found = _large_kernel(matrix, wanted, settings)
     squeeze = (lambda v: v[:, 0]) if np.ndim(targets) == 1 else (lambda v: v)
