@@ -1,4 +1,5 @@
 import functools
+import inspect
 import json
 from pathlib import Path
 
@@ -21,7 +22,11 @@ CONVOLUTIONAL = [
     random_features.convolutional(depth=2, pooling="none"),
     random_features.convolutional(depth=1, pooling="none", readout="global_average"),
 ]
-ARCHITECTURES = [random_features.fully_connected(depth=2), *CONVOLUTIONAL]
+FULLY = random_features.fully_connected(depth=2)
+a_network_of_each_kind = pytest.mark.parametrize(
+    "architecture",
+    [FULLY, CONVOLUTIONAL[1], pytest.param(CONVOLUTIONAL[3], marks=pytest.mark.slow)],
+)
 
 
 def golden(case):
@@ -37,11 +42,6 @@ def golden(case):
 
 def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def unchecked(function):
-    """Without the annotations that only the tests enforce, as a user runs it."""
-    return getattr(function, "__wrapped__", function)
 
 
 def relative(found, expected):
@@ -155,7 +155,7 @@ def test_arc_cosine_functions_have_finite_derivatives_everywhere():
     )
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES[::2])
+@a_network_of_each_kind
 def test_diagonal_is_the_diagonal_of_the_matrix(architecture):
     images = draw(3, 4, 5, 2)
     kernel = infinite_width.kernel_fn(architecture, kind="ntk")
@@ -176,14 +176,7 @@ def test_blocks_and_the_order_of_arguments_do_not_matter():
 
 
 @pytest.mark.parametrize("b_std", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        ARCHITECTURES[0],
-        CONVOLUTIONAL[1],
-        pytest.param(CONVOLUTIONAL[3], marks=pytest.mark.slow),
-    ],
-)
+@a_network_of_each_kind
 def test_no_nan_where_inputs_coincide_oppose_or_vanish(architecture, b_std):
     image = draw(1, 4, 4, 1)
     images = jnp.concatenate([image, image, -image, 0 * image, 1e4 * image])
@@ -269,7 +262,7 @@ def test_unknown_architectures_are_refused(make, change, message):
     ],
 )
 def test_unknown_settings_are_refused(settings, message):
-    make = unchecked(infinite_width.kernel_fn)
+    make = inspect.unwrap(infinite_width.kernel_fn)
     with pytest.raises(ValueError, match=message):
         make(random_features.fully_connected(), **settings)
 
@@ -277,8 +270,8 @@ def test_unknown_settings_are_refused(settings, message):
 @pytest.mark.parametrize(
     ("architecture", "x1", "x2", "message"),
     [
-        (ARCHITECTURES[0], (2, 3), (2, 4), r"\(2, 3\) and \(2, 4\)"),
-        (ARCHITECTURES[0], (2,), (2,), r"x1 has shape \(2,\), not \(n, d\)"),
+        (FULLY, (2, 3), (2, 4), r"\(2, 3\) and \(2, 4\)"),
+        (FULLY, (2,), (2,), r"x1 has shape \(2,\), not \(n, d\)"),
         (CONVOLUTIONAL[0], (2, 16), (2, 16), r"takes images of .* not .*\(16,\)"),
         (CONVOLUTIONAL[0], (2, 3, 8, 1), (2, 3, 8, 1), "do not survive 2 halvings"),
         (CONVOLUTIONAL[0], (2, 8, 8, 0), (2, 8, 8, 0), r"not .*\(8, 8, 0\)"),
@@ -287,11 +280,11 @@ def test_unknown_settings_are_refused(settings, message):
 def test_inputs_that_do_not_fit_are_refused(architecture, x1, x2, message):
     kernel = infinite_width.kernel_fn(architecture)
     with pytest.raises(ValueError, match=message):
-        unchecked(kernel)(jnp.zeros(x1), jnp.zeros(x2))
+        inspect.unwrap(kernel)(jnp.zeros(x1), jnp.zeros(x2))
 
 
 def test_integer_images_are_refused():
     kernel = infinite_width.kernel_fn(random_features.fully_connected())
     images = jnp.zeros((2, 4), jnp.uint8)
     with pytest.raises(ValueError, match="uint8"):
-        unchecked(kernel)(images, images)
+        inspect.unwrap(kernel)(images, images)

@@ -64,7 +64,7 @@ def test_batch(case, kind):
 
 
 @needs_neural_tangents
-@pytest.mark.parametrize("readout", [True, False])
+@pytest.mark.parametrize("readout", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_float32_agrees_with_the_closed_form(readout):
     architecture = random_features.convolutional(depth=1)
     draw = np.random.default_rng(0).normal

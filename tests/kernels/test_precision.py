@@ -153,10 +153,15 @@ CASES = {
     ),
     **{
         f"convolutional kernel, {pooling}, {readout}": exact_kernel(
-            random_features.convolutional(depth=2, pooling=pooling, readout=readout),
+            random_features.convolutional(
+                depth=depth, pooling=pooling, readout=readout
+            ),
             IMAGES,
         )
-        for pooling, readout in (("average", "flatten"), ("none", "global_average"))
+        for depth, pooling, readout in (
+            (1, "average", "flatten"),
+            (2, "none", "global_average"),
+        )
     },
     "features on a device, forward": (_features._forward, ROWS, WEIGHTS),
     "features on a device, adjoint": (_features._adjoint, ROWS, TARGETS),

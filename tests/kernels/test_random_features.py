@@ -1,5 +1,6 @@
 """Random features: their limit, their derivatives, and evaluation in blocks."""
 
+import inspect
 import math
 
 import chex
@@ -397,11 +398,6 @@ def test_feature_gram_in_blocks():
 # What a user can get wrong.
 
 
-def unchecked(function):
-    """What a user without a type checker calls."""
-    return getattr(function, "__wrapped__", function)
-
-
 @pytest.mark.parametrize(
     "factory, change, message",
     [
@@ -415,7 +411,7 @@ def unchecked(function):
 )
 def test_wrong_architectures(factory, change, message):
     with pytest.raises(ValueError, match=message):
-        unchecked(factory)(**change)
+        inspect.unwrap(factory)(**change)
 
 
 def test_wrong_inputs():

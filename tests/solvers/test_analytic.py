@@ -3,7 +3,6 @@
 import functools
 import inspect
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,12 +11,6 @@ from hypothesis import strategies as st
 
 from ddjax.kernels import ridge
 from ddjax.solvers import analytic
-
-
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def draw(*shape, seed=0):
@@ -48,7 +41,7 @@ def trained_by_hand(x, y, strength):
 @pytest.mark.parametrize(
     ("rank", "count"), [(4, None), (4, 6), (2, None), (2, 2), (2, 3), (1, 1)]
 )
-def test_weights_come_back(rank, count, float64):
+def test_weights_come_back(rank, count, x64):
     wanted = weights_of_rank(rank)
     scale = np.abs(wanted).max()
     for strength in (1e-9, 1e-3, 1.0, 1e4):
@@ -60,14 +53,14 @@ def test_weights_come_back(rank, count, float64):
         assert np.linalg.cond(gram) < 2
 
 
-def test_single_output_needs_one_sample(float64):
+def test_single_output_needs_one_sample(x64):
     wanted = draw(7)
     found = analytic.distilled_set(wanted, ridge=0.3)
     assert found.inputs.shape == (1, 7) and found.targets.shape == (1,)
     np.testing.assert_allclose(trained(found, 0.3), wanted, atol=1e-13)
 
 
-def test_rank_deficient_without_ridge(float64):
+def test_rank_deficient_without_ridge(x64):
     wanted = weights_of_rank(2)
     found = analytic.distilled_set(wanted, ridge=0.0, count=2)
     np.testing.assert_allclose(found.inputs @ found.inputs.T, np.eye(2), atol=1e-14)
@@ -79,7 +72,7 @@ def test_zero_weights():
     assert not found.inputs.any() and not found.targets.any() and found.error == 0.0
 
 
-def test_scale_sets_the_size_of_the_inputs(float64):
+def test_scale_sets_the_size_of_the_inputs(x64):
     wanted = weights_of_rank(4)
     found = analytic.distilled_set(wanted, ridge=0.2, scale=3.0)
     np.testing.assert_allclose(np.linalg.svd(found.inputs)[1], 3.0)
@@ -176,7 +169,7 @@ def test_targets_that_cannot_be():
         analytic.inputs_for_targets(wanted, np.eye(4)[:3], ridge=1e-6)
 
 
-def test_targets_for_inputs(float64):
+def test_targets_for_inputs(x64):
     wanted = weights_of_rank(3)
     enough = draw(9, 7, seed=5)
     repeated = np.concatenate([enough, enough[:2]])
