@@ -1,7 +1,10 @@
 """The Cholesky factor of a symmetric positive definite matrix, and what it gives.
 
 A factorisation that fails, or whose smallest pivot is nothing but rounding, is tried
-again with a jitter added to the diagonal, which grows by decades and is returned.
+again with a jitter added to the diagonal: 10 eps of its mean, and then ten times more
+at each try, up to 1 or 2. What was added is returned, relative to the mean diagonal; it
+counts as a constant in derivatives, and is infinite where none helped (the factor is
+then NaN). The derivatives of the factor take no further factorisation.
 """
 
 import functools
@@ -17,7 +20,6 @@ from ddjax.kernels.precision import product
 
 __all__ = [
     "Factored",
-    "cholesky",
     "factored",
     "inverse_diagonal",
 ]
@@ -114,31 +116,6 @@ def _identity(factor: Array) -> Array:
 @jax.custom_jvp
 def _cholesky_with_jitter(first: _FirstTry) -> tuple[Array, Array]:
     return first.use(_identity)
-
-
-def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
-    """Factor of a symmetric positive definite matrix, with as little jitter as works.
-
-    The first try adds nothing. A try is accepted when the factor is finite and no pivot
-    is below eps times its diagonal entry (a smaller one is nothing but rounding).
-    Otherwise jitter times the mean diagonal is added, the jitter being 10 eps and then
-    ten times more at each try, up to 1 or 2. The derivatives of the factor take
-    no further factorisation; what was added counts as a constant.
-
-    >>> import jax.numpy as jnp
-    >>> factor, jitter = cholesky(jnp.ones((2, 2)))  # singular
-    >>> float(jitter) > 0, bool(jnp.isfinite(factor).all())
-    (True, True)
-
-    Args:
-      matrix: symmetric and positive semi-definite up to rounding; the upper triangle
-        counts.
-
-    Returns:
-      The lower triangular factor and the jitter used, relative to the mean diagonal:
-      0 where none was needed, infinite where none helped (the factor is then NaN).
-    """
-    return _cholesky_with_jitter(_first_try(matrix, jnp.zeros((), matrix.dtype)))
 
 
 def _half_lower(matrix: Array) -> Array:

@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.kernels._rows import as_matrix, check_ridge, check_rows
-from ddjax.kernels.factorization import cholesky, factored, inverse_diagonal
+from ddjax.kernels.factorization import factored, inverse_diagonal
 from ddjax.kernels.precision import gram as gram_of
 from ddjax.kernels.precision import product, transposed_product
 from ddjax.kernels.statistics import (
@@ -42,7 +42,6 @@ from ddjax.kernels.statistics import (
     squared_loss_from_statistics,
     streamed_statistics,
     sufficient_statistics,
-    zero_statistics,
 )
 
 __all__ = [
@@ -52,7 +51,6 @@ __all__ = [
     "SufficientStatistics",
     "absolute_ridge",
     "add_statistics",
-    "cholesky",
     "kernel_predict",
     "kernel_solve",
     "leave_one_out",
@@ -62,7 +60,6 @@ __all__ = [
     "squared_loss_from_statistics",
     "streamed_statistics",
     "sufficient_statistics",
-    "zero_statistics",
 ]
 
 Convention = Literal["absolute", "relative", "per_sample"]

@@ -315,7 +315,7 @@ def test_blocks_do_not_matter(n, block):
     close(found, np.sin(x).sum((2, 3)), 1e-6)
 
 
-def test_features_in_blocks(tmp_path):
+def test_features_in_blocks():
     x, params = images(7), networks(CONV)
     whole = random_features.features(params, x, architecture=CONV)
 
@@ -328,12 +328,6 @@ def test_features_in_blocks(tmp_path):
     )
     close(by_argument, whole, 1e-6)
     np.testing.assert_array_equal(by_argument, by_closure)
-    out = np.lib.format.open_memmap(
-        tmp_path / "rows.npy", mode="w+", dtype=np.float32, shape=whole.shape
-    )
-    returned = blocks.map_in_blocks(apply, x, block=3, arguments=(params,), out=out)
-    assert returned is out
-    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), by_argument)
 
 
 def test_blocks_compile_once_and_see_no_more_than_a_block():
@@ -382,16 +376,20 @@ def test_symmetric_grams_compute_half_of_the_blocks():
     assert len(calls) == 10
 
 
-def test_feature_gram_in_blocks():
+def test_feature_gram_in_blocks(tmp_path):
     x1, x2, params = images(5), images(4, seed=1), networks(CONV)
 
-    def apply(params, rows):
+    def apply(rows):
         return random_features.features(params, rows, architecture=CONV)
 
-    one, two = (np.asarray(apply(params, x)) for x in (x1, x2))
-    found = blocks.feature_gram_in_blocks(apply, x1, x2, block=2, arguments=(params,))
-    close(found, one @ two.T, 1e-6)
-    found = blocks.feature_gram_in_blocks(lambda rows: apply(params, rows), x1, block=2)
+    one, two = (np.asarray(apply(x)) for x in (x1, x2))
+    out = np.lib.format.open_memmap(
+        tmp_path / "gram.npy", mode="w+", dtype=np.float32, shape=(5, 4)
+    )
+    found = blocks.feature_gram_in_blocks(apply, x1, x2, block=2, out=out)
+    assert found is out
+    close(np.load(tmp_path / "gram.npy"), one @ two.T, 1e-6)
+    found = blocks.feature_gram_in_blocks(apply, x1, block=2)
     close(found, one @ one.T, 1e-6)
 
 
@@ -442,7 +440,7 @@ def test_wrong_blocks():
     with pytest.raises(ValueError, match="2 rows into an array of \\(\\)"):
         blocks.map_in_blocks(jnp.sum, x, block=2)
     with pytest.raises(ValueError, match="out has shape \\(3,\\)"):
-        blocks.map_in_blocks(jnp.sin, x, block=2, out=np.zeros(3))
+        blocks.gram_in_blocks(lambda a, b: a @ b.T, np.eye(4), block=2, out=np.zeros(3))
     with pytest.raises(ValueError, match="kernel of 2 and 2 rows"):
         blocks.gram_in_blocks(lambda a, b: jnp.sum(a) + jnp.sum(b), x, block=2)
 
