@@ -152,6 +152,13 @@ def each_precision(request):
         yield request.param
 
 
+@pytest.fixture
+def x64():
+    """Runs a test under x64."""
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_global_seed():
     """Fails a test whose code draws from, or seeds, NumPy's global generator."""

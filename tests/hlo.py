@@ -84,42 +84,27 @@ def _scalar(tree: Any) -> jax.Array:
     return functools.reduce(lambda a, b: a + b.astype(a.dtype), sums)
 
 
-def assert_products_are_exact(
-    function: Any,
-    *args: Any,
-    gradient: bool = True,
-    convolutions: bool = False,
-    default: tuple[tuple[str, str], ...] = (),
-) -> None:
+def assert_products_are_exact(function: Any, *args: Any) -> None:
     """Every matrix product of a function, and of its gradient, is at full precision.
+
+    Convolutions follow the default policy (`ddjax.kernels.precision`) and do not count.
 
     Args:
       function: jittable, from arrays or trees of them to arrays or trees of them.
       args: what it is lowered for; the gradient of the sum of sines of all results is
         taken in those whose leaves are all floating-point.
-      gradient: whether the function is differentiable in reverse, and its gradient
-        read as well.
-      convolutions: whether convolutions are read too; they follow the default policy
-        (`ddjax.kernels.precision`) and do not count otherwise.
-      default: operands, as `Product.operands` has them, of products that may follow the
-        default policy: those of a network's forward pass, say.
 
     Raises:
       AssertionError: a product at less than full precision, which is named, or no
         product at all: such a test would show nothing.
     """
-    programs = {"the value": function}
     floating = tuple(i for i, arg in enumerate(args) if _floating(arg))
-    if gradient:
-        programs["value and gradient"] = jax.value_and_grad(
-            lambda *arrays: _scalar(function(*arrays)), argnums=floating
-        )
+    gradient = jax.value_and_grad(
+        lambda *arrays: _scalar(function(*arrays)), argnums=floating
+    )
     read = 0
-    for name, program in programs.items():
-        found = products(program, *args)
-        if not convolutions:
-            found = [p for p in found if p.operation != "convolution"]
-        found = [p for p in found if p.operands not in default]
+    for name, program in (("the value", function), ("value and gradient", gradient)):
+        found = [p for p in products(program, *args) if p.operation != "convolution"]
         bad = [p for p in found if set(p.precision) != _EXACT]
         listed = "\n".join(
             f"  {p.operation} of {' and '.join(p.operands)}: {p.precision or 'open'}"
@@ -130,4 +115,4 @@ def assert_products_are_exact(
             f"the highest precision:\n{listed}"
         )
         read += len(found)
-    assert read, f"no matrix product to read in the program of {' or '.join(programs)}"
+    assert read, "no matrix product to read in the program"

@@ -1,4 +1,4 @@
-r"""Exact NNGP and NTK kernels of infinitely wide ReLU networks, and finite ones' NTK.
+r"""Exact NNGP and NTK kernels of infinitely wide ReLU networks.
 
 The networks are those of `random_features.Architecture`, in the NTK parameterisation: a
 layer computes :math:`z = w_{std} W h / \sqrt{\text{fan in}} + b_{std} b` with W and b
@@ -36,13 +36,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ddjax.kernels import _arc_cosine, _neural_tangents
-from ddjax.kernels.precision import EXACT
-from ddjax.kernels.random_features import Architecture
+from ddjax.kernels._rows import check_floats
+from ddjax.kernels.random_features import (
+    Architecture,
+    check_architecture,
+    check_image_shape,
+)
 
 __all__ = [
     "KernelFn",
     "diagonal_fn",
-    "empirical_ntk",
     "kernel_fn",
 ]
 
@@ -64,46 +67,17 @@ class KernelFn(Protocol):
 def _check(architecture: Architecture, kind: str) -> None:
     if kind not in _KINDS:
         raise ValueError(f"kind is {kind!r}, which is not one of {_KINDS}")
-    allowed = {
-        "kind": ("fully_connected", "convolutional"),
-        "pooling": ("average", "none"),
-        "readout": ("flatten", "global_average"),
-    }
-    for field, names in allowed.items():
-        value = getattr(architecture, field)
-        if value not in names:
-            raise ValueError(
-                f"architecture.{field} is {value!r}, which is not one of {names}"
-            )
-    if architecture.depth < 1:
-        raise ValueError(
-            f"architecture.depth is {architecture.depth}, but must be at least 1"
-        )
+    check_architecture(architecture)
 
 
 def _rows(inputs: Array, architecture: Architecture, name: str) -> Array:
     """Inputs as the architecture takes them; refuses those it cannot."""
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise ValueError(
-            f"{name} is of type {inputs.dtype}, but a kernel takes floating point: "
-            "scale or standardise images first"
-        )
+    check_floats(inputs)
     if architecture.kind == "fully_connected":
         if inputs.ndim < 2 or inputs[0].size == 0:
             raise ValueError(f"{name} has shape {inputs.shape}, not (n, d) with d >= 1")
         return inputs.reshape(inputs.shape[0], -1)
-    if inputs.ndim != 4:
-        raise ValueError(
-            f"{name} has shape {inputs.shape}, but a convolutional kernel takes images "
-            "(n, height, width, channels)"
-        )
-    halvings = architecture.depth if architecture.pooling == "average" else 0
-    if min(inputs.shape[1:3]) >> halvings < 1 or inputs.shape[3] < 1:
-        raise ValueError(
-            f"{name} has images of shape {inputs.shape[1:]}, of which nothing is left "
-            f"after {halvings} halvings by pooling: use a smaller depth or "
-            'pooling="none"'
-        )
+    check_image_shape(architecture, inputs.shape[1:])
     return inputs
 
 
@@ -135,8 +109,7 @@ def kernel_fn(
     >>> import jax, jax.numpy as jnp
     >>> from ddjax.kernels import random_features
     >>> images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
-    >>> network = random_features.convolutional(depth=1)
-    >>> kernel = kernel_fn(network, kind="ntk")
+    >>> kernel = kernel_fn(random_features.fully_connected(depth=1), kind="ntk")
     >>> kernel(images, images[:2]).shape
     (3, 2)
     >>> gradient = jax.grad(lambda x: jnp.sum(kernel(x, images)))(images[:2])
@@ -195,7 +168,7 @@ def kernel_fn(
         evaluate = functools.partial(
             _closed_form,
             architecture=architecture,
-            kind=kind,
+            ntk=kind == "ntk",
             include_readout=include_readout,
             block=block,
         )
@@ -249,7 +222,7 @@ def diagonal_fn(
         return _closed_form_diagonal(
             _rows(x, architecture, "x"),
             architecture=architecture,
-            kind=kind,
+            ntk=kind == "ntk",
             include_readout=include_readout,
         )
 
@@ -257,40 +230,21 @@ def diagonal_fn(
 
 
 # Compiled here, once per description, however often a kernel is made from it.
-@functools.partial(
-    jax.jit, static_argnames=("architecture", "kind", "include_readout", "block")
-)
-def _closed_form(
-    x1: Array,
-    x2: Array,
-    *,
-    architecture: Architecture,
-    kind: str,
-    include_readout: bool,
-    block: int | None,
-) -> Array:
-    settings: dict[str, Any] = {
-        "architecture": architecture,
-        "ntk": kind == "ntk",
-        "include_readout": include_readout,
-    }
-    if architecture.kind == "convolutional":
-        return _arc_cosine.convolutional_kernel(x1, x2, block=block, **settings)
-    return _arc_cosine.fully_connected_kernel(x1, x2, **settings)
+_DESCRIPTION = ("architecture", "ntk", "include_readout")
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "kind", "include_readout"))
-def _closed_form_diagonal(
-    x: Array, *, architecture: Architecture, kind: str, include_readout: bool
-) -> Array:
-    settings: dict[str, Any] = {
-        "architecture": architecture,
-        "ntk": kind == "ntk",
-        "include_readout": include_readout,
-    }
-    if architecture.kind == "convolutional":
-        return _arc_cosine.convolutional_diagonal(x, **settings)
-    return _arc_cosine.fully_connected_diagonal(x, **settings)
+@functools.partial(jax.jit, static_argnames=(*_DESCRIPTION, "block"))
+def _closed_form(x1: Array, x2: Array, *, block: int | None, **network: Any) -> Array:
+    if network["architecture"].kind == "convolutional":
+        return _arc_cosine.convolutional_kernel(x1, x2, block=block, **network)
+    return _arc_cosine.fully_connected_kernel(x1, x2, **network)
+
+
+@functools.partial(jax.jit, static_argnames=_DESCRIPTION)
+def _closed_form_diagonal(x: Array, **network: Any) -> Array:
+    if network["architecture"].kind == "convolutional":
+        return _arc_cosine.convolutional_diagonal(x, **network)
+    return _arc_cosine.fully_connected_diagonal(x, **network)
 
 
 def _stax_network(stax: Any, architecture: Architecture, include_readout: bool) -> Any:
@@ -349,56 +303,3 @@ def _neural_tangents_kernel(
         return compiled(x1, x2)
 
     return kernel
-
-
-def empirical_ntk(
-    apply: Callable[[Any, Array], Array],
-    params: Any,
-    x1: Float[Array, "n *shape"],
-    x2: Float[Array, "m *shape"],
-) -> Float[Array, "n m"]:
-    r"""The tangent kernel of a finite network at its present parameters.
-
-    .. math::
-        \hat\Theta(x, x') = \frac{1}{c} \sum_{o=1}^c
-        \langle \nabla_\theta f_o(x), \nabla_\theta f_o(x') \rangle,
-
-    the mean over the c outputs of the kernel's diagonal blocks. In the NTK
-    parameterisation it tends to `kernel_fn(..., kind="ntk")` as the width grows, with
-    an error that falls as 1/sqrt(width).
-
-    >>> import jax.numpy as jnp
-    >>> linear = lambda params, x: x @ params
-    >>> params, x = jnp.ones((2, 5)), jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> empirical_ntk(linear, params, x, x[:1]).tolist()
-    [[5.0], [11.0]]
-
-    It holds both sets' Jacobians, (n + m) c numbers for each parameter. In blocks:
-
-    >>> import functools
-    >>> from ddjax.kernels import blocks
-    >>> kernel = functools.partial(empirical_ntk, linear)
-    >>> blocks.gram_in_blocks(kernel, x, block=1, arguments=[params]).tolist()
-    [[5.0, 11.0], [11.0, 25.0]]
-
-    Args:
-      apply: `apply(params, x (n, *shape)) -> (n, c)`; each output depends on its own
-        input alone.
-      params: pytree of floating-point arrays.
-      x1: inputs.
-      x2: inputs.
-
-    References:
-      Jacot et al. (2018), "Neural tangent kernel", section 4.
-    """
-
-    def jacobian(x: Array) -> list[Array]:
-        outputs = jax.jacrev(lambda params, one: apply(params, one[None])[0])
-        leaves = jax.tree.leaves(jax.vmap(outputs, in_axes=(None, 0))(params, x))
-        return [leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves]
-
-    parts = [
-        jnp.einsum("ncp,mcp->nm", a, b, precision=EXACT) / a.shape[1]
-        for a, b in zip(jacobian(x1), jacobian(x2), strict=True)
-    ]
-    return sum(parts[1:], parts[0])

@@ -26,25 +26,19 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.kernels._rows import check_floats
-from ddjax.kernels.blocks import (
-    feature_gram_in_blocks,
-    gram_in_blocks,
-    map_in_blocks,
-)
 from ddjax.kernels.convolution import convolve
 from ddjax.kernels.precision import product
 
 __all__ = [
     "Architecture",
+    "check_architecture",
+    "check_image_shape",
     "convolutional",
-    "feature_gram_in_blocks",
     "features",
     "fourier_features",
     "fully_connected",
-    "gram_in_blocks",
     "init_frequencies",
     "init_networks",
-    "map_in_blocks",
 ]
 
 Params = list[dict[str, Array]]
@@ -75,7 +69,8 @@ class Architecture(NamedTuple):
     readout: Literal["flatten", "global_average"]
 
 
-def _check(architecture: Architecture) -> Architecture:
+def check_architecture(architecture: Architecture) -> Architecture:
+    """The architecture itself; raises for a field out of its range."""
     allowed = {
         "kind": ("fully_connected", "convolutional"),
         "pooling": ("average", "none"),
@@ -117,7 +112,7 @@ def fully_connected(
     Raises:
       ValueError: depth or width below 1, or a negative or non-finite deviation.
     """
-    return _check(
+    return check_architecture(
         Architecture("fully_connected", depth, width, w_std, b_std, "none", "flatten")
     )
 
@@ -148,16 +143,14 @@ def convolutional(
       ValueError: depth or width below 1, a negative or non-finite deviation, or an
         unknown pooling or readout.
     """
-    return _check(
+    return check_architecture(
         Architecture("convolutional", depth, width, w_std, b_std, pooling, readout)
     )
 
 
-def _final_shape(
-    architecture: Architecture, input_shape: tuple[int, ...]
-) -> tuple[int, int]:
-    """Rows and columns of the last activation of a convolutional network."""
-    if len(input_shape) != 3:
+def check_image_shape(architecture: Architecture, input_shape: tuple[int, ...]) -> None:
+    """Raises for inputs of which a convolutional network leaves nothing."""
+    if len(input_shape) != 3 or input_shape[2] < 1:
         raise ValueError(
             "a convolutional network takes images of shape (height, width, channels), "
             f"not inputs of shape {tuple(input_shape)}"
@@ -171,7 +164,6 @@ def _final_shape(
             f"{architecture.depth} halvings by pooling: use a smaller depth or "
             'pooling="none"'
         )
-    return height, width
 
 
 def init_networks(
@@ -201,9 +193,9 @@ def init_networks(
     """
     if networks < 1:
         raise ValueError(f"networks is {networks}, but at least 1 is needed")
-    _check(architecture)
+    check_architecture(architecture)
     if architecture.kind == "convolutional":
-        _final_shape(architecture, input_shape)
+        check_image_shape(architecture, input_shape)
         first, kernel = input_shape[-1], (3, 3)
     else:
         first, kernel = math.prod(input_shape), ()
@@ -270,7 +262,7 @@ def _check_inputs(params: Params, inputs: Array, architecture: Architecture) -> 
     if architecture.kind == "fully_connected":
         expected = (math.prod(shape), architecture.width)
     else:
-        _final_shape(architecture, shape)
+        check_image_shape(architecture, shape)
         expected = (3, 3, shape[-1], architecture.width)
     if first != expected:
         raise ValueError(

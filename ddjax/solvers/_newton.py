@@ -95,7 +95,6 @@ def newton(
     ridge: float,
     tolerance: float,
     max_iterations: int,
-    start: np.ndarray | None = None,
 ) -> Found:
     """Minimises the regularised risk of a smooth loss over sample-space coefficients.
 
@@ -106,12 +105,11 @@ def newton(
       ridge: lambda > 0.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of Newton steps.
-      start: coefficients to begin from, `(n, c)`; zeros by default.
 
     Returns:
       The point with the smallest gap; coefficients are beta, `(n, c)`.
     """
-    beta = np.zeros_like(targets) if start is None else start
+    beta = np.zeros_like(targets)
     coupled = loss.kind == "multiclass"
     solver = simplex_solver if coupled else separate_solver
     best, lowest, idle = None, math.inf, 0

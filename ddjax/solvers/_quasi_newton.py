@@ -172,7 +172,6 @@ def quasi_newton(
     ridge: float,
     tolerance: float,
     max_iterations: int,
-    start: np.ndarray | None = None,
 ) -> Found:
     """Minimises the regularised risk over feature-space weights.
 
@@ -183,14 +182,12 @@ def quasi_newton(
       ridge: lambda > 0.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of quasi-Newton steps in all.
-      start: weights to begin from, `(p, c)`; zeros by default.
 
     Returns:
       The point with the smallest gap, as the precision of the features shows it;
       coefficients are the weights `(p, c)`.
     """
-    shape = (features.size, targets.shape[1])
-    weights = np.zeros(shape) if start is None else start
+    weights = np.zeros((features.size, targets.shape[1]))
     norms = features.squared_norms()
     width, best, stages, idle, tried = 1.0, None, 0, 0, 0
     while True:

@@ -26,6 +26,10 @@ given, they are solved for. All others keep the gradient, whose slack is zero.
 
 The distance of :math:`\theta_S` from the *exact* real solution has the further term
 :math:`R_O = \sqrt{2 g_O/\lambda_O}`, from the gap reached on the real problem.
+
+In a ball of radius R a prediction moves by :math:`\|\phi\| R`, and the difference of
+two outputs by :math:`\|\phi\| \|e_y - e_k\| R = \sqrt2\,\|\phi\| R`: a test point with
+a larger margin than that is certainly right, or certainly wrong.
 """
 
 import math

@@ -184,24 +184,9 @@ def _settings(
     }
 
 
-def _dense(
-    gram: ndarray,
-    targets: ndarray,
-    *,
-    loss: Loss,
-    ridge: float,
-    tolerance: float,
-    max_iterations: int,
-) -> Found:
-    solver = newton if loss.smooth else interior_point
-    return solver(
-        gram,
-        targets,
-        loss=loss,
-        ridge=ridge,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
+def _dense(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> Found:
+    solver = newton if settings["loss"].smooth else interior_point
+    return solver(gram, targets, **settings)
 
 
 def _in_sample_space(count: int, loss: Loss) -> bool:
@@ -231,32 +216,17 @@ def _certified(
 
 
 def _support_vectors(
-    features: Features,
-    targets: ndarray,
-    *,
-    loss: Loss,
-    ridge: float,
-    tolerance: float,
-    max_iterations: int,
+    features: Features, targets: ndarray, settings: dict[str, Any]
 ) -> Found | None:
     """Working sets, output by output where the outputs are separate."""
-    if loss.kind == "multiclass":
-        parts = [targets]
+    if settings["loss"].kind == "multiclass":
+        parts, limit = [targets], _MOST_SAMPLES_MULTICLASS
     else:
         parts = [targets[:, [k]] for k in range(targets.shape[1])]
+        limit = _MOST_SUPPORT_VECTORS
     found = []
     for part in parts:
-        solved = working_set(
-            features,
-            part,
-            loss=loss,
-            ridge=ridge,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            limit=_MOST_SAMPLES_MULTICLASS
-            if loss.kind == "multiclass"
-            else _MOST_SUPPORT_VECTORS,
-        )
+        solved = working_set(features, part, limit=limit, **settings)
         if solved is None:
             return None
         found.append(solved)
@@ -277,7 +247,6 @@ def solve(
     ridge: float,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    initial: Float[_Real, "p *c"] | None = None,
     require_convergence: bool = False,
 ) -> Solution:
     """Solves the regularised problem from features.
@@ -291,8 +260,6 @@ def solve(
       ridge: lambda > 0, absolute. The DGKIP paper uses 1e-6 n.
       tolerance: on the gap relative to the primal objective.
       max_iterations: of the solver's own steps.
-      initial: weights that L-BFGS begins from. Unused where another algorithm runs:
-        in sample space, and where a working set of support vectors is enough.
       require_convergence: whether to raise `NotConverged` rather than to return a
         solution that has not.
 
@@ -314,35 +281,23 @@ def solve(
         raise ValueError("features hold values that are not finite")
     settings = _settings(loss, ridge, tolerance, max_iterations)
     if _in_sample_space(matrix.count, loss):
-        found = _dense(matrix.gram(), wanted, **settings)
+        found = _dense(matrix.gram(), wanted, settings)
         weights = matrix.exact_adjoint(found.coefficients) / ridge
         found = found._replace(coefficients=weights)
     else:
-        found = _large(matrix, wanted, initial, settings)
+        found = _large(matrix, wanted, settings)
     solution = _solution(found, np.ndim(targets), tolerance)
     return _required(solution, max_iterations) if require_convergence else solution
 
 
-def _large(
-    features: Features,
-    targets: ndarray,
-    initial: _Real | None,
-    settings: dict[str, Any],
-) -> Found:
+def _large(features: Features, targets: ndarray, settings: dict[str, Any]) -> Found:
     """Many samples: working sets where they apply, else preconditioned L-BFGS."""
     loss, ridge = settings["loss"], settings["ridge"]
     if not loss.smooth:
-        found = _support_vectors(features, targets, **settings)
+        found = _support_vectors(features, targets, settings)
         if found is not None:
             return _certified(features, targets, found, loss, ridge)
-    start = None
-    if initial is not None:
-        shape = (features.size, targets.shape[1])
-        start = np.asarray(initial).astype(np.float64)
-        if start.size != shape[0] * shape[1]:
-            raise ValueError(f"initial weights have shape {start.shape}, not {shape}")
-        start = start.reshape(shape)
-    found = quasi_newton(features, targets, start=start, **settings)
+    found = quasi_newton(features, targets, **settings)
     return _certified(features, targets, found, loss, ridge)
 
 
@@ -412,7 +367,7 @@ def solve_kernel(
     matrix *= 0.5
     settings = _settings(loss, ridge, tolerance, max_iterations)
     if _in_sample_space(len(matrix), loss):
-        found = _dense(matrix, wanted, **settings)
+        found = _dense(matrix, wanted, settings)
     else:
         found = _large_kernel(matrix, wanted, settings)
     squeeze = (lambda v: v[:, 0]) if np.ndim(targets) == 1 else (lambda v: v)
@@ -446,7 +401,7 @@ def _large_kernel(gram: ndarray, targets: ndarray, settings: dict[str, Any]) -> 
     lifted = gram.copy()
     lifted.flat[:: len(gram) + 1] += jitter
     factor = cholesky_with_jitter(lifted, jitter)
-    found = _large(Features(factor), targets, None, settings)
+    found = _large(Features(factor), targets, settings)
     beta = ridge * solve_triangular(factor, found.coefficients, lower=True, trans=1)
     predictions = gram @ beta / ridge
     local = evaluate(targets, predictions, loss=loss)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ddjax.kernels import random_features, ridge
+from ddjax.kernels import blocks, random_features, ridge
 from ddjax.runtime.devices import peak_memory_mib
 
 __all__ = ["BLOCK", "FORMS", "main", "measure"]
@@ -82,9 +82,7 @@ def _kernel(inputs: _Drawn, features: Callable[[Array], Array]) -> float:
     out: Any = _Summed((inputs.shape[0], COLUMNS))
     rows: Any = inputs
     columns = _Drawn(COLUMNS)[:]
-    random_features.feature_gram_in_blocks(
-        features, rows, columns, block=BLOCK, out=out
-    )
+    blocks.feature_gram_in_blocks(features, rows, columns, block=BLOCK, out=out)
     return out.total
 
 

@@ -34,7 +34,6 @@ def agree(derivative, given, tolerance):
         np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_values_and_gradients_are_those_of_the_ordinary_convolution(shapes):
     agree(lambda f: jax.value_and_grad(objective(f), (0, 1)), arrays(shapes), 1e-5)

@@ -1,15 +1,20 @@
+"""The examples in the docstrings of `ddjax.kernels` and `ddjax.solvers` run."""
+
 import doctest
 import importlib
 import pkgutil
 
 import pytest
 
-from ddjax import kernels
+from ddjax import kernels, solvers
 
-MODULES = [module.name for module in pkgutil.iter_modules(kernels.__path__)]
+MODULES = [
+    name
+    for package in (kernels, solvers)
+    for _, name, _ in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+]
 
 
-@pytest.mark.parametrize("name", ["", *(f".{module}" for module in MODULES)])
+@pytest.mark.parametrize("name", [kernels.__name__, *MODULES])
 def test_examples_run(name):
-    module = importlib.import_module(f"ddjax.kernels{name}")
-    assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

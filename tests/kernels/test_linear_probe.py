@@ -20,12 +20,6 @@ from ddjax.kernels.linear_probe import ProbeGradient
 N, M, P, C = 11, 5, 7, 3
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def draw(seed=0, m=M, p=P, c=C, n=N, dtype: type = np.float64):
     """Distilled features and targets, real features and labels."""
     rng = np.random.default_rng(seed)
@@ -99,37 +93,33 @@ def test_cross_entropy_agrees_with_scikit_learn(x64):
     close(linear_probe.cross_entropy(scores, soft), expected)
 
 
-@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(
+    "intercept", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_squared_error_through_statistics(x64, intercept):
     features, targets, real, _ = draw()
     wanted = np.random.default_rng(3).normal(size=(N, C))
     probe = linear_probe.fit(features, targets, ridge=0.1, intercept=intercept)
     seen = np.hstack([real, np.ones((N, 1))]) if intercept else real
     statistics = ridge.sufficient_statistics(seen, wanted)
-    direct = linear_probe.squared_error(linear_probe.logits(real, probe), wanted)
-    close(
-        direct,
-        0.5 * np.mean((np.asarray(linear_probe.logits(real, probe)) - wanted) ** 2),
-    )
+    scores = linear_probe.logits(real, probe)
+    direct = linear_probe.squared_error(scores, wanted)
+    close(direct, 0.5 * np.mean((np.asarray(scores) - wanted) ** 2))
     close(linear_probe.squared_error_from_statistics(probe, statistics), direct)
 
-    def through(error):
-        @jax.jit
-        @jax.grad
-        def of(features):
-            return error(
-                linear_probe.fit(features, targets, ridge=0.1, intercept=intercept)
-            )
+    @jax.jit
+    @jax.jacobian
+    def gradients(features):
+        fitted = linear_probe.fit(features, targets, ridge=0.1, intercept=intercept)
+        scores = linear_probe.logits(real, fitted)
+        return jnp.stack(
+            [
+                linear_probe.squared_error_from_statistics(fitted, statistics),
+                linear_probe.squared_error(scores, wanted),
+            ]
+        )
 
-        return of(features)
-
-    close(
-        through(lambda p: linear_probe.squared_error_from_statistics(p, statistics)),
-        through(
-            lambda p: linear_probe.squared_error(linear_probe.logits(real, p), wanted)
-        ),
-        1e-9,
-    )
+    close(*gradients(features), 1e-9)
 
 
 def test_cost_through_statistics_does_not_depend_on_the_real_data():
@@ -166,42 +156,31 @@ def outer(features, targets, log_ridge, log_temperature, *, real, labels, option
 
 
 @pytest.mark.parametrize("options", [(False, False, True), (True, True, False)])
-def test_outer_gradient_against_finite_differences(x64, options):
-    features, targets, real, labels = map(jnp.asarray, draw())
-    loss = jax.jit(functools.partial(outer, real=real, labels=labels, options=options))
-    at = (features, targets, jnp.array(-1.0), jnp.array(-0.5))
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(*at)
-    rng = np.random.default_rng(4)
-    for which, gradient in enumerate(gradients):
-        direction = jnp.asarray(rng.normal(size=gradient.shape))
-        moved = [
-            loss(
-                *(
-                    x + sign * 1e-5 * direction if i == which else x
-                    for i, x in enumerate(at)
-                )
-            )
-            for sign in (1, -1)
-        ]
-        slope = (moved[0] - moved[1]) / 2e-5
-        assert float(jnp.sum(gradient * direction)) == pytest.approx(
-            float(slope), rel=1e-6
-        )
-
-
-def test_float32_is_near_float64(x64):
-    arrays = draw()
-    options = (True, False, True)
+def test_outer_gradient(x64, options):
+    """Against finite differences, and in float32."""
+    *arrays, labels = draw()
 
     def of(dtype):
-        features, targets, real = (jnp.asarray(each, dtype) for each in arrays[:3])
-        scalars = jnp.array(-1.0, dtype), jnp.array(-0.5, dtype)
-        loss = functools.partial(outer, real=real, labels=arrays[3], options=options)
-        return jax.jit(jax.value_and_grad(loss))(features, targets, *scalars)
+        features, targets, real = (jnp.asarray(each, dtype) for each in arrays)
+        at = features, targets, jnp.array(-1.0, dtype), jnp.array(-0.5, dtype)
+        loss = functools.partial(outer, real=real, labels=labels, options=options)
+        return loss, at, jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*at)
 
-    for low, high in zip(of(jnp.float32), of(jnp.float64), strict=True):
-        assert low.dtype == jnp.float32
-        np.testing.assert_allclose(low, high, rtol=1e-4, atol=1e-5)
+    loss, at, (value, gradients) = of(jnp.float64)
+    loss, rng = jax.jit(loss), np.random.default_rng(4)
+    for which, gradient in enumerate(gradients):
+        direction = 1e-5 * jnp.asarray(rng.normal(size=gradient.shape))
+        above, below = (
+            loss(*at[:which], at[which] + step, *at[which + 1 :])
+            for step in (direction, -direction)
+        )
+        slope = float(jnp.sum(gradient * direction))
+        assert slope == pytest.approx(float(above - below) / 2, rel=1e-6)
+    if options[0]:
+        rounded = jax.tree.leaves(of(jnp.float32)[2])
+        for low, high in zip(rounded, (value, *gradients), strict=True):
+            assert low.dtype == jnp.float32
+            np.testing.assert_allclose(low, high, rtol=1e-4, atol=1e-5)
 
 
 # Gradient matching.
@@ -256,7 +235,7 @@ def test_matching_agrees_with_second_order_autodiff(x64):
 
 # Properties.
 
-SHAPES = st.sampled_from([(1, 1, 1), (5, 2, 3), (2, 5, 1)])
+SHAPES = st.sampled_from([(1, 1, 1), (5, 2, 3)])
 SCALES = st.sampled_from([1e-3, 1.0, 1e6])
 STRENGTHS = st.sampled_from([1e-12, 1e-3, 1.0, 1e6])
 

@@ -15,10 +15,10 @@ import pytest
 
 from ddjax.kernels import _neural_tangents, infinite_width, random_features
 from tests.kernels.test_infinite_width import (
-    CASES,
+    assert_agrees_with_golden,
+    cases,
     golden,
     relative,
-    value_and_gradients,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -36,30 +36,12 @@ def backend(architecture, **settings):
 
 # --- agreement with the goldens ------------------------------------------------------
 
-# Compilation is what costs: the default run takes one network of either kind.
-BRIEF = {("fully_connected", "ntk"), ("pooled_flatten", "ntk")}
-
 
 @needs_neural_tangents
-@pytest.mark.parametrize(
-    ("case", "kind"),
-    [
-        pytest.param(
-            case, kind, marks=() if (case, kind) in BRIEF else pytest.mark.slow
-        )
-        for case in CASES
-        for kind in ("nngp", "ntk")
-    ],
-)
+@cases({("fully_connected", "ntk")})
 def test_kernels_and_pixel_gradients(case, kind):
     architecture, stored = golden(case)
-    with jax.enable_x64(True):
-        kernel = backend(architecture, kind=kind)
-        matrix, gradients = value_and_gradients(kernel, stored)
-    assert relative(matrix, stored[kind]) < 1e-10
-    for i, gradient in enumerate(gradients, 1):
-        expected = stored[f"{kind}_gradient_{i}"].reshape(gradient.shape)
-        assert relative(gradient, expected) < 1e-10
+    assert_agrees_with_golden(backend(architecture, kind=kind), stored, kind, 1e-10)
 
 
 @needs_neural_tangents
@@ -82,7 +64,7 @@ def test_batch(case, kind):
 
 
 @needs_neural_tangents
-@pytest.mark.parametrize("readout", [True, False])
+@pytest.mark.parametrize("readout", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_float32_agrees_with_the_closed_form(readout):
     architecture = random_features.convolutional(depth=1)
     draw = np.random.default_rng(0).normal

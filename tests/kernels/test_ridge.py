@@ -1,15 +1,14 @@
 """Ridge regression: agreement with others, derivatives, edge cases, compilations."""
 
 import functools
+import inspect
 
 import chex
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
-import lineax
 import numpy as np
 import pytest
-import scipy.linalg
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.kernel_ridge import KernelRidge
@@ -18,12 +17,6 @@ from sklearn.linear_model import Ridge
 from ddjax.kernels import ridge
 
 M, P, C = 7, 4, 3
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def draw(seed=0, m=M, p=P, c=C, dtype=np.float64):
@@ -84,21 +77,6 @@ def test_kernel_solve_agrees_with_scikit_learn(dtype, tolerance):
         theirs.fit(np.asarray(gram, np.float64), targets, sample_weight=weights)
         close(ours.coefficients, theirs.dual_coef_, tolerance)
         assert ours.coefficients.dtype == dtype and ours.factor.dtype == dtype
-
-
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
-def test_kernel_solve_agrees_with_general_solvers(dtype, tolerance):
-    with jax.enable_x64(dtype == np.float64):
-        features, targets, _ = draw(dtype=dtype)
-        gram = gram_of(features)
-        matrix = gram + dtype(0.3) * np.eye(M, dtype=dtype)
-        ours = ridge.kernel_solve(gram, targets, ridge=0.3).coefficients
-        operator = lineax.MatrixLinearOperator(matrix, lineax.positive_semidefinite_tag)
-        by_lineax = jax.jit(
-            jax.vmap(lambda column: lineax.linear_solve(operator, column).value, 1, 1)
-        )(targets)
-        close(ours, scipy.linalg.solve(matrix, targets, assume_a="pos"), tolerance)
-        close(ours, by_lineax, tolerance)
 
 
 def test_the_kernel_intercept_is_that_of_the_features(x64):
@@ -213,8 +191,7 @@ def test_kernel_derivatives_agree_with_finite_differences(x64, convention, inter
         return (
             solution.coefficients,
             solution.intercept,
-            ridge.log_determinant(solution.factor),
-            ridge.trace_of_inverse(solution.factor),
+            solution.factor,
             ridge.leave_one_out(solution),
         )
 
@@ -279,10 +256,9 @@ def test_a_jittered_solution_is_differentiated_as_solved(x64):
     check_gradients(lambda covariance: fit(covariance)[0], (jnp.array(1.1),))
 
 
-@pytest.mark.parametrize("detach_trace", [False, True])
-def test_detached_trace(x64, detach_trace):
+def test_detached_trace(x64):
     features, targets, _ = draw()
-    options = {"ridge": 0.3, "convention": "relative", "detach_trace": detach_trace}
+    options = {"ridge": 0.3, "convention": "relative", "detach_trace": True}
 
     def named(features):
         statistics = ridge.sufficient_statistics(features, targets)
@@ -294,9 +270,7 @@ def test_detached_trace(x64, detach_trace):
         )
 
     def spelled_out(features):
-        trace = jnp.sum(features**2)
-        trace = jax.lax.stop_gradient(trace) if detach_trace else trace
-        strength = 0.3 * trace / M
+        strength = 0.3 * jax.lax.stop_gradient(jnp.sum(features**2)) / M
         return (ridge.solve(features, targets, ridge=strength).weights,) * 3
 
     def derivatives(function):
@@ -315,7 +289,6 @@ def primitives(jaxpr):
             yield from primitives(inner)
 
 
-@pytest.mark.usefixtures("each_precision")
 @pytest.mark.parametrize("intercept", [False, True])
 def test_one_cholesky_serves_the_value_and_the_gradient(intercept):
     features, targets, weights = draw(m=64, dtype=np.float32)
@@ -368,12 +341,7 @@ def fit_and_differentiate(features, targets, strength, *, intercept):
         kernel = ridge.kernel_solve(gram, targets, ridge=strength, intercept=intercept)
         linear = ridge.solve(features, targets, ridge=strength, intercept=intercept)
         value = sum(jnp.sum(jnp.tanh(part)) for part in (*linear[:2], *kernel[:2]))
-        extras = (
-            ridge.leave_one_out(kernel),
-            ridge.log_determinant(kernel.factor),
-            ridge.trace_of_inverse(kernel.factor),
-        )
-        return value, (kernel, linear, gram, extras)
+        return value, (kernel, linear, gram, ridge.leave_one_out(kernel))
 
     return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(
         features, targets, strength
@@ -448,7 +416,6 @@ def test_error_is_eps_times_the_condition_number(dtype, digits):
         assert error < 20 * digits * spectrum.max() / spectrum.min(), strength
 
 
-@pytest.mark.usefixtures("each_precision")
 def test_a_singular_gram_without_ridge_gets_jitter_and_stays_finite():
     for m in (2, 100):
         gram = np.ones((m, m), np.float32)
@@ -458,7 +425,8 @@ def test_a_singular_gram_without_ridge_gets_jitter_and_stays_finite():
 
 
 def test_an_indefinite_matrix_gets_as_much_jitter_as_it_needs():
-    factor, jitter = ridge.cholesky(jnp.array([[1.0, 1.1], [1.1, 1.0]]))
+    gram = jnp.array([[1.0, 1.1], [1.1, 1.0]])
+    factor, jitter = ridge.kernel_solve(gram, jnp.ones(2), ridge=0.0)[1:3]
     assert jnp.isfinite(factor).all()
     assert 0.1 < jitter < 1.3
     close(factor @ factor.T, jnp.array([[1 + jitter, 1.1], [1.1, 1 + jitter]]), 1e-5)
@@ -493,64 +461,14 @@ def test_gradient_at_a_zero_weight_is_finite(x64):
     assert np.isfinite(gradient).all()
 
 
-# float64 factorisation.
-
-
-def test_float64_factorisation_of_float32_arrays(x64):
-    rng = np.random.default_rng(0)
-    # Exactly representable products, so that only the factorisation rounds.
-    features = rng.integers(-3, 4, size=(30, 40)).astype(np.float32)
-    features[15:] = features[:15]
-    targets = rng.normal(size=(30, 2)).astype(np.float32)
-    gram = np.float64(features) @ np.float64(features).T
-    exact = np.linalg.solve(gram + 1e-4 * np.eye(30), np.float64(targets))
-    gram = jnp.asarray(gram, jnp.float32)
-
-    def error(**options):
-        found = ridge.kernel_solve(gram, jnp.asarray(targets), ridge=1e-4, **options)
-        assert found.coefficients.dtype == jnp.float32
-        found = np.float64(found.coefficients)
-        return np.linalg.norm(found - exact) / np.linalg.norm(exact)
-
-    assert error(factor_dtype=jnp.float64) < 1e-6 < 1e-3 < error()
-    weights = ridge.solve(
-        jnp.asarray(features),
-        jnp.asarray(targets),
-        ridge=1e-4,
-        factor_dtype=jnp.float64,
-    ).weights
-    assert weights.dtype == jnp.float32
-    close(weights, features.T @ exact, 1e-4)
-
-
-def test_float64_factorisation_needs_x64():
-    if jax.config.read("jax_enable_x64"):
-        pytest.skip("64-bit numbers are enabled")
-    with pytest.raises(ValueError, match="JAX_ENABLE_X64"):
-        ridge.solve(jnp.eye(2), jnp.ones(2), ridge=1.0, factor_dtype=jnp.float64)
-
-
-def test_gradients_through_the_float64_factorisation(x64):
-    features, targets, _ = draw(dtype=np.float32)
-
-    def loss(gram, dtype):
-        solution = ridge.kernel_solve(gram, targets, ridge=0.3, factor_dtype=dtype)
-        return jnp.sum(solution.coefficients**2)
-
-    gram = gram_of(features)
-    gradient = jax.jit(jax.grad(loss), static_argnums=1)
-    mixed = gradient(gram, jnp.float64)
-    assert mixed.dtype == jnp.float32
-    close(mixed, gradient(gram, None), 1e-4)
-
-
 # What else comes from the factor.
 
 
-@pytest.mark.parametrize("weighted, intercept", [(False, False), (True, True)])
-def test_leave_one_out_is_refitting(x64, weighted, intercept):
+@pytest.mark.parametrize(
+    "intercept", [pytest.param(False, marks=pytest.mark.slow), True]
+)
+def test_leave_one_out_is_refitting(x64, intercept):
     features, targets, weights = draw()
-    weights = weights if weighted else None
     gram = gram_of(features)
     fit = functools.partial(ridge.kernel_solve, ridge=0.3, intercept=intercept)
     found = ridge.leave_one_out(fit(gram, targets, weights=weights))
@@ -559,7 +477,7 @@ def test_leave_one_out_is_refitting(x64, weighted, intercept):
         solution = fit(
             gram[np.ix_(rest, rest)],
             targets[rest],
-            weights=None if weights is None else weights[rest],
+            weights=weights[rest],
         )
         prediction = ridge.kernel_predict(gram[i : i + 1, rest], solution)
         close(found[i], targets[i] - prediction[0], 1e-11)
@@ -579,17 +497,6 @@ def test_what_cannot_be_left_out_gets_zero(x64):
         weights=np.where(np.arange(M) == 2, 0.0, weights),
     )
     assert not ridge.leave_one_out(solution)[2].any()
-
-
-def test_determinant_and_trace(x64):
-    features, targets, _ = draw()
-    gram = gram_of(features)
-    solution = ridge.kernel_solve(gram, targets, ridge=0.3)
-    matrix = np.asarray(gram) + 0.3 * np.eye(M)
-    inverse = np.linalg.inv(matrix)
-    close(ridge.log_determinant(solution.factor), np.linalg.slogdet(matrix)[1], 1e-12)
-    close(ridge.trace_of_inverse(solution.factor), np.trace(inverse), 1e-12)
-    close(solution.factor @ solution.factor.T, matrix, 1e-12)
 
 
 # Sufficient statistics.
@@ -619,15 +526,13 @@ def test_squared_loss_from_statistics(x64):
 @pytest.mark.parametrize("convention", ridge.CONVENTIONS)
 def test_solution_from_statistics(x64, convention):
     features, targets, _ = draw()
-    for values in (targets, targets[:, 0]):
-        found = ridge.solve_from_statistics(
-            ridge.sufficient_statistics(features, values),
-            ridge=0.3,
-            convention=convention,
-        )
-        direct = ridge.solve(features, values, ridge=0.3, convention=convention)
-        close(found.weights, direct.weights, 1e-12)
-        close(found.intercept, direct.intercept, 0)
+    values = targets[:, 0] if convention == "absolute" else targets
+    found = ridge.solve_from_statistics(
+        ridge.sufficient_statistics(features, values), ridge=0.3, convention=convention
+    )
+    direct = ridge.solve(features, values, ridge=0.3, convention=convention)
+    close(found.weights, direct.weights, 1e-12)
+    close(found.intercept, direct.intercept, 0)
 
 
 def test_streamed_statistics(x64):
@@ -638,15 +543,6 @@ def test_streamed_statistics(x64):
     whole = ridge.sufficient_statistics(features, targets)
     jax.tree.map(functools.partial(close, tolerance=1e-12), streamed, whole)
 
-    def add(total, rows):
-        return ridge.add_statistics(total, ridge.sufficient_statistics(*rows)), None
-
-    blocks = (features[:10].reshape(5, 2, P), targets[:10].reshape(5, 2, C))
-    scanned, _ = jax.lax.scan(
-        add, ridge.zero_statistics(P, target_shape=(C,), dtype=jnp.float64), blocks
-    )
-    whole = ridge.sufficient_statistics(features[:10], targets[:10])
-    jax.tree.map(functools.partial(close, tolerance=1e-12), scanned, whole)
     with pytest.raises(ValueError, match="empty"):
         ridge.streamed_statistics([])
 
@@ -659,17 +555,19 @@ def test_vmap_is_a_loop(x64):
     pool = jnp.stack([features, 2 * features, jnp.zeros_like(features)])
     strengths = jnp.array([0.1, 1e-12, 0.3])
 
-    def fit(features, strength):
+    def loss(features, strength):
         gram = features @ features.T
         kernel = ridge.kernel_solve(
             gram, targets, ridge=strength, weights=weights, intercept=True
         )
-        return ridge.solve(features, targets, ridge=strength), kernel
+        linear = ridge.solve(features, targets, ridge=strength)
+        return jnp.sum(linear.weights**2), (linear, kernel)
 
-    together = jax.jit(jax.vmap(fit))(pool, strengths)
+    fit = jax.grad(loss, has_aux=True)
+    gradients, together = jax.jit(jax.vmap(fit))(pool, strengths)
     alone_too = jax.jit(fit)
     for i in range(3):
-        alone = alone_too(pool[i], strengths[i])
+        gradient, alone = alone_too(pool[i], strengths[i])
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(
                 a[i], b, rtol=1e-6, atol=1e-6 * (1e-30 + np.abs(b).max())
@@ -677,14 +575,9 @@ def test_vmap_is_a_loop(x64):
             together,
             alone,
         )
-
-    def loss(features, strength):
-        return jnp.sum(ridge.solve(features, targets, ridge=strength).weights ** 2)
-
-    together = jax.jit(jax.vmap(jax.grad(loss)))(pool, strengths)
-    gradient = jax.jit(jax.grad(loss))
-    for i in (0, 2):
-        close(together[i], gradient(pool[i], strengths[i]), 1e-9)
+        # With hardly any ridge the derivative of a singular fit has no digits.
+        if i != 1:
+            close(gradients[i], gradient, 1e-9)
 
 
 def test_one_compilation_for_all_values():
@@ -707,48 +600,41 @@ def test_one_compilation_for_all_values():
 # What a user can get wrong.
 
 
-def unchecked(function):
-    """What a user without a type checker calls."""
-    return getattr(function, "__wrapped__", function)
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"convention": "mean"}, "'mean'.*absolute.*relative.*per_sample"),
         ({"side": "left"}, "'left'.*auto.*sample.*feature"),
-        ({"ridge": -1.0}, "-1.0"),
         ({"ridge": jnp.float32(-1.0)}, "ridge is -1.0, but must be finite and >= 0"),
         ({"ridge": float("nan")}, "nan"),
-        ({"ridge": float("inf")}, "inf"),
     ],
 )
 def test_wrong_options(change, message):
     with pytest.raises(ValueError, match=message):
-        unchecked(ridge.solve)(
+        inspect.unwrap(ridge.solve)(
             jnp.ones((3, 2)), jnp.ones((3, 1)), **{"ridge": 1.0, **change}
         )
 
 
 @pytest.mark.parametrize(
-    "features, targets, weights, error, message",
+    "features, targets, weights, message",
     [
-        ((3, 2), (4, 1), None, ValueError, "3 rows.*targets of shape \\(4, 1\\)"),
-        ((3, 2), (3, 1), (2,), ValueError, "weights of shape \\(2,\\)"),
-        ((0, 2), (0, 1), None, ValueError, "at least one row"),
-        ((3,), (3,), None, ValueError, "at least one row is needed, in a matrix"),
+        ((3, 2), (4, 1), None, "3 rows.*targets of shape \\(4, 1\\)"),
+        ((3, 2), (3, 1), (2,), "weights of shape \\(2,\\)"),
+        ((0, 2), (0, 1), None, "at least one row"),
+        ((3,), (3,), None, "at least one row is needed, in a matrix"),
     ],
 )
-def test_wrong_shapes(features, targets, weights, error, message):
+def test_wrong_shapes(features, targets, weights, message):
     weights = None if weights is None else jnp.ones(weights)
-    with pytest.raises(error, match=message):
-        unchecked(ridge.solve)(
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(ridge.solve)(
             jnp.ones(features), jnp.ones(targets), ridge=1.0, weights=weights
         )
 
 
 def test_wrong_kernels_and_types():
-    kernel_solve = unchecked(ridge.kernel_solve)
+    kernel_solve = inspect.unwrap(ridge.kernel_solve)
     with pytest.raises(ValueError, match="square"):
         kernel_solve(jnp.ones((3, 2)), jnp.ones((3, 1)), ridge=1.0)
     with pytest.raises(TypeError, match="int32"):

@@ -22,13 +22,10 @@ KINDS = {
 }
 SHAPES = {"wide": (3, 6), "square": (4, 4), "tall": (7, 4)}
 SMALLER = {"wide": "sample", "square": "feature", "tall": "feature"}
+of_each_shape = pytest.mark.parametrize(
+    "shape_name", ["wide", "tall", pytest.param("square", marks=pytest.mark.slow)]
+)
 CLOSED = [(f, s) for f in ("doubling", "spectral") for s in ("feature", "sample")]
-
-
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def arrays(shape, kind="plain", seed=0):
@@ -109,8 +106,8 @@ def run(x, y, start, eta, lam, steps, form, space="feature"):
     return compiled(form, space)(*arguments, jnp.asarray(steps, jnp.int32))[1]
 
 
-@pytest.mark.parametrize("shape_name", SHAPES)
-def test_closed_forms_agree_with_the_steps(shape_name, float64):
+@of_each_shape
+def test_closed_forms_agree_with_the_steps(shape_name, x64):
     steps = 1000
     scan = compiled("scan", SMALLER[shape_name], steps)
     for problem, (_, lam, eta) in problems(shape_name):
@@ -122,8 +119,8 @@ def test_closed_forms_agree_with_the_steps(shape_name, float64):
             assert_agree(found, wanted, eta, lam, 1e-10 if exact else 1e-8)
 
 
-@pytest.mark.parametrize("shape_name", SHAPES)
-def test_closed_forms_agree_after_a_million_steps(shape_name, float64):
+@of_each_shape
+def test_closed_forms_agree_after_a_million_steps(shape_name, x64):
     steps, space = jnp.asarray(10**6, jnp.int32), SMALLER[shape_name]
     for problem, (kind, lam, eta) in problems(shape_name):
         wanted = compiled("spectral", space)(*problem, steps)
@@ -139,8 +136,8 @@ def test_closed_forms_agree_after_a_million_steps(shape_name, float64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape_name", SHAPES)
-def test_a_million_steps_one_by_one(shape_name, float64):
+@of_each_shape
+def test_a_million_steps_one_by_one(shape_name, x64):
     steps, space = 10**6, SMALLER[shape_name]
     scan = compiled("scan", space, steps)
     for problem, (kind, lam, eta) in problems(shape_name):
@@ -152,7 +149,7 @@ def test_a_million_steps_one_by_one(shape_name, float64):
         assert_agree(found, scan(*problem), eta, lam, tolerance)
 
 
-def test_few_steps(float64):
+def test_few_steps(x64):
     """In every form and space; no step at all returns what was given."""
     x, y, start = arrays(SHAPES["wide"])
     for steps in (0, 1, 2, 3, 13):
@@ -169,7 +166,7 @@ def test_few_steps(float64):
 
 
 @pytest.mark.parametrize("form", ["doubling", "spectral"])
-def test_eigenvalue_zero_of_the_step(form, float64):
+def test_eigenvalue_zero_of_the_step(form, x64):
     """Orthonormal rows and eta = m jump to the solution in one step, M having zeros."""
     x, y, start = arrays(SHAPES["square"], "orthogonal")
     for steps in (1, 2, 1000):
@@ -181,7 +178,7 @@ def test_eigenvalue_zero_of_the_step(form, float64):
         np.testing.assert_allclose(gradient[2], 0.0, atol=1e-13)
 
 
-def test_paper_formula_and_the_right_one(float64):
+def test_paper_formula_and_the_right_one(x64):
     x, y, start = arrays(SHAPES["tall"])
     eta, lam = 0.3, 0.2
     beta, gamma = 1 - eta * lam, eta / len(x)
@@ -213,7 +210,7 @@ def test_paper_formula_and_the_right_one(float64):
     assert error(right, 200) > 1.0  # its terms cancel; no digit is left
 
 
-def test_paper_derivative_in_the_targets_is_right_without_ridge(float64):
+def test_paper_derivative_in_the_targets_is_right_without_ridge(x64):
     x, y, start = arrays(SHAPES["tall"])
     eta, steps = 0.3, 7
     gamma, gram = eta / len(x), x.T @ x
@@ -236,7 +233,7 @@ def test_paper_derivative_in_the_targets_is_right_without_ridge(float64):
     np.testing.assert_allclose(found, wanted, atol=1e-13)
 
 
-def test_paper_gradients_after_one_step(float64):
+def test_paper_gradients_after_one_step(x64):
     """Equation (10) is right and equation (11) too large by 2n."""
     x, y, start = arrays(SHAPES["tall"])
     y, start = y[:, 0], start[:, 0]
@@ -260,8 +257,8 @@ def test_paper_gradients_after_one_step(float64):
     np.testing.assert_allclose(2 * n * in_y, eleven, atol=1e-13)
 
 
-@pytest.mark.parametrize("shape_name", SHAPES)
-def test_limit_is_ridge_regression(shape_name, float64):
+@of_each_shape
+def test_limit_is_ridge_regression(shape_name, x64):
     solve = jax.jit(functools.partial(ridge.solve, ridge=0.1, convention="per_sample"))
     for kind in KINDS[shape_name]:
         x, y, start = arrays(SHAPES[shape_name], kind)
@@ -271,14 +268,14 @@ def test_limit_is_ridge_regression(shape_name, float64):
             np.testing.assert_allclose(theta, wanted.weights, atol=1e-13)
 
 
-def test_limit_without_ridge_keeps_what_no_row_sees(float64):
+def test_limit_without_ridge_keeps_what_no_row_sees(x64):
     x, y, start = arrays(SHAPES["wide"])
     theta = run(x, y, start, 0.2, 0.0, 2**31 - 1, "spectral", "sample")
     inverse = np.linalg.pinv(x)
     np.testing.assert_allclose(theta, start + inverse @ (y - x @ start), atol=1e-13)
 
 
-def test_step_size_limit(float64):
+def test_step_size_limit(x64):
     for shape in SHAPES.values():
         x, y, start = arrays(shape)
         largest = np.linalg.svd(x, compute_uv=False)[0] ** 2
@@ -292,7 +289,7 @@ def test_step_size_limit(float64):
     assert np.isinf(unrolled.step_size_limit(jnp.zeros((2, 3))))
 
 
-def test_check_step_size_names_both(float64):
+def test_check_step_size_names_both(x64):
     x = jnp.diag(jnp.array([3.0, 1.0]))
     assert unrolled.check_step_size(x, step_size=0.39, ridge=0.5) == pytest.approx(0.4)
     for bad in (0.4, 0.41, 0.0, -1.0, float("nan")):
@@ -301,7 +298,7 @@ def test_check_step_size_names_both(float64):
 
 
 @pytest.mark.parametrize("form", ["doubling", "spectral"])
-def test_draws_of_initial_weights_by_vmap(form, float64):
+def test_draws_of_initial_weights_by_vmap(form, x64):
     x, y, _ = map(jnp.asarray, arrays(SHAPES["wide"]))
     starts = jax.random.normal(jax.random.key(0), (4, 6, OUTPUTS), jnp.float64)
     rest = jnp.asarray(0.2), jnp.asarray(0.1), jnp.asarray(13, jnp.int32)
@@ -321,7 +318,7 @@ def test_draws_of_initial_weights_by_vmap(form, float64):
     np.testing.assert_allclose(gradient, wanted, atol=1e-13)
 
 
-def test_steps_change_without_compiling_again(float64):
+def test_steps_change_without_compiling_again(x64):
     x, y, start = map(jnp.asarray, arrays(SHAPES["wide"]))
     for form, space in CLOSED:
         run(x, y, start, 0.2, 0.1, 7, form, space)
@@ -331,7 +328,7 @@ def test_steps_change_without_compiling_again(float64):
         assert compiled(form, space)._cache_size() == before
 
 
-def test_one_number_of_steps_per_problem_by_vmap(float64):
+def test_one_number_of_steps_per_problem_by_vmap(x64):
     x, y, start = map(jnp.asarray, arrays(SHAPES["wide"]))
 
     def iterate(steps):
@@ -355,7 +352,7 @@ def outer_of(form, steps=9):
     return outer
 
 
-def test_second_derivatives_of_doubling_and_scan_agree(float64):
+def test_second_derivatives_of_doubling_and_scan_agree(x64):
     x = jnp.asarray(arrays(SHAPES["wide"])[0])
     direction = jnp.asarray(arrays(SHAPES["wide"], seed=3)[0])
 
@@ -367,7 +364,7 @@ def test_second_derivatives_of_doubling_and_scan_agree(float64):
     np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
-def test_second_derivative_of_the_spectral_form_is_refused(float64):
+def test_second_derivative_of_the_spectral_form_is_refused(x64):
     x = jnp.asarray(arrays(SHAPES["wide"])[0])
     outer = outer_of("spectral")
     ones = jnp.ones_like(x)
@@ -383,12 +380,9 @@ def test_second_derivative_of_the_spectral_form_is_refused(float64):
 def test_float32_keeps_its_digits():
     x, y, start = (np.float32(a) for a in arrays(SHAPES["wide"]))
     wanted = steps_by_hand(*(np.float64(a) for a in (x, y, start)), 0.2, 0.1, 150)
-    for form in ("scan", "doubling", "spectral"):
+    for form in ("doubling", "spectral"):
         arguments = map(jnp.float32, (x, y, start, 0.2, 0.1))
-        if form == "scan":
-            _, found = compiled(form, "sample", 150)(*arguments)
-        else:
-            _, found = compiled(form, "sample")(*arguments, jnp.int32(150))
+        _, found = compiled(form, "sample")(*arguments, jnp.int32(150))
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, wanted, atol=3e-6)
 

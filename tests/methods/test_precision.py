@@ -68,12 +68,6 @@ def test_products_of_exact_kernels_are_exact(three_classes, name):
     assert len(matrices) >= 3 and all(exact for *_, exact in matrices), matrices
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def tables(*, classes, count=40):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(count, 6))

@@ -1,6 +1,5 @@
 """Certificates hold for whatever was solved, and show when they were changed."""
 
-import doctest
 import json
 import math
 
@@ -39,7 +38,14 @@ def random_problem(name, seed):
 
 
 @pytest.mark.parametrize(
-    "name", ["logistic", "hinge", "huber", "softmax", "multiclass_hinge"]
+    "name",
+    [
+        "logistic",
+        "hinge",
+        pytest.param("huber", marks=pytest.mark.slow),
+        "softmax",
+        "multiclass_hinge",
+    ],
 )
 @hypothesis.given(
     seed=st.integers(0, 10**6),
@@ -140,10 +146,9 @@ def test_certificate_is_informative_and_survives_json():
     assert report.keys() == by_kernel.keys()
     for name in ("radius", "midpoint_radius", "gap", "error_lower", "error_upper"):
         np.testing.assert_allclose(report[name], by_kernel[name], rtol=1e-6)
-    # The same numbers as from the differentiable functions.
     np.testing.assert_allclose(
-        duality.parameter_radius(report["gap"], 0.5, 1e-4, 2.0),
         report["radius_to_exact_reference"],
+        math.sqrt(2.0 * report["gap"] / 0.5) + math.sqrt(2.0 * 1e-4 / 2.0),
         rtol=1e-5,
     )
     np.testing.assert_allclose(
@@ -151,34 +156,17 @@ def test_certificate_is_informative_and_survives_json():
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "gap",
-        "slack",
-        "rounding",
-        "ridge",
-        "radius",
-        "midpoint_radius",
-        "reference_radius",
-        "radius_to_exact_reference",
-        "prediction_bound",
-        "correct",
-        "wrong",
-        "unknown",
-        "error_lower",
-        "error_upper",
-        "midpoint_error_upper",
-    ],
-)
-def test_tampered_certificates_are_found(name):
+def test_tampered_certificates_are_found():
     report, _ = small_certificate()
-    with pytest.raises(ValueError, match="certificate"):
-        certificates.check_certificate(report | {name: report[name] + 0.01})
-    with pytest.raises(ValueError, match=name):
-        certificates.check_certificate({k: v for k, v in report.items() if k != name})
-    with pytest.raises(ValueError, match=name):
-        certificates.check_certificate(report | {name: math.nan})
+    names = report.keys() - {"loss", "loss_settings", "duals", "samples"}
+    for name in names:
+        for wrong in (report[name] + 0.01, math.nan):
+            with pytest.raises(ValueError, match="certificate"):
+                certificates.check_certificate(report | {name: wrong})
+    # Those say whether a part is there at all.
+    for name in names - {"reference_gap", "test_samples", "midpoint_correct"}:
+        with pytest.raises(ValueError, match=name):
+            certificates.check_certificate(report | {name: None})
 
 
 def test_certificate_takes_the_best_duals():
@@ -209,7 +197,7 @@ def test_certificate_takes_the_best_duals():
         *(("hinge", limit) for limit in (1000, 25)),
         *(("multiclass_hinge", limit) for limit in (1000, 25)),
         ("epsilon_insensitive", 25),
-        *((name, 1000) for name in ("squared_hinge", "huber", "softmax")),
+        ("softmax", 1000),
     ],
 )
 def test_at_the_solution_the_default_duals_are_about_as_good_as_the_solvers(
@@ -279,7 +267,3 @@ def test_test_points_that_are_not_finite_are_refused(name, shape):
         certificates.certificate(
             targets, rows, targets, test_features=np.full((2, 3), np.nan), **settings
         )
-
-
-def test_doctests():
-    assert doctest.testmod(certificates).failed == 0

@@ -1,6 +1,5 @@
 """Rates against runs whose rate is known, lines against NumPy."""
 
-import doctest
 import functools
 import inspect
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddjax.solvers import _log_linear, convergence
+from ddjax.solvers import convergence
 
 # Rates.
 
@@ -155,9 +154,3 @@ def test_bad_curves_are_named():
         convergence.decrease_window(curve(), upper=0.1, lower=0.9)
     with pytest.raises(ValueError, match="within 1 steps"):
         convergence.decrease_window(np.array([1.0, 0.1, 0.1]))
-
-
-def test_examples_in_the_docstrings():
-    for module in (convergence, _log_linear):
-        failed, attempted = doctest.testmod(module)
-        assert attempted > 0 and failed == 0

@@ -1,4 +1,3 @@
-import doctest
 import functools
 import math
 
@@ -50,7 +49,7 @@ def gap_of(weights, features, targets, duals, ridge, *, loss):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("samples", "size"), [(12, 40), (40, 12)])
+@pytest.mark.parametrize(("samples", "size"), [(12, 40), (12, 5)])
 def test_every_loss_converges_and_reports_its_gap(name, samples, size):
     loss = losses.get(name)
     features, targets = problem(loss, samples, size)
@@ -92,75 +91,44 @@ def binary(samples=80, size=6, seed=2):
     return features, labels
 
 
-@pytest.mark.usefixtures("each_precision")
-def test_agrees_with_logistic_regression():
+C, NO_INTERCEPT = 1 / 0.3, {"fit_intercept": False}
+DUAL = {"tol": 1e-9, "max_iter": 10**6, "random_state": 0} | NO_INTERCEPT
+
+
+@pytest.mark.parametrize(
+    ("theirs", "loss", "columns"),
+    [
+        (LogisticRegression(C=C, tol=1e-10, **NO_INTERCEPT), losses.logistic(), 1),
+        (
+            LogisticRegression(C=C, tol=1e-10, max_iter=1000, **NO_INTERCEPT),
+            losses.softmax(),
+            4,
+        ),
+        (LinearSVC(C=C, loss="hinge", dual=True, **DUAL), losses.hinge(), 1),
+        (LinearSVC(C=C, dual=True, **DUAL), losses.squared_hinge(), 1),
+        (
+            LinearSVR(C=C, epsilon=0.2, **DUAL),
+            losses.epsilon_insensitive(epsilon=0.2),
+            1,
+        ),
+        (Ridge(alpha=0.3, **NO_INTERCEPT), losses.squared(), 2),
+    ],
+)
+def test_agrees_with_scikit_learn(theirs, loss, columns):
     features, labels = binary()
-    theirs = LogisticRegression(C=1 / 0.3, fit_intercept=False, tol=1e-10).fit(
-        features, labels
+    ours, draw = labels, np.random.default_rng(3)
+    if loss.kind == "multiclass":
+        labels = draw.integers(0, columns, len(features))
+        ours = np.eye(columns)[labels]
+    elif loss.kind == "regression":
+        labels = features @ np.arange(6.0 * columns).reshape(6, columns)
+        labels = np.squeeze(labels + draw.normal(size=labels.shape))
+        ours = labels
+    theirs.fit(features, labels)
+    found = erm.solve(features, ours, loss=loss, ridge=0.3, tolerance=1e-11)
+    np.testing.assert_allclose(
+        found.weights.T, np.squeeze(theirs.coef_), rtol=1e-6, atol=1e-5
     )
-    ours = erm.solve(
-        features, labels, loss=losses.logistic(), ridge=0.3, tolerance=1e-12
-    )
-    np.testing.assert_allclose(ours.weights, theirs.coef_[0], rtol=1e-6)
-
-
-def test_agrees_with_multinomial_logistic_regression():
-    features, _ = binary()
-    labels = np.random.default_rng(3).integers(0, 4, len(features))
-    theirs = LogisticRegression(
-        C=1 / 0.3, fit_intercept=False, tol=1e-10, max_iter=1000
-    ).fit(features, labels)
-    ours = erm.solve(
-        features, np.eye(4)[labels], loss=losses.softmax(), ridge=0.3, tolerance=1e-12
-    )
-    np.testing.assert_allclose(ours.weights, theirs.coef_.T, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["hinge", "squared_hinge"])
-def test_agrees_with_linear_svc(name):
-    features, labels = binary()
-    theirs = LinearSVC(
-        C=1 / 0.3,
-        loss=name,
-        fit_intercept=False,
-        dual=True,
-        tol=1e-9,
-        max_iter=10**6,
-        random_state=0,
-    ).fit(features, labels)
-    ours = erm.solve(
-        features, labels, loss=losses.get(name), ridge=0.3, tolerance=1e-11
-    )
-    np.testing.assert_allclose(ours.weights, theirs.coef_[0], atol=1e-5)
-
-
-def test_agrees_with_linear_svr():
-    features, _ = binary()
-    targets = features @ np.arange(6.0) + np.random.default_rng(4).normal(size=80)
-    theirs = LinearSVR(
-        C=1 / 0.3,
-        epsilon=0.2,
-        fit_intercept=False,
-        tol=1e-9,
-        max_iter=10**6,
-        random_state=0,
-    ).fit(features, targets)
-    ours = erm.solve(
-        features,
-        targets,
-        loss=losses.epsilon_insensitive(epsilon=0.2),
-        ridge=0.3,
-        tolerance=1e-11,
-    )
-    np.testing.assert_allclose(ours.weights, theirs.coef_, atol=1e-5)
-
-
-def test_agrees_with_ridge_regression():
-    features, _ = binary()
-    targets = np.random.default_rng(5).normal(size=(80, 2))
-    theirs = Ridge(alpha=0.3, fit_intercept=False).fit(features, targets)
-    ours = erm.solve(features, targets, loss=losses.squared(), ridge=0.3)
-    np.testing.assert_allclose(ours.weights, theirs.coef_.T, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["smoothed_hinge", "huber", "multiclass_hinge"])
@@ -189,7 +157,7 @@ def small_limits(monkeypatch):
     monkeypatch.setattr(erm, "_MOST_SAMPLES_MULTICLASS", 50)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if losses.get(n).smooth])
+@pytest.mark.parametrize("name", ["logistic", "squared_hinge", "huber", "softmax"])
 def test_many_samples_smooth(name, small_limits):
     loss = losses.get(name)
     features, targets = problem(loss, 150, 30, seed=7)
@@ -292,17 +260,6 @@ def test_many_samples_by_a_singular_kernel(name, case, small_limits):
         assert solution.primal <= at_zero.primal * (1.0 + 1e-6)
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("count", [erm._MOST_SAMPLES, erm._MOST_SAMPLES + 1])
-def test_a_kernel_of_zeros_on_both_sides_of_the_limit(count):
-    targets = np.where(np.arange(count) % 3 > 0, 1.0, -1.0)
-    solution = erm.solve_kernel(
-        np.zeros((count, count)), targets, loss=losses.logistic(), ridge=1.0
-    )
-    assert solution.converged and solution.squared_norm == 0.0
-    np.testing.assert_allclose(solution.primal, count * math.log(2.0))
-
-
 @pytest.mark.timeout(60)
 def test_kernels_that_are_none_are_refused(small_limits):
     targets = np.where(np.arange(60) % 3 > 0, 1.0, -1.0)
@@ -321,15 +278,6 @@ def test_a_ridge_that_overflows_is_refused():
         erm.solve_kernel(
             1e200 * np.eye(4), np.ones(4), loss=losses.squared(), ridge=1e-200
         )
-
-
-def test_a_warm_start_saves_iterations(small_limits):
-    loss = losses.softmax()
-    features, targets = problem(loss, 150, 30, seed=11)
-    settings = {"loss": loss, "ridge": 0.02}
-    cold = erm.solve(features, targets, **settings)
-    warm = erm.solve(features, targets, initial=cold.weights, **settings)
-    assert warm.converged and warm.iterations < cold.iterations // 2
 
 
 def test_unfinished_work_says_so(small_limits):
@@ -401,7 +349,7 @@ def test_what_rounding_leaves_open_says_so():
 )
 def test_degenerate_problems(name, case):
     loss = losses.get(name)
-    features, targets = problem(loss, 6, 5, seed=13)
+    features, targets = problem(loss, 12, 5, seed=13)
     if case == "one":
         features, targets = features[:1], targets[:1]
     elif case == "single class":
@@ -437,35 +385,15 @@ def test_learned_real_labels_and_the_zero_label():
 
 
 def test_one_column_is_a_matrix_and_a_vector_a_vector():
-    features, labels = binary(10, 4)
-    flat = erm.solve(features, labels, loss=losses.hinge(), ridge=0.1)
+    """By the name of the loss or the loss itself; in float64 on the host."""
+    features, labels = (jnp.asarray(x, jnp.float32) for x in binary(10, 4))
+    flat = erm.solve(features, labels, loss="hinge", ridge=0.1)
     tall = erm.solve(features, labels[:, None], loss=losses.hinge(), ridge=0.1)
     assert flat.weights.shape == (4,) and flat.duals.shape == (10,)
     assert tall.weights.shape == (4, 1) and tall.duals.shape == (10, 1)
     np.testing.assert_array_equal(flat.weights, tall.weights[:, 0])
-
-
-def test_results_are_float64_on_the_host_whatever_jax_is_set_to():
-    features, labels = binary(10, 4)
-    solution = erm.solve(
-        jnp.asarray(features, jnp.float32),
-        jnp.asarray(labels, jnp.float32),
-        loss=losses.logistic(),
-        ridge=0.1,
-    )
-    assert type(solution.weights) is np.ndarray
-    assert solution.weights.dtype == solution.duals.dtype == np.float64
-
-
-def changed(**change):
-    features, labels = binary(10, 4)
-    arguments = {"features": features, "targets": labels, "ridge": 1.0} | change
-    return erm.solve(
-        arguments.pop("features"),
-        arguments.pop("targets"),
-        loss=arguments.pop("loss", losses.logistic()),
-        **arguments,
-    )
+    assert type(flat.weights) is np.ndarray
+    assert flat.weights.dtype == flat.duals.dtype == np.float64
 
 
 @pytest.mark.parametrize(
@@ -483,17 +411,10 @@ def changed(**change):
     ],
 )
 def test_mistakes_are_named(change, message):
-    with pytest.raises(ValueError, match=message):
-        changed(**change)
-
-
-def test_losses_go_by_name():
     features, labels = binary(10, 4)
-    by_name = erm.solve(features, labels, loss="hinge", ridge=1.0)
-    itself = erm.solve(features, labels, loss=losses.hinge(), ridge=1.0)
-    np.testing.assert_array_equal(by_name.weights, itself.weights)
-    by_kernel = erm.solve_kernel(features @ features.T, labels, loss="hinge", ridge=1.0)
-    np.testing.assert_allclose(by_kernel.primal, itself.primal, rtol=1e-5)
+    given = {"features": features, "targets": labels, "loss": "logistic", "ridge": 1.0}
+    with pytest.raises(ValueError, match=message):
+        erm.solve(**given | change)
 
 
 def test_kernel_mistakes_are_named():
@@ -512,10 +433,6 @@ def test_integer_features_are_refused():
 
 def test_half_precision_features_are_widened():
     assert Features(np.ones((3, 2), np.float16)).dtype == np.float32
-
-
-def test_doctests():
-    assert doctest.testmod(erm).failed == 0
 
 
 def test_small_matrices_take_one_thread():
