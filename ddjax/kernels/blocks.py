@@ -41,6 +41,14 @@ def _blocks(inputs: Rows, block: int) -> Iterator[tuple[slice, np.ndarray]]:
         yield place, rows
 
 
+def _output(out: np.ndarray | None, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has {shape}")
+    return out
+
+
 def _write(out: Any, rows: slice, columns: slice, block: np.ndarray) -> None:
     out[rows, columns] = block[: rows.stop - rows.start, : columns.stop - columns.start]
 
@@ -68,6 +76,7 @@ def map_in_blocks(
     *,
     block: int,
     arguments: Sequence[Any] = (),
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """The rows of `function(*arguments, inputs)`, computed `block` rows at a time.
 
@@ -82,13 +91,18 @@ def map_in_blocks(
       inputs: on the host or the device.
       block: rows at a time.
       arguments: passed on before the rows.
+      out: where to write, for instance a `numpy.memmap`; a new array when None.
+
+    Returns:
+      `out`.
 
     Raises:
-      ValueError: no rows, `block` below 1, or a result without one row per input.
+      ValueError: no rows, `block` below 1, a result without one row per input, or an
+        `out` of another shape.
     """
     _check(block, inputs=inputs)
     block = min(block, inputs.shape[0])
-    compiled, waiting, out = None, None, None
+    compiled, waiting = None, None
     for place, rows in _blocks(inputs, block):
         compiled = compiled or _compiled(function, *arguments, rows)
         result = compiled(*arguments, rows)
@@ -97,7 +111,7 @@ def map_in_blocks(
                 raise ValueError(
                     f"function turned {block} rows into an array of {result.shape}"
                 )
-            out = np.empty((inputs.shape[0], *result.shape[1:]), result.dtype)
+            out = _output(out, (inputs.shape[0], *result.shape[1:]), result.dtype)
         else:
             # Copied out while the next block is being computed.
             _write_rows(out, *waiting)
@@ -117,9 +131,10 @@ def gram_in_blocks(
     x2: Columns | None = None,
     *,
     block: int,
+    arguments: Sequence[Any] = (),
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The matrix `kernel(x1, x2)`, in blocks of `block` by `block`.
+    """The matrix `kernel(*arguments, x1, x2)`, in blocks of `block` by `block`.
 
     >>> import numpy as np
     >>> x = np.eye(3, dtype=np.float32)
@@ -127,11 +142,12 @@ def gram_in_blocks(
     3.0
 
     Args:
-      kernel: takes rows of x1 and rows of x2. Compiled once a call.
+      kernel: takes `arguments`, rows of x1 and rows of x2. Compiled once a call.
       x1: inputs of the n rows.
       x2: inputs of the m columns. When None, or x1 itself, the kernel is taken to be
         symmetric and only half of the blocks are computed.
       block: rows and columns at a time.
+      arguments: passed on first.
       out: where to write, for instance a `numpy.memmap`; a new array when None.
 
     Returns:
@@ -141,7 +157,7 @@ def gram_in_blocks(
       ValueError: no rows, `block` below 1, a kernel whose blocks have another shape, or
         an `out` of another shape.
     """
-    return _gram(kernel, None, x1, x2, block=block, out=out)
+    return _gram(kernel, None, x1, x2, block=block, arguments=arguments, out=out)
 
 
 def feature_gram_in_blocks(
@@ -150,6 +166,7 @@ def feature_gram_in_blocks(
     x2: Columns | None = None,
     *,
     block: int,
+    arguments: Sequence[Any] = (),
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""The Gram :math:`\phi(x_1)^\top\phi(x_2)` of features that never exist together.
@@ -164,10 +181,11 @@ def feature_gram_in_blocks(
     12.0
 
     Args:
-      features: takes rows, and returns (rows, p).
+      features: takes `arguments` and rows, and returns (rows, p).
       x1: inputs of the n rows.
       x2: inputs of the m columns; x1 when None.
       block: rows and columns at a time.
+      arguments: passed on first.
       out: where to write, for instance a `numpy.memmap`; a new array when None.
 
     Returns:
@@ -177,13 +195,14 @@ def feature_gram_in_blocks(
       ValueError: no rows, `block` below 1, or an `out` of another shape.
     """
 
-    def kernel(rows: Array, prepared: Array) -> Array:
-        return gram(features(rows), prepared)
+    def kernel(*operands: Any) -> Array:
+        *before, rows, prepared = operands
+        return gram(features(*before, rows), prepared)
 
-    return _gram(kernel, features, x1, x2, block=block, out=out)
+    return _gram(kernel, features, x1, x2, block=block, arguments=arguments, out=out)
 
 
-def _gram(kernel, prepare, x1, x2, *, block, out):
+def _gram(kernel, prepare, x1, x2, *, block, arguments, out):
     """Blocks of kernel(rows of x1, rows of x2 after `prepare`)."""
     x2 = x1 if x2 is None else x2
     symmetric = x2 is x1
@@ -191,25 +210,20 @@ def _gram(kernel, prepare, x1, x2, *, block, out):
     prepared_by, evaluate = None, None
     for columns, right in _blocks(x2, min(block, x2.shape[0])):
         if prepare is not None:
-            prepared_by = prepared_by or _compiled(prepare, right)
-            right = prepared_by(right)
+            prepared_by = prepared_by or _compiled(prepare, *arguments, right)
+            right = prepared_by(*arguments, right)
         for rows, left in _blocks(x1, min(block, x1.shape[0])):
             if symmetric and rows.start < columns.start:
                 continue
-            evaluate = evaluate or _compiled(kernel, left, right)
-            values = np.asarray(evaluate(left, right))
+            evaluate = evaluate or _compiled(kernel, *arguments, left, right)
+            values = np.asarray(evaluate(*arguments, left, right))
             if values.shape != (left.shape[0], right.shape[0]):
                 raise ValueError(
                     f"kernel of {left.shape[0]} and {right.shape[0]} rows has shape "
                     f"{values.shape}"
                 )
             if rows.start == 0 and columns.start == 0:
-                shape = x1.shape[0], x2.shape[0]
-                out = np.empty(shape, values.dtype) if out is None else out
-                if out.shape != shape:
-                    raise ValueError(
-                        f"out has shape {out.shape}, but the result has {shape}"
-                    )
+                out = _output(out, (x1.shape[0], x2.shape[0]), values.dtype)
             _write(out, rows, columns, values)
             if symmetric:
                 _write(out, columns, rows, values.T)

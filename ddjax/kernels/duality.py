@@ -44,26 +44,35 @@ the paper.
 >>> from ddjax.kernels import losses
 >>> features, targets = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([1.0, -1.0])
 >>> settings = {"loss": losses.get("logistic"), "ridge": 0.5}
->>> print(f"{gap(jnp.array([0.8, -0.6]), features, targets, **settings):.4f}")
-0.0071
+>>> found = gap(jnp.array([0.8, -0.6]), features, targets, **settings)
+>>> f"gap {found:.4f}, radius {parameter_radius(found, 0.5):.4f}"
+'gap 0.0071, radius 0.1680'
 """
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.kernels.losses import Loss, as_loss, check_targets
 from ddjax.kernels.precision import product, transposed_product
 
 __all__ = [
+    "ErrorInterval",
     "dual",
     "gap",
     "kernel_gap",
     "kkt_duals",
+    "margins",
+    "parameter_radius",
+    "prediction_bound",
     "primal",
+    "test_error_interval",
 ]
 
 Form = Literal["auto", "full", "gradient_norm"]
@@ -71,14 +80,14 @@ _Real = Array | ndarray
 _Scalar = float | int | Float[Array | ndarray, ""]
 
 
-def _check_positive(ridge: _Scalar) -> None:
+def _check_positive(ridge: _Scalar, name: str = "ridge") -> None:
     """Refuses a ridge known to be non-positive; traced values pass."""
     try:
         known = float(ridge)
     except jax.errors.ConcretizationTypeError:
         return
     if not known > 0:
-        raise ValueError(f"ridge must be > 0 (the bounds divide by it), got {ridge}")
+        raise ValueError(f"{name} must be > 0 (the bounds divide by it), got {ridge}")
 
 
 def _check_shapes(
@@ -103,25 +112,28 @@ def kkt_duals(
     predictions: Float[_Real, "n *c"],
     *,
     loss: Loss | str,
+    surrogate: bool = True,
 ) -> Float[Array, "n *c"]:
     r"""Feasible dual variables from the optimality condition, equation 9.
 
     .. math:: a_i = -\partial_f\, \ell(y_i, f_i)
 
-    For a loss with kinks, the smooth stand-in through which gradients flow, e.g.
-    :math:`y\,\sigma(1 - y f)` for the hinge (appendix C).
-
     Args:
       targets: as the loss wants them.
       predictions: :math:`f_i = \phi_i^\top\theta`, like targets.
       loss: the loss, or its name.
+      surrogate: for a loss with kinks, use the smooth stand-in through which gradients
+        flow, e.g. :math:`y\,\sigma(1 - y f)` for the hinge (appendix C); False gives a
+        subgradient. No difference for a smooth loss.
 
     Returns:
       Dual variables like `predictions`, always feasible.
     """
     loss = as_loss(loss)
     check_targets(loss, targets)
-    return loss.surrogate(targets, predictions)
+    if surrogate:
+        return loss.surrogate(targets, predictions)
+    return -loss.gradient(targets, predictions)
 
 
 def primal(
@@ -336,3 +348,162 @@ def kernel_gap(
     inner = jnp.sum(duals * (product(gram, duals) / (2.0 * ridge) - predictions))
     value = jnp.asarray(0.5 * ridge * squared_norm) + inner
     return value if slack is None else value + jnp.sum(slack)
+
+
+class ErrorInterval(NamedTuple):
+    """What is known of the test error of a model that was never trained.
+
+    Attributes:
+      lower: smallest possible error, the fraction certainly wrong.
+      upper: largest possible error, one minus the fraction certainly right.
+      correct: number of test points certainly right.
+      wrong: number certainly wrong.
+      unknown: number of the others.
+    """
+
+    lower: Float[Array, ""]
+    upper: Float[Array, ""]
+    correct: Int[Array, ""]
+    wrong: Int[Array, ""]
+    unknown: Int[Array, ""]
+
+
+def parameter_radius(
+    gap: _Scalar,
+    ridge: _Scalar,
+    reference_gap: _Scalar = 0.0,
+    reference_ridge: _Scalar | None = None,
+) -> Float[Array, ""]:
+    r"""Radius around the reference that holds the distilled set's solution.
+
+    .. math:: R = \sqrt{2 G_S/\lambda_S} + \sqrt{2 g_O/\lambda_O}
+
+    The first term alone bounds :math:`\|\theta_S - \hat\theta_O\|` for the weights
+    :math:`\hat\theta_O` at which the gap was evaluated, however they were found. The
+    second is the distance of :math:`\hat\theta_O` from the exact real solution, whose
+    gap on the real problem is `reference_gap`; with it R bounds
+    :math:`\|\theta_S - \theta_O\|`.
+
+    Args:
+      gap: :math:`G_S` at the reference; a negative rounding error counts as 0.
+      ridge: :math:`\lambda_S > 0`.
+      reference_gap: :math:`g_O`, 0 to leave the second term out.
+      reference_ridge: :math:`\lambda_O > 0`, needed with `reference_gap`.
+
+    Raises:
+      ValueError: a concrete ridge is not positive.
+
+    Source: DGKIP, theorem 3.2.
+    """
+    _check_positive(ridge)
+    radius = jnp.sqrt(jnp.asarray(2.0 * jnp.maximum(jnp.asarray(gap), 0.0) / ridge))
+    if reference_ridge is None:
+        return radius
+    _check_positive(reference_ridge, "reference_ridge")
+    further = 2.0 * jnp.maximum(jnp.asarray(reference_gap), 0.0) / reference_ridge
+    return radius + jnp.sqrt(jnp.asarray(further))
+
+
+def prediction_bound(
+    feature_norms: Float[_Real, " n"], radius: _Scalar
+) -> Float[Array, " n"]:
+    r"""How far a prediction can move, :math:`\|\phi(x)\| R`.
+
+    For several outputs this bounds the Euclidean norm of the change, and so every
+    single output.
+
+    Args:
+      feature_norms: :math:`\|\phi(x_i)\|`, or :math:`\sqrt{k(x_i, x_i)}`.
+      radius: R.
+
+    Source: DGKIP, equation after theorem 3.2 and appendix B.2.
+    """
+    return jnp.multiply(feature_norms, radius)
+
+
+def _check_labels(labels: _Real, outputs: int) -> None:
+    """Refuses labels known to be other numbers than there are classes."""
+    if isinstance(labels, Tracer):
+        return
+    found = np.unique(np.asarray(labels))
+    allowed = np.array([-1, 1]) if outputs == 1 else np.arange(outputs)
+    if not np.isin(found, allowed).all():
+        what = (
+            "labels of one output are -1 and 1"
+            if outputs == 1
+            else f"labels of {outputs} outputs are class numbers from 0 to "
+            f"{outputs - 1}"
+        )
+        raise ValueError(f"{what}, got {', '.join(map(str, found[:6]))}")
+
+
+def margins(predictions: Float[_Real, "n *c"], labels: _Real) -> Float[Array, " n"]:
+    """Signed margins: positive where the decision is right.
+
+    Args:
+      predictions: `(n,)`, decided by their sign, or `(n, c)`, decided by the largest.
+      labels: ±1 `(n,)` with `(n,)` predictions, class numbers `(n,)` with `(n, c)`.
+
+    Returns:
+      `y f`, or `f_y` minus the largest other prediction.
+
+    Raises:
+      ValueError: shapes do not fit, a single output column, or concrete labels that
+        are no such numbers.
+    """
+    _check_labels(labels, 1 if predictions.ndim == 1 else predictions.shape[1])
+    predictions, labels = jnp.asarray(predictions), jnp.asarray(labels)
+    if labels.shape != predictions.shape[:1]:
+        raise ValueError(
+            f"labels have shape {labels.shape}; predictions {predictions.shape} call "
+            f"for {predictions.shape[:1]}"
+        )
+    if predictions.ndim == 1:
+        return labels.astype(predictions.dtype) * predictions
+    if predictions.shape[1] < 2:
+        raise ValueError("(n, 1) predictions have no other class; pass them as (n,)")
+    chosen = jax.nn.one_hot(labels, predictions.shape[1], dtype=bool)
+    own = jnp.max(jnp.where(chosen, predictions, -jnp.inf), axis=1)
+    return own - jnp.max(jnp.where(chosen, -jnp.inf, predictions), axis=1)
+
+
+def test_error_interval(
+    margins: Float[_Real, " n"],
+    feature_norms: Float[_Real, " n"],
+    radius: _Scalar,
+    *,
+    multiclass: bool = False,
+) -> ErrorInterval:
+    r"""Interval that must contain the test error of the distilled set's model.
+
+    A point is certainly right when its margin exceeds :math:`\|\phi\| R` and certainly
+    wrong when it is below :math:`-\|\phi\| R`. Between two outputs of a matrix in a
+    Frobenius ball the difference moves by :math:`\|\phi\| \|e_y - e_k\| R =
+    \sqrt2\,\|\phi\| R`.
+
+    Args:
+      margins: from `margins`, under the reference (the centre of the ball).
+      feature_norms: :math:`\|\phi(x_i)\|`.
+      radius: R, from `parameter_radius`.
+      multiclass: margins are differences between two outputs.
+
+    Returns:
+      The interval and the counts behind it.
+
+    Source: DGKIP, lemma 3.4; the multiclass form is not in the paper.
+    """
+    moved = prediction_bound(feature_norms, radius)
+    moved = moved * math.sqrt(2.0) if multiclass else moved
+    correct, wrong = jnp.sum(margins > moved), jnp.sum(margins < -moved)
+    total = len(margins)
+    return ErrorInterval(
+        lower=wrong / total,
+        upper=1.0 - correct / total,
+        correct=correct,
+        wrong=wrong,
+        unknown=total - correct - wrong,
+    )
+
+
+# Not a test of this library, whatever pytest makes of the name.
+test_error_interval.__test__ = False

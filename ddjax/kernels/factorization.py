@@ -1,10 +1,7 @@
 """The Cholesky factor of a symmetric positive definite matrix, and what it gives.
 
 A factorisation that fails, or whose smallest pivot is nothing but rounding, is tried
-again with a jitter added to the diagonal: 10 eps of its mean, and then ten times more
-at each try, up to 1 or 2. What was added is returned, relative to the mean diagonal; it
-counts as a constant in derivatives, and is infinite where none helped (the factor is
-then NaN). The derivatives of the factor take no further factorisation.
+again with a jitter added to the diagonal, which grows by decades and is returned.
 """
 
 import functools
@@ -20,8 +17,11 @@ from ddjax.kernels.precision import product
 
 __all__ = [
     "Factored",
+    "cholesky",
     "factored",
     "inverse_diagonal",
+    "log_determinant",
+    "trace_of_inverse",
 ]
 
 
@@ -118,6 +118,31 @@ def _cholesky_with_jitter(first: _FirstTry) -> tuple[Array, Array]:
     return first.use(_identity)
 
 
+def cholesky(matrix: Float[Array, "m m"]) -> tuple[Float[Array, "m m"], Array]:
+    """Factor of a symmetric positive definite matrix, with as little jitter as works.
+
+    The first try adds nothing. A try is accepted when the factor is finite and no pivot
+    is below eps times its diagonal entry (a smaller one is nothing but rounding).
+    Otherwise jitter times the mean diagonal is added, the jitter being 10 eps and then
+    ten times more at each try, up to 1 or 2. The derivatives of the factor take
+    no further factorisation; what was added counts as a constant.
+
+    >>> import jax.numpy as jnp
+    >>> factor, jitter = cholesky(jnp.ones((2, 2)))  # singular
+    >>> float(jitter) > 0, bool(jnp.isfinite(factor).all())
+    (True, True)
+
+    Args:
+      matrix: symmetric and positive semi-definite up to rounding; the upper triangle
+        counts.
+
+    Returns:
+      The lower triangular factor and the jitter used, relative to the mean diagonal:
+      0 where none was needed, infinite where none helped (the factor is then NaN).
+    """
+    return _cholesky_with_jitter(_first_try(matrix, jnp.zeros((), matrix.dtype)))
+
+
 def _half_lower(matrix: Array) -> Array:
     """The lower triangle with half the diagonal."""
     lower = jnp.tril(matrix)
@@ -208,6 +233,16 @@ def factored(
 
 
 @jax.jit
+def log_determinant(factor: Float[Array, "m m"]) -> Float[Array, ""]:
+    """The log-determinant of A, 2 sum_i log L_ii.
+
+    Args:
+      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
+    """
+    return 2.0 * jnp.log(jnp.diagonal(factor)).sum()
+
+
+@jax.jit
 def inverse_diagonal(factor: Float[Array, "m m"]) -> Float[Array, " m"]:
     """The diagonal of A⁻¹, the squared norms of the columns of L⁻¹.
 
@@ -219,3 +254,12 @@ def inverse_diagonal(factor: Float[Array, "m m"]) -> Float[Array, " m"]:
         factor, identity, left_side=True, lower=True
     )
     return jnp.square(inverse).sum(axis=0)
+
+
+def trace_of_inverse(factor: Float[Array, "m m"]) -> Float[Array, ""]:
+    """The trace of A⁻¹, ‖L⁻¹‖².
+
+    Args:
+      factor: lower triangular L with A = L Lᵀ, such as `KernelRidgeSolution.factor`.
+    """
+    return inverse_diagonal(factor).sum()

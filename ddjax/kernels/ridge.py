@@ -6,8 +6,8 @@ optional unpenalised intercept b, everything here minimises
 .. math::
     \sum_i w_i \lVert y_i - W^\top \phi_i - b \rVert^2 + \lambda \lVert W \rVert_F^2 .
 
-One Cholesky factor serves the solution, its derivatives of any order and the
-leave-one-out residuals.
+One Cholesky factor serves the solution, its derivatives of any order, the
+log-determinant, the trace of the inverse and the leave-one-out residuals.
 
 How the strength `ridge` is read is named, because papers differ (`absolute_ridge`):
 
@@ -21,7 +21,9 @@ relative to the mean diagonal; it is 0 where none was needed. For finite input i
 documented domain results are finite. The solution x of A x = b is backward stable:
 :math:`\lVert A x - b \rVert \le c\, m\, \epsilon\, (\lVert A \rVert \lVert x \rVert +
 \lVert b \rVert)`, eps being 1.2e-7 in float32 and 2.2e-16 in float64, and its relative
-error is about eps times the condition number of A.
+error is about eps times the condition number of A. Where that is too much in float32,
+`factor_dtype=jnp.float64` factors and solves in float64 (with x64 enabled) and leaves
+the arguments and results in float32.
 """
 
 import functools
@@ -33,7 +35,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddjax.kernels._rows import as_matrix, check_ridge, check_rows
-from ddjax.kernels.factorization import factored, inverse_diagonal
+from ddjax.kernels.factorization import (
+    cholesky,
+    factored,
+    inverse_diagonal,
+    log_determinant,
+    trace_of_inverse,
+)
 from ddjax.kernels.precision import gram as gram_of
 from ddjax.kernels.precision import product, transposed_product
 from ddjax.kernels.statistics import (
@@ -42,6 +50,7 @@ from ddjax.kernels.statistics import (
     squared_loss_from_statistics,
     streamed_statistics,
     sufficient_statistics,
+    zero_statistics,
 )
 
 __all__ = [
@@ -51,15 +60,19 @@ __all__ = [
     "SufficientStatistics",
     "absolute_ridge",
     "add_statistics",
+    "cholesky",
     "kernel_predict",
     "kernel_solve",
     "leave_one_out",
+    "log_determinant",
     "predict",
     "solve",
     "solve_from_statistics",
     "squared_loss_from_statistics",
     "streamed_statistics",
     "sufficient_statistics",
+    "trace_of_inverse",
+    "zero_statistics",
 ]
 
 Convention = Literal["absolute", "relative", "per_sample"]
@@ -123,6 +136,17 @@ def _arrays(rows: Any, targets: Any, weights: Any) -> tuple[Array, Array, Array 
     return jnp.asarray(rows), jnp.asarray(targets), weights
 
 
+def _working_dtype(dtype: Any, factor_dtype: Any) -> Any:
+    if factor_dtype is None:
+        return dtype
+    if jax.dtypes.canonicalize_dtype(factor_dtype) != jnp.dtype(factor_dtype):
+        raise ValueError(
+            f"factor_dtype is {jnp.dtype(factor_dtype)}, but x64 is off: set "
+            "JAX_ENABLE_X64=1 or call within `with jax.enable_x64(True):`"
+        )
+    return jnp.dtype(factor_dtype)
+
+
 def absolute_ridge(
     ridge: Scalar,
     *,
@@ -176,6 +200,7 @@ def kernel_solve(
     detach_trace: bool = False,
     weights: Float[Array | np.ndarray, " m"] | None = None,
     intercept: bool = False,
+    factor_dtype: Any = None,
 ) -> KernelRidgeSolution:
     r"""Kernel ridge regression.
 
@@ -205,38 +230,42 @@ def kernel_solve(
       detach_trace: whether `"relative"` lets no gradient through the trace.
       weights: sample weights >= 0.
       intercept: whether to fit an unpenalised intercept.
+      factor_dtype: type in which to factor and solve; that of `gram` when None.
 
     Returns:
       The coefficients, with the factor and the jitter.
 
     Raises:
       TypeError: arrays that are not floating.
-      ValueError: shapes that do not fit, an unknown convention, or a bad ridge.
+      ValueError: shapes that do not fit, an unknown convention, a bad ridge, or float64
+        asked for without x64.
     """
     gram, targets, weights = _arrays(gram, targets, weights)
     check_rows(gram, targets, weights, "gram")
     if gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram has shape {gram.shape}, but must be square")
     _check_ridge(ridge, convention)
+    dtype = _working_dtype(gram.dtype, factor_dtype)
     return _kernel_solve(
         gram,
         targets,
-        jnp.asarray(ridge, gram.dtype),
+        jnp.asarray(ridge, dtype),
         weights,
         convention=convention,
         detach_trace=detach_trace,
         intercept=intercept,
+        dtype=dtype,
     )
 
 
-_STATIC = ("convention", "detach_trace", "intercept", "side")
+_STATIC = ("convention", "detach_trace", "intercept", "dtype", "side")
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC[:-1])
 def _kernel_solve(
-    gram, targets, ridge, weights, *, convention, detach_trace, intercept
+    gram, targets, ridge, weights, *, convention, detach_trace, intercept, dtype
 ):
-    values = as_matrix(targets, gram.dtype)
+    values, gram = as_matrix(targets, dtype), gram.astype(dtype)
     root = _root(weights, gram[:, 0])
     strength = absolute_ridge(
         ridge,
@@ -348,6 +377,7 @@ def solve(
     detach_trace: bool = False,
     weights: Float[Array | np.ndarray, " m"] | None = None,
     intercept: bool = False,
+    factor_dtype: Any = None,
 ) -> RidgeSolution:
     r"""Ridge regression on features, on the smaller side.
 
@@ -376,13 +406,16 @@ def solve(
       detach_trace: whether `"relative"` lets no gradient through the trace.
       weights: sample weights >= 0.
       intercept: whether to fit an unpenalised intercept.
+      factor_dtype: type in which products are formed, factored and solved; that of
+        `features` when None.
 
     Returns:
       Weights, intercept and jitter.
 
     Raises:
       TypeError: arrays that are not floating.
-      ValueError: shapes that do not fit, an unknown convention or side, or a bad ridge.
+      ValueError: shapes that do not fit, an unknown convention or side, a bad ridge, or
+        float64 asked for without x64.
     """
     features, targets, weights = _arrays(features, targets, weights)
     check_rows(features, targets, weights, "features")
@@ -391,23 +424,34 @@ def solve(
     _check_ridge(ridge, convention)
     if side == "auto":
         side = "sample" if features.shape[0] <= features.shape[1] else "feature"
+    dtype = _working_dtype(features.dtype, factor_dtype)
     return _solve(
         features,
         targets,
-        jnp.asarray(ridge, features.dtype),
+        jnp.asarray(ridge, dtype),
         weights,
         convention=convention,
         detach_trace=detach_trace,
         intercept=intercept,
+        dtype=dtype,
         side=side,
     )
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def _solve(
-    features, targets, ridge, weights, *, convention, detach_trace, intercept, side
+    features,
+    targets,
+    ridge,
+    weights,
+    *,
+    convention,
+    detach_trace,
+    intercept,
+    dtype,
+    side,
 ):
-    rows, values = features, as_matrix(targets, features.dtype)
+    rows, values = features.astype(dtype), as_matrix(targets, dtype)
     root = _root(weights, rows[:, 0])
     mass = jnp.square(root)
     strength = absolute_ridge(
@@ -456,6 +500,7 @@ def solve_from_statistics(
     ridge: Scalar,
     convention: Convention = "absolute",
     detach_trace: bool = False,
+    factor_dtype: Any = None,
 ) -> RidgeSolution:
     """Ridge regression in feature space from FᵀF and FᵀY.
 
@@ -464,36 +509,40 @@ def solve_from_statistics(
       ridge: strength >= 0, read by `convention`.
       convention: `"absolute"`, `"relative"` or `"per_sample"`, as in `solve`.
       detach_trace: whether `"relative"` lets no gradient through the trace.
+      factor_dtype: type in which to factor and solve; that of the Gram when None.
 
     Returns:
       Weights, a zero intercept, and the jitter.
 
     Raises:
-      ValueError: an unknown convention, or a bad ridge.
+      ValueError: an unknown convention, a bad ridge, or float64 asked for without x64.
     """
     _check_ridge(ridge, convention)
+    dtype = _working_dtype(statistics.gram.dtype, factor_dtype)
     return _solve_from_statistics(
         statistics,
-        jnp.asarray(ridge, statistics.gram.dtype),
+        jnp.asarray(ridge, dtype),
         convention=convention,
         detach_trace=detach_trace,
+        dtype=dtype,
     )
 
 
-@functools.partial(jax.jit, static_argnames=("convention", "detach_trace"))
-def _solve_from_statistics(statistics, ridge, *, convention, detach_trace):
-    gram, cross = statistics.gram, statistics.cross
+@functools.partial(jax.jit, static_argnames=("convention", "detach_trace", "dtype"))
+def _solve_from_statistics(statistics, ridge, *, convention, detach_trace, dtype):
+    gram, cross = statistics.gram.astype(dtype), statistics.cross
     strength = absolute_ridge(
         ridge,
         convention=convention,
         trace=jnp.trace(gram),
-        count=statistics.count,
+        count=statistics.count.astype(dtype),
         detach_trace=detach_trace,
     )
     found = factored(gram, strength)
-    weights = found.solver(as_matrix(cross, gram.dtype))
     return RidgeSolution(
-        weights=weights.reshape(cross.shape).astype(cross.dtype),
+        weights=found.solver(as_matrix(cross, dtype))
+        .reshape(cross.shape)
+        .astype(cross.dtype),
         intercept=jnp.zeros(cross.shape[1:], cross.dtype),
         jitter=found.jitter,
     )

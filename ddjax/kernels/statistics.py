@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ __all__ = [
     "squared_loss_from_statistics",
     "streamed_statistics",
     "sufficient_statistics",
+    "zero_statistics",
 ]
 
 
@@ -75,6 +76,24 @@ def sufficient_statistics(
     )
 
 
+def zero_statistics(
+    size: int, *, target_shape: tuple[int, ...] = (), dtype: Any = jnp.float32
+) -> SufficientStatistics:
+    """The statistics of no rows at all, to start a sum from.
+
+    Args:
+      size: number of features p.
+      target_shape: shape of one target: `()` or `(c,)`.
+      dtype: floating type.
+    """
+    return SufficientStatistics(
+        gram=jnp.zeros((size, size), dtype),
+        cross=jnp.zeros((size, *target_shape), dtype),
+        targets_norm=jnp.zeros((), dtype),
+        count=jnp.zeros((), dtype),
+    )
+
+
 def add_statistics(
     left: SufficientStatistics, right: SufficientStatistics
 ) -> SufficientStatistics:
@@ -105,8 +124,11 @@ def streamed_statistics(
     for features, targets in blocks:
         features, targets = jnp.asarray(features), jnp.asarray(targets)
         if total is None:
-            sums = jax.eval_shape(sufficient_statistics, features, targets)
-            total = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), sums)
+            total = zero_statistics(
+                features.shape[1],
+                target_shape=targets.shape[1:],
+                dtype=features.dtype,
+            )
         total = _accumulate(total, features, targets)
     if total is None:
         raise ValueError("blocks is empty: statistics need at least one block")

@@ -18,13 +18,15 @@ facts: :math:`W_S` has a rank of at most m and lies in the span of the rows of X
 - with the targets given (`inputs_for_targets`): if and only if the rows of W lie in the
   span of the rows of Y and :math:`\lambda \le 1/(4 \lVert W Y^+ \rVert_2^2)`;
 - with the inputs given (`targets_for_inputs`): if and only if the columns of W lie in
-  the span of the rows of X.
+  the span of the rows of X;
+- for a kernel (`kernel_targets_for_inputs`): if and only if the predictor lies in the
+  span of the kernel functions at the inputs. Inputs for wanted features can be had when
+  the feature map reaches them (`through_feature_map`).
 
 Every function checks its condition and raises `NoExactSet` with the numbers when it
 fails. All of this is done in float64 with NumPy on the host, whatever comes in; nothing
 here can be traced. Ranks are numerical: singular values below max(m, d, c) eps times
-the largest count as zero, and weights within 1e-9 of those wanted, relative to them, as
-exact.
+the largest, or below `tolerance` where one is asked for, count as zero.
 
 Source: that one sample per class suffices for linear ridge regression, and for a kernel
 whose feature map is onto, is in Chen, Huang and Weng, "Provable and efficient dataset
@@ -33,25 +35,27 @@ derived here, in singular values; `distilled_set` is, of all exact sets, the one
 least norm.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
 
 __all__ = [
     "AnalyticSet",
+    "KernelTargets",
     "NoExactSet",
     "distilled_set",
     "inputs_for_targets",
+    "kernel_targets_for_inputs",
     "targets_for_inputs",
+    "through_feature_map",
 ]
 
 Convention = Literal["absolute", "per_sample"]
 _Real = Array | np.ndarray
 
 CONVENTIONS = ("absolute", "per_sample")
-# How far weights may be from those wanted, relative to them, and count as exact.
-_EXACT = 1e-9
 
 
 class NoExactSet(ValueError):
@@ -71,6 +75,21 @@ class AnalyticSet(NamedTuple):
     inputs: Float[np.ndarray, "m d"]
     targets: Float[np.ndarray, "m *c"]
     weights: Float[np.ndarray, "d *c"]
+    error: float
+
+
+class KernelTargets(NamedTuple):
+    """Targets for given inputs of a kernel machine.
+
+    Attributes:
+      targets: Y, float64.
+      coefficients: of the kernel functions at the inputs, in the predictor they give.
+      error: norm of the difference of the two predictors relative to that of the wanted
+        one, in the kernel's space.
+    """
+
+    targets: Float[np.ndarray, "m *c"]
+    coefficients: Float[np.ndarray, "m *c"]
     error: float
 
 
@@ -244,6 +263,8 @@ def inputs_for_targets(
     *,
     ridge: float,
     convention: Convention = "absolute",
+    large: bool = False,
+    tolerance: float = 1e-9,
 ) -> AnalyticSet:
     r"""Inputs for given targets (one-hot labels, say).
 
@@ -252,15 +273,16 @@ def inputs_for_targets(
 
     .. math::
         \frac{\sigma}{\sigma^2 + \lambda} = k, \qquad
-        \sigma = \frac{1 \mp \sqrt{1 - 4\lambda k^2}}{2k} :
-
-    the smaller of the two, or for lambda = 0 the larger, which is then the only one.
+        \sigma = \frac{1 \mp \sqrt{1 - 4\lambda k^2}}{2k} .
 
     Args:
       weights: W (d, c) or (d,) of the full data.
       targets: Y (m, c) or (m,).
       ridge: strength >= 0 with which the set will be trained on.
       convention: `"absolute"`, or `"per_sample"` (times the number of samples).
+      large: take the larger of the two sigma, for inputs that ridge hardly shrinks. It
+        is the only one for lambda = 0.
+      tolerance: how far W Y⁺ Y may be from W, relative to W.
 
     Returns:
       The set, in float64.
@@ -280,10 +302,10 @@ def inputs_for_targets(
     matrix = wanted @ _pseudo_inverse(y)
     identity = np.eye(len(wanted))
     error = _relative_error(matrix @ y, wanted, identity)
-    if error > _EXACT:
+    if error > tolerance:
         raise NoExactSet(
             f"the rows of the weights leave the span of the targets' rows by "
-            f"{error:.3g} of their norm (allowed: {_EXACT}); targets of rank "
+            f"{error:.3g} of their norm (allowed: {tolerance:.3g}); targets of rank "
             f"{np.linalg.matrix_rank(wanted)} or more that cover them are needed"
         )
     left, k, right = np.linalg.svd(matrix, full_matrices=False)
@@ -297,8 +319,8 @@ def inputs_for_targets(
             f"{2 * np.sqrt(strength) * k[0]:.6g} times as large would do"
         )
     root = np.sqrt(np.maximum(under_root, 0.0))
-    if strength == 0:
-        sigma = 1 / k
+    if large or strength == 0:
+        sigma = (1 + root) / (2 * k)
     else:
         sigma = 2 * strength * k / (1 + root)
     inputs = right.T * sigma @ left.T
@@ -314,6 +336,7 @@ def targets_for_inputs(
     convention: Convention = "absolute",
     approximate: bool = False,
     metric: Float[_Real, "d d"] | None = None,
+    tolerance: float = 1e-9,
 ) -> AnalyticSet:
     r"""Targets for given inputs (selected real samples, say).
 
@@ -332,6 +355,8 @@ def targets_for_inputs(
       approximate: take the nearest weights instead of raising an error when W is
         outside the span.
       metric: G as in `distilled_set`.
+      tolerance: how far the nearest weights may be from W, relative to W, and still
+        count as exact.
 
     Returns:
       The set, in float64.
@@ -351,10 +376,125 @@ def targets_for_inputs(
         alpha = _pseudo_inverse(x @ gram @ x.T) @ (x @ (gram @ wanted))
     found = x.T @ alpha
     result = _result(x, x @ found + strength * alpha, found, weights, gram)
-    if result.error > _EXACT and not approximate:
+    if result.error > tolerance and not approximate:
         raise NoExactSet(
             f"the weights leave the span of the {len(x)} inputs by {result.error:.3g} "
-            f"of their norm (allowed: {_EXACT}); approximate=True takes the "
+            f"of their norm (allowed: {tolerance:.3g}); approximate=True takes the "
             f"nearest weights within it"
         )
     return result
+
+
+# Kernels and feature maps.
+
+
+def kernel_targets_for_inputs(
+    gram: Float[_Real, "m m"],
+    predictions: Float[_Real, "m *c"],
+    *,
+    squared_norm: float,
+    ridge: float,
+    convention: Convention = "absolute",
+    approximate: bool = False,
+    tolerance: float = 1e-6,
+) -> KernelTargets:
+    r"""Targets for given inputs of a kernel machine.
+
+    Of all predictors :math:`\sum_i \alpha_i k(x_i, \cdot)`, the one nearest to the
+    wanted f in the kernel's space has the same predictions at the inputs, and
+
+    .. math::
+        Y = (K + \lambda I)\,\alpha, \qquad \alpha = K^+ f(X), \qquad
+        \lVert f - f_S \rVert^2 = \lVert f \rVert^2
+          - \langle \alpha, f(X) \rangle .
+
+    It is f itself when f lies in the span, as it must once m reaches the number of
+    features of a kernel with finitely many (and the inputs are in general position).
+
+    Args:
+      gram: K between the inputs.
+      predictions: f(X), of the full data's predictor at the inputs.
+      squared_norm: ||f||², for f = sum_j a_j k(z_j, .) it is <a, K_zz a>, summed over
+        outputs.
+      ridge: strength >= 0 with which the set will be trained on.
+      convention: `"absolute"`, or `"per_sample"` (times the number of samples).
+      approximate: take the nearest predictor instead of raising an error.
+      tolerance: how large the relative error may be and still count as exact. The
+        difference of squares above leaves it no more than some eight digits.
+
+    Returns:
+      Targets and coefficients, in float64.
+
+    Raises:
+      NoExactSet: f outside the span, and not `approximate`.
+      ValueError: shapes that do not fit, numbers out of range, an unknown convention.
+    """
+    kernel, f = _matrix(gram, "gram"), _matrix(predictions, "predictions")
+    if kernel.shape != (len(f), len(f)):
+        raise ValueError(
+            f"gram has shape {kernel.shape}, but {len(f)} predictions call for "
+            f"{(len(f), len(f))}"
+        )
+    if not 0 < squared_norm < np.inf:
+        raise ValueError(f"squared_norm is {squared_norm}, but must be finite and > 0")
+    strength = _strength(ridge, convention, len(f))
+    kernel = 0.5 * (kernel + kernel.T)
+    alpha = _pseudo_inverse(kernel) @ f
+    fitted = kernel @ alpha
+    missing = squared_norm - 2 * np.sum(alpha * f) + np.sum(alpha * fitted)
+    error = float(np.sqrt(max(missing, 0.0) / squared_norm))
+    if error > tolerance and not approximate:
+        raise NoExactSet(
+            f"the predictor leaves the span of the kernel functions at the {len(f)} "
+            f"inputs by {error:.3g} of its norm (allowed: {tolerance:.3g}); "
+            f"approximate=True takes the nearest one within it"
+        )
+    shape = np.shape(predictions)
+    targets = fitted + strength * alpha
+    return KernelTargets(targets.reshape(shape), alpha.reshape(shape), error)
+
+
+def through_feature_map(
+    analytic: AnalyticSet,
+    *,
+    features: Callable[[np.ndarray], Any],
+    inverse: Callable[[np.ndarray], Any],
+    tolerance: float = 1e-6,
+) -> AnalyticSet:
+    """Inputs whose features are the wanted ones.
+
+    A set that was found in feature space (with W and X over features) becomes one over
+    inputs when the feature map reaches its rows: always for a map that is onto, such
+    as an invertible one. A map with a constant feature is not (centre the data
+    instead), and neither is one with more features than inputs have entries.
+
+    Args:
+      analytic: the set in feature space.
+      features: the feature map, rows to rows.
+      inverse: features to inputs that have them.
+      tolerance: how far the features of a row may be from those wanted, relative to
+        the largest row.
+
+    Returns:
+      The set with its inputs replaced; weights and error stay those over features.
+
+    Raises:
+      NoExactSet: features that the map does not reach; the message names the worst row.
+    """
+    inputs = np.asarray(inverse(analytic.inputs), np.float64)
+    reached = np.asarray(features(inputs), np.float64)
+    if reached.shape != analytic.inputs.shape:
+        raise ValueError(
+            f"features of the found inputs have shape {reached.shape}, but those "
+            f"wanted {analytic.inputs.shape}"
+        )
+    distances = np.linalg.norm(reached - analytic.inputs, axis=1)
+    largest = np.linalg.norm(analytic.inputs, axis=1).max()
+    worst = int(np.argmax(distances))
+    if not distances[worst] <= tolerance * largest:
+        raise NoExactSet(
+            f"the feature map does not reach row {worst}: the nearest features found "
+            f"are {distances[worst] / max(largest, 1e-300):.3g} of the largest row's "
+            f"norm away (allowed: {tolerance:.3g})"
+        )
+    return analytic._replace(inputs=inputs)

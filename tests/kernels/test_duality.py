@@ -1,5 +1,7 @@
 import functools
+import math
 
+import chex
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -100,6 +102,21 @@ def test_gap_of_feasible_duals_is_never_negative(name, seed, log_ridge):
         np.testing.assert_allclose(found, literal, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["logistic", "hinge", "softmax", "multiclass_hinge"])
+def test_gap_vanishes_at_the_optimum_and_nowhere_else(name):
+    loss = losses.get(name)
+    _, features, targets = problem(loss, np.random.default_rng(2))
+    solution = erm.solve(features, targets, loss=loss, ridge=0.05, tolerance=1e-9)
+    with jax.enable_x64(True):
+        settings = {"loss": loss, "ridge": 0.05, "duals": solution.duals}
+        at_best, away = (
+            float(duality.gap(weights, features, targets, **settings))
+            for weights in (solution.weights, solution.weights + 0.1)
+        )
+    assert at_best <= 2e-9 * solution.primal
+    assert away > 1e-3
+
+
 def test_squared_loss_is_ridge_regression():
     rng = np.random.default_rng(3)
     features, targets = rng.normal(size=(5, 8)), rng.normal(size=(5, 2))
@@ -168,6 +185,16 @@ def test_small_ridge_in_float32():
     assert abs(literal - exact) > 0.5 * exact
 
 
+def test_gap_compiles_once():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def objective(weights, features, targets, ridge):
+        return duality.gap(weights, features, targets, loss=losses.hinge(), ridge=ridge)
+
+    for ridge in (0.1, 0.2):
+        objective(jnp.ones(3), jnp.ones((2, 3)), jnp.ones(2), ridge)
+
+
 @pytest.mark.parametrize("name", KINKED)
 def test_gradient_norm_is_refused_where_it_is_no_bound(name):
     weights, features, targets = problem(losses.get(name), np.random.default_rng(8))
@@ -204,12 +231,25 @@ def test_infeasible_duals_give_an_infinite_gap():
             "ridge must be > 0.*got 0.0",
         ),
         (
+            lambda s: duality.parameter_radius(1.0, 1.0, 0.1, -1.0),
+            "reference_ridge must be > 0.*got -1.0",
+        ),
+        (
             lambda s: duality.dual(np.ones(3), None, np.ones(3), ridge=1.0, **s),
             "exactly one",
         ),
         (
             lambda s: duality.dual(np.ones(3), np.ones((3, 2)), ridge=1.0, **s),
             "needs targets",
+        ),
+        (lambda s: duality.margins(np.ones((2, 1)), np.ones(2)), r"\(n, 1\)"),
+        (
+            lambda s: duality.margins(np.ones(2), np.array([0, 1])),
+            "labels of one output are -1 and 1, got 0, 1",
+        ),
+        (
+            lambda s: duality.margins(np.ones((2, 3)), np.array([0, 3])),
+            "class numbers from 0 to 2, got 0, 3",
         ),
         (
             lambda s: duality.gap(
@@ -235,3 +275,35 @@ def test_mistakes_are_named(call, message):
     for loss in (losses.logistic(), "logistic"):
         with pytest.raises(ValueError, match=message):
             call({"loss": loss})
+
+
+# --- what the gap proves ---------------------------------------------------------
+
+
+def test_error_interval_counts():
+    margins = jnp.array([3.0, 1.0, 0.5, -0.5, -3.0])
+    norms = jnp.array([1.0, 1.0, 0.1, 1.0, 2.0])
+    found = duality.test_error_interval(margins, norms, 1.0)
+    assert (found.correct, found.wrong, found.unknown) == (2, 1, 2)
+    np.testing.assert_allclose([found.lower, found.upper], [0.2, 0.6], rtol=1e-6)
+    wider = duality.test_error_interval(margins, norms, 1.0, multiclass=True)
+    assert (wider.correct, wider.wrong) == (2, 1)
+
+
+def test_root_two_of_the_multiclass_bound_is_attained():
+    rng = np.random.default_rng(9)
+    phi, weights, radius = rng.normal(size=6), rng.normal(size=(6, 4)), 0.7
+    direction = np.outer(phi, np.eye(4)[1] - np.eye(4)[2])
+    moved = weights + radius * direction / np.linalg.norm(direction)
+    change = phi @ (moved - weights)
+    np.testing.assert_allclose(
+        change[1] - change[2], math.sqrt(2.0) * np.linalg.norm(phi) * radius
+    )
+
+
+def test_margins():
+    np.testing.assert_allclose(
+        duality.margins(jnp.array([2.0, -1.0]), jnp.array([-1.0, -1.0])), [-2.0, 1.0]
+    )
+    scores = jnp.array([[1.0, 3.0, 0.0], [5.0, 1.0, 2.0]])
+    np.testing.assert_allclose(duality.margins(scores, jnp.array([1, 2])), [2.0, -3.0])

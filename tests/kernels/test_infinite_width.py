@@ -236,6 +236,65 @@ def test_memory_does_not_grow_with_the_number_of_pairs():
     assert temporary(64) < 7e6
 
 
+# --- finite networks -----------------------------------------------------------------
+
+
+def finite_network(architecture, outputs, input_shape):
+    """Random features' network with a dense readout, in the NTK parameterisation."""
+
+    def init(key):
+        hidden = random_features.init_networks(
+            jax.random.fold_in(key, 0),
+            architecture,
+            input_shape=input_shape,
+            networks=1,
+        )
+        one = jnp.zeros((1, *input_shape), jnp.float32)
+        size = random_features.features(hidden, one, architecture=architecture).shape[1]
+        shape = (size + 1, outputs)
+        return hidden, jax.random.normal(jax.random.fold_in(key, 1), shape, jnp.float32)
+
+    def apply(params, x):
+        hidden, readout = params
+        f = random_features.features(hidden, x, architecture=architecture)
+        bias = architecture.b_std * readout[-1:]
+        return architecture.w_std * f @ readout[:-1] + bias
+
+    return init, apply
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [FULLY, pytest.param(CONVOLUTIONAL[1], marks=pytest.mark.slow)],
+)
+def test_empirical_ntk_converges_to_the_analytic_one(architecture):
+    x1, x2 = draw(3, 4, 4, 1), draw(2, 4, 4, 1, seed=1)
+    exact = jax.jit(infinite_width.kernel_fn(architecture, kind="ntk"))(x1, x2)
+    errors = []
+    for width in (16, 1024 if architecture.kind == "fully_connected" else 256):
+        finite = architecture._replace(width=width)
+        init, apply = finite_network(finite, 3, (4, 4, 1))
+        ntk = functools.partial(infinite_width.empirical_ntk, apply)
+        found = jax.jit(ntk)(init(jax.random.key(0)), x1, x2)
+        errors.append(relative(found, exact))
+    assert errors[1] < 0.1 and errors[1] < errors[0] / 2
+
+
+def test_empirical_ntk_is_the_contraction_of_jacobians():
+    def apply(params, x):
+        return jnp.tanh(x @ params["w"]) @ params["v"]
+
+    params = {"w": draw(3, 4), "v": draw(4, 2, seed=1)}
+    x1, x2 = draw(5, 3, seed=2), draw(2, 3, seed=3)
+    ntk = jax.jit(functools.partial(infinite_width.empirical_ntk, apply))
+    found = ntk(params, x1, x2)
+    jacobian = jax.jit(jax.jacfwd(apply))
+    rows = [jax.tree.leaves(jacobian(params, x)) for x in (x1, x2)]
+    flat = [jnp.concatenate([j.reshape(len(j), 2, -1) for j in r], -1) for r in rows]
+    expected = jnp.einsum("ncp,mcp->nm", *flat) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 # --- what a user can get wrong -------------------------------------------------------
 
 

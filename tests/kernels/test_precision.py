@@ -94,6 +94,13 @@ CASES = {
         GRAM,
         TARGETS,
     ),
+    "log_determinant": (
+        lambda gram, y: ridge.log_determinant(
+            ridge.kernel_solve(gram, y, ridge=1.0).factor
+        ),
+        GRAM,
+        TARGETS,
+    ),
     "sufficient_statistics": (ridge.sufficient_statistics, ROWS, TARGETS),
     "solve_from_statistics": (
         functools.partial(ridge.solve_from_statistics, ridge=1.0),
@@ -163,6 +170,14 @@ CASES = {
             (2, "none", "global_average"),
         )
     },
+    "empirical_ntk": (
+        functools.partial(
+            infinite_width.empirical_ntk, lambda params, x: precision.product(x, params)
+        ),
+        WEIGHTS,
+        ROWS,
+        ROWS,
+    ),
     "features on a device, forward": (_features._forward, ROWS, WEIGHTS),
     "features on a device, adjoint": (_features._adjoint, ROWS, TARGETS),
 }

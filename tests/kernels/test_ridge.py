@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import lineax
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -77,6 +78,20 @@ def test_kernel_solve_agrees_with_scikit_learn(dtype, tolerance):
         theirs.fit(np.asarray(gram, np.float64), targets, sample_weight=weights)
         close(ours.coefficients, theirs.dual_coef_, tolerance)
         assert ours.coefficients.dtype == dtype and ours.factor.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_kernel_solve_agrees_with_lineax(dtype, tolerance):
+    with jax.enable_x64(dtype == np.float64):
+        features, targets, _ = draw(dtype=dtype)
+        gram = gram_of(features)
+        matrix = gram + dtype(0.3) * np.eye(M, dtype=dtype)
+        ours = ridge.kernel_solve(gram, targets, ridge=0.3).coefficients
+        operator = lineax.MatrixLinearOperator(matrix, lineax.positive_semidefinite_tag)
+        by_lineax = jax.jit(
+            jax.vmap(lambda column: lineax.linear_solve(operator, column).value, 1, 1)
+        )(targets)
+        close(ours, by_lineax, tolerance)
 
 
 def test_the_kernel_intercept_is_that_of_the_features(x64):
@@ -191,7 +206,8 @@ def test_kernel_derivatives_agree_with_finite_differences(x64, convention, inter
         return (
             solution.coefficients,
             solution.intercept,
-            solution.factor,
+            ridge.log_determinant(solution.factor),
+            ridge.trace_of_inverse(solution.factor),
             ridge.leave_one_out(solution),
         )
 
@@ -461,6 +477,57 @@ def test_gradient_at_a_zero_weight_is_finite(x64):
     assert np.isfinite(gradient).all()
 
 
+# float64 factorisation.
+
+
+def test_float64_factorisation_of_float32_arrays(x64):
+    rng = np.random.default_rng(0)
+    # Exactly representable products, so that only the factorisation rounds.
+    features = rng.integers(-3, 4, size=(30, 40)).astype(np.float32)
+    features[15:] = features[:15]
+    targets = rng.normal(size=(30, 2)).astype(np.float32)
+    gram = np.float64(features) @ np.float64(features).T
+    exact = np.linalg.solve(gram + 1e-4 * np.eye(30), np.float64(targets))
+    gram = jnp.asarray(gram, jnp.float32)
+
+    def error(**options):
+        found = ridge.kernel_solve(gram, jnp.asarray(targets), ridge=1e-4, **options)
+        assert found.coefficients.dtype == jnp.float32
+        found = np.float64(found.coefficients)
+        return np.linalg.norm(found - exact) / np.linalg.norm(exact)
+
+    assert error(factor_dtype=jnp.float64) < 1e-6 < 1e-3 < error()
+    weights = ridge.solve(
+        jnp.asarray(features),
+        jnp.asarray(targets),
+        ridge=1e-4,
+        factor_dtype=jnp.float64,
+    ).weights
+    assert weights.dtype == jnp.float32
+    close(weights, features.T @ exact, 1e-4)
+
+
+def test_float64_factorisation_needs_x64():
+    if jax.config.read("jax_enable_x64"):
+        pytest.skip("64-bit numbers are enabled")
+    with pytest.raises(ValueError, match="JAX_ENABLE_X64"):
+        ridge.solve(jnp.eye(2), jnp.ones(2), ridge=1.0, factor_dtype=jnp.float64)
+
+
+def test_gradients_through_the_float64_factorisation(x64):
+    features, targets, _ = draw(dtype=np.float32)
+
+    def loss(gram, dtype):
+        solution = ridge.kernel_solve(gram, targets, ridge=0.3, factor_dtype=dtype)
+        return jnp.sum(solution.coefficients**2)
+
+    gram = gram_of(features)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    mixed = gradient(gram, jnp.float64)
+    assert mixed.dtype == jnp.float32
+    close(mixed, gradient(gram, None), 1e-4)
+
+
 # What else comes from the factor.
 
 
@@ -497,6 +564,17 @@ def test_what_cannot_be_left_out_gets_zero(x64):
         weights=np.where(np.arange(M) == 2, 0.0, weights),
     )
     assert not ridge.leave_one_out(solution)[2].any()
+
+
+def test_determinant_and_trace(x64):
+    features, targets, _ = draw()
+    gram = gram_of(features)
+    solution = ridge.kernel_solve(gram, targets, ridge=0.3)
+    matrix = np.asarray(gram) + 0.3 * np.eye(M)
+    inverse = np.linalg.inv(matrix)
+    close(ridge.log_determinant(solution.factor), np.linalg.slogdet(matrix)[1], 1e-12)
+    close(ridge.trace_of_inverse(solution.factor), np.trace(inverse), 1e-12)
+    close(solution.factor @ solution.factor.T, matrix, 1e-12)
 
 
 # Sufficient statistics.
@@ -543,6 +621,15 @@ def test_streamed_statistics(x64):
     whole = ridge.sufficient_statistics(features, targets)
     jax.tree.map(functools.partial(close, tolerance=1e-12), streamed, whole)
 
+    def add(total, rows):
+        return ridge.add_statistics(total, ridge.sufficient_statistics(*rows)), None
+
+    blocks = (features[:10].reshape(5, 2, P), targets[:10].reshape(5, 2, C))
+    scanned, _ = jax.lax.scan(
+        add, ridge.zero_statistics(P, target_shape=(C,), dtype=jnp.float64), blocks
+    )
+    whole = ridge.sufficient_statistics(features[:10], targets[:10])
+    jax.tree.map(functools.partial(close, tolerance=1e-12), scanned, whole)
     with pytest.raises(ValueError, match="empty"):
         ridge.streamed_statistics([])
 

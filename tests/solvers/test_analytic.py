@@ -1,16 +1,24 @@
 """Analytic sets reproduce the weights; where none exists, the condition is named."""
 
+import doctest
 import functools
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddjax.kernels import ridge
+from ddjax.kernels import ridge, unrolled
 from ddjax.solvers import analytic
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
 
 
 def draw(*shape, seed=0):
@@ -41,7 +49,7 @@ def trained_by_hand(x, y, strength):
 @pytest.mark.parametrize(
     ("rank", "count"), [(4, None), (4, 6), (2, None), (2, 2), (2, 3), (1, 1)]
 )
-def test_weights_come_back(rank, count, x64):
+def test_weights_come_back(rank, count, float64):
     wanted = weights_of_rank(rank)
     scale = np.abs(wanted).max()
     for strength in (1e-9, 1e-3, 1.0, 1e4):
@@ -53,14 +61,48 @@ def test_weights_come_back(rank, count, x64):
         assert np.linalg.cond(gram) < 2
 
 
-def test_single_output_needs_one_sample(x64):
+def test_full_data_predictor_comes_back(float64):
+    """More data than one could keep, one sample per output, the same predictions."""
+    rows, answers = draw(300, 7), draw(300, 4, seed=1)
+    full = ridge.solve(jnp.asarray(rows), jnp.asarray(answers), ridge=0.5)
+    found = analytic.distilled_set(full.weights, ridge=0.01)
+    assert found.inputs.shape == (4, 7)
+    new = draw(20, 7, seed=2)
+    np.testing.assert_allclose(
+        new @ trained(found, 0.01), ridge.predict(jnp.asarray(new), full), atol=1e-12
+    )
+    gram = jnp.asarray(found.inputs @ found.inputs.T)
+    solution = ridge.kernel_solve(gram, jnp.asarray(found.targets), ridge=0.01)
+    np.testing.assert_allclose(
+        ridge.kernel_predict(jnp.asarray(new @ found.inputs.T), solution),
+        ridge.predict(jnp.asarray(new), full),
+        atol=1e-12,
+    )
+
+
+def test_single_output_needs_one_sample(float64):
     wanted = draw(7)
     found = analytic.distilled_set(wanted, ridge=0.3)
     assert found.inputs.shape == (1, 7) and found.targets.shape == (1,)
     np.testing.assert_allclose(trained(found, 0.3), wanted, atol=1e-13)
 
 
-def test_rank_deficient_without_ridge(x64):
+def test_gradient_descent_gets_there_too(float64):
+    wanted = draw(7, 2)
+    found = analytic.distilled_set(wanted, ridge=0.1, convention="per_sample")
+    theta = unrolled.iterate(
+        jnp.asarray(found.inputs),
+        jnp.asarray(found.targets),
+        jnp.zeros((7, 2)),
+        step_size=1.0,
+        ridge=0.1,
+        steps=2000,
+        form="spectral",
+    )
+    np.testing.assert_allclose(theta, wanted, atol=1e-12)
+
+
+def test_rank_deficient_without_ridge(float64):
     wanted = weights_of_rank(2)
     found = analytic.distilled_set(wanted, ridge=0.0, count=2)
     np.testing.assert_allclose(found.inputs @ found.inputs.T, np.eye(2), atol=1e-14)
@@ -72,7 +114,7 @@ def test_zero_weights():
     assert not found.inputs.any() and not found.targets.any() and found.error == 0.0
 
 
-def test_scale_sets_the_size_of_the_inputs(x64):
+def test_scale_sets_the_size_of_the_inputs(float64):
     wanted = weights_of_rank(4)
     found = analytic.distilled_set(wanted, ridge=0.2, scale=3.0)
     np.testing.assert_allclose(np.linalg.svd(found.inputs)[1], 3.0)
@@ -94,9 +136,12 @@ def test_no_exact_set_has_a_smaller_norm(seed, rank, m):
     targets = draw(m, 3, seed=seed + 7)
     norm = np.linalg.norm(wanted @ np.linalg.pinv(targets), 2)
     targets *= 2 * np.sqrt(strength) * norm * (1 + seed % 3)
-    other = analytic.inputs_for_targets(wanted, targets, ridge=strength)
-    bound = size(least.inputs, least.targets) * (1 - 1e-12)
-    assert size(other.inputs, other.targets) >= bound
+    for large in (False, True):
+        other = analytic.inputs_for_targets(
+            wanted, targets, ridge=strength, large=large
+        )
+        bound = size(least.inputs, least.targets) * (1 - 1e-12)
+        assert size(other.inputs, other.targets) >= bound
     for factor in (0.8, 1.1):
         scaled = analytic.distilled_set(
             wanted, ridge=strength, scale=factor * np.sqrt(strength)
@@ -129,6 +174,7 @@ def test_too_few_samples():
 # One of the two given.
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize(
     ("rank", "targets"),
     [
@@ -139,13 +185,15 @@ def test_too_few_samples():
     ],
     ids=["one-hot", "rank-deficient", "centred, two each", "random"],
 )
-def test_inputs_for_targets(rank, targets):
+def test_inputs_for_targets(rank, targets, large, float64):
     wanted = weights_of_rank(rank)
     if np.allclose(targets.sum(axis=1), 0.0):
         wanted = wanted - wanted.mean(axis=1, keepdims=True)
     most = 1 / (4 * np.linalg.norm(wanted @ np.linalg.pinv(targets), 2) ** 2)
     for strength in (0.0, 1e-3 * most, 0.5 * most, most):
-        found = analytic.inputs_for_targets(wanted, targets, ridge=strength)
+        found = analytic.inputs_for_targets(
+            wanted, targets, ridge=strength, large=large
+        )
         by_hand = found.inputs.T @ np.linalg.pinv(
             found.inputs @ found.inputs.T + strength * np.eye(len(targets)),
             rcond=1e-12,
@@ -153,6 +201,16 @@ def test_inputs_for_targets(rank, targets):
         )
         np.testing.assert_allclose(by_hand @ targets, wanted, atol=1e-10)
         assert found.error < 1e-12
+    norms = [
+        np.sum(
+            analytic.inputs_for_targets(
+                wanted, targets, ridge=0.5 * most, large=large
+            ).inputs
+            ** 2
+        )
+        for large in (False, True)
+    ]
+    assert norms[0] < norms[1]
 
 
 def test_targets_that_cannot_be():
@@ -169,7 +227,7 @@ def test_targets_that_cannot_be():
         analytic.inputs_for_targets(wanted, np.eye(4)[:3], ridge=1e-6)
 
 
-def test_targets_for_inputs(x64):
+def test_targets_for_inputs(float64):
     wanted = weights_of_rank(3)
     enough = draw(9, 7, seed=5)
     repeated = np.concatenate([enough, enough[:2]])
@@ -206,6 +264,75 @@ def test_inputs_that_do_not_span():
     assert np.linalg.norm(real @ (nearest.weights - wanted)) < wrong
 
 
+# Kernels and feature maps.
+
+
+def test_kernel_targets_for_inputs():
+    def feature_map(x):  # eight cosines of three inputs
+        return np.cos(x @ draw(3, 8, seed=1) + draw(8, seed=2))
+
+    real, answers = draw(60, 3), draw(60, 2, seed=3)
+    phi = feature_map(real)
+    duals = np.linalg.solve(phi @ phi.T + 0.4 * np.eye(60), answers)
+    norm = np.sum(duals * (phi @ phi.T @ duals))
+    new = feature_map(draw(9, 3, seed=4))
+    for m in (8, 12):
+        chosen = feature_map(real[:m])
+        found = analytic.kernel_targets_for_inputs(
+            chosen @ chosen.T,
+            chosen @ phi.T @ duals,
+            squared_norm=norm,
+            ridge=0.05,
+        )
+        solved = np.linalg.solve(chosen @ chosen.T + 0.05 * np.eye(m), found.targets)
+        np.testing.assert_allclose(
+            new @ chosen.T @ solved, new @ phi.T @ duals, atol=1e-9
+        )
+    few = feature_map(real[:5])
+    arguments = few @ few.T, few @ phi.T @ duals
+    rest = {"squared_norm": norm, "ridge": 0.05}
+    with pytest.raises(analytic.NoExactSet, match="kernel functions at the 5 inputs"):
+        analytic.kernel_targets_for_inputs(*arguments, **rest)
+    found = analytic.kernel_targets_for_inputs(*arguments, **rest, approximate=True)
+    distance = np.linalg.norm(few.T @ found.coefficients - phi.T @ duals)
+    assert found.error == pytest.approx(distance / np.sqrt(norm), rel=1e-8)
+
+
+def test_through_an_invertible_feature_map():
+    mixing, back = draw(5, 5), np.linalg.inv(draw(5, 5))
+
+    def features(x):
+        return np.sinh(x) @ mixing
+
+    def inverse(rows):
+        return np.arcsinh(rows @ back)
+
+    wanted = draw(5, 2, seed=1)
+    found = analytic.distilled_set(wanted, ridge=0.1)
+    moved = analytic.through_feature_map(found, features=features, inverse=inverse)
+    rows = features(moved.inputs)
+    np.testing.assert_allclose(
+        trained_by_hand(rows, moved.targets, 0.1), wanted, atol=1e-10
+    )
+
+
+def test_feature_maps_that_are_not_onto():
+    found = analytic.distilled_set(draw(4, 2), ridge=0.1)
+    with pytest.raises(analytic.NoExactSet, match="does not reach row"):
+        analytic.through_feature_map(  # a constant feature
+            found,
+            features=lambda x: np.concatenate([x, np.ones((len(x), 1))], axis=1),
+            inverse=lambda rows: rows[:, :-1],
+        )
+    wide = draw(3, 4)
+    with pytest.raises(analytic.NoExactSet, match="does not reach row"):
+        analytic.through_feature_map(  # more features than inputs
+            found,
+            features=lambda x: x @ wide,
+            inverse=lambda rows: rows @ np.linalg.pinv(wide),
+        )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -234,3 +361,9 @@ def test_inputs_that_do_not_span():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(weights_of_rank(4))
+
+
+def test_examples_in_the_docstrings():
+    for module in (analytic,):
+        failed, attempted = doctest.testmod(module)
+        assert attempted > 0 and failed == 0
