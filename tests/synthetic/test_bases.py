@@ -81,8 +81,10 @@ def test_views_come_after_their_images(views):
         )
 
 
-@pytest.mark.parametrize("views", ["none", "rotation", "crop"])
-@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize(
+    ("views", "shift"),
+    [("none", "stored"), ("crop", "network"), *(("rotation", s) for s in SHIFTS)],
+)
 def test_every_number_is_counted(views, shift):
     decoder, stored, _ = started(views, hidden=2)
     if views != "none":

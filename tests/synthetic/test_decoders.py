@@ -107,10 +107,6 @@ def test_sets_are_saved_loaded_and_exported(tmp_path, name):
     loaded = synthetic.load(synthetic.save(tmp_path / "set", saved))
     assert_same(loaded, saved)
     inputs, targets = synthetic.decoded(saved)
-    for found, expected in zip(
-        synthetic.decoded(loaded), (inputs, targets), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
     with np.load(synthetic.to_npz(tmp_path / "a.npz", loaded)) as file:
         np.testing.assert_array_equal(file["inputs"], inputs)
         np.testing.assert_array_equal(file["targets"], targets)
@@ -131,13 +127,12 @@ def test_float64_stays_float64(name):
         if decoder.noise is not None:
             key = jax.random.key(0)
             starts.append(decoder.noise(key, SHAPE, pairs.targets, fitted))
-        for stored in starts:
-            assert {each.dtype for each in decoder.decode(stored)} == {
-                np.dtype("float64")
-            }
         if decoder.advance is not None:
-            stored, _ = decoder.advance(stored, jnp.int32(1), jnp.int32(9))
-            assert decoder.decode(stored).inputs.dtype == jnp.float64
+            step, steps = jnp.int32(1), jnp.int32(9)
+            starts.append(jax.eval_shape(decoder.advance, starts[-1], step, steps)[0])
+        for stored in starts:
+            pairs = jax.eval_shape(decoder.decode, stored)
+            assert {each.dtype for each in pairs} == {np.dtype("float64")}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -153,7 +148,6 @@ def test_inputs_that_are_no_images_are_taken_or_refused_by_name(name):
     fitted = decoder.fit(Split(REAL))
     with pytest.raises(ValueError, match=r"shape \(4,\) are no images"):
         decoder.init(Pairs(rows.inputs, rows.targets), fitted)
-    assert decoder.noise is not None
     with pytest.raises(ValueError, match=r"shape \(4,\) are no images"):
         decoder.noise(jax.random.key(0), (5, 4), rows.targets, fitted)
 
@@ -313,16 +307,6 @@ def test_inactive_levels_neither_show_nor_learn():
     assert np.ptp(image, axis=(1, 2)).max() < 1e-6
     gradients = jax.grad(lambda s: jnp.sum(made.decode(s).inputs ** 2))(stored)
     assert gradients["level_1"].any() and not gradients["level_2"].any()
-
-
-@pytest.mark.parametrize("name", ["decorrelated_colour", "pyramid"])
-def test_files(tmp_path, name):
-    made = make(name, colour="data", bounds="data")
-    saved = distilled_set(stored=_drawn(made), decoder=made, kind="none")
-    loaded = synthetic.load(synthetic.save(tmp_path / "set", saved))
-    assert_same(loaded, saved)
-    for a, b in zip(synthetic.decoded(loaded), synthetic.decoded(saved), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
