@@ -1,6 +1,5 @@
 """Linear probes in closed form: what they see of features, and the solution."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.evaluation.accuracy import accuracy
+from ddjax.evaluation.checks import check_strengths
 from ddjax.kernels import linear_probe as probes
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.ridge import RidgeSolution
@@ -57,8 +57,7 @@ def probe_settings(*sources: Mapping[str, Any]) -> ProbeSettings:
     for source in sources:
         values |= {k: source[k] for k in values if source.get(k) is not None}
     settings = ProbeSettings(**values)
-    if not (math.isfinite(settings.ridge) and settings.ridge > 0):
-        raise ValueError(f"ridge must be > 0, got {settings.ridge}")
+    check_strengths(ridge=settings.ridge)
     for name, known in (
         ("ridge_convention", ridge_regression.CONVENTIONS),
         ("centring", _CENTRINGS),

@@ -9,8 +9,7 @@ from ddjax.evaluation.random_real import real_samples
 from ddjax.models import feature_maps
 from ddjax.synthetic.distilled import decoded
 from tests.evaluation import problems
-from tests.evaluation.problems import blobs, of_regression, some_real
-from tests.evaluation.test_conformance import tinted
+from tests.evaluation.problems import blobs, coloured, of_regression, some_real
 from tests.models.encoders.tiny import linear_encoder
 
 KEY = jax.random.key(0)
@@ -98,7 +97,7 @@ def test_any_learner_goes():
         learner={"name": "linear_probe", **settings}, encoder=linear_encoder(), draws=2
     )
     inner = linear_probe(encoder=linear_encoder(), **settings)
-    images = tinted()
+    images = coloured(classes=2, each=6)
     distilled = some_real(images, 4)
     found = evaluation.evaluate(KEY, distilled, images, "validation")
     names = inner.evaluate(KEY, distilled, images, "validation")

@@ -1,5 +1,6 @@
 """Decoders: what they make of stored numbers, how they start and how they grow."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,15 +89,11 @@ def test_noise_has_the_form_of_what_is_initialised(name):
     decoder = make(name, **PARTS.get(name, {}))
     _, stored = _initialised(decoder)
     drawn = _drawn(decoder)
-    like = [
-        jax.tree.map(lambda a: (a.shape, a.dtype), each) for each in (drawn, stored)
-    ]
-    assert like[0] == like[1]
+    chex.assert_trees_all_equal_shapes_and_dtypes(drawn, stored)
     inputs, targets = decoder.decode(drawn)
     assert inputs.shape == SHAPE and np.isfinite(inputs).all()
     np.testing.assert_array_equal(targets, jnp.zeros((6, 3)))
-    again = _drawn(decoder)
-    assert all(jnp.array_equal(drawn[k], again[k]) for k in drawn)
+    chex.assert_trees_all_equal(drawn, _drawn(decoder))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -267,7 +264,7 @@ def test_the_pyramid_grows():
         active = int(before["active"])
         assert bool(restarted) == (step % 3 == 0 and active < levels)
         if not restarted:
-            assert all(jnp.array_equal(stored[k], before[k]) for k in stored)
+            chex.assert_trees_all_equal(stored, before)
             continue
         assert int(stored["active"]) == active + 1
         for level in range(1, levels + 1):
@@ -359,7 +356,6 @@ def test_parts_are_means_over_pixels_enlarged_again():
     [
         ({"rows": 0}, 6, "rows must be at least 1, got 0"),
         ({"rows": 4}, 6, "6 x 10 pixels cannot be cut into 4 x 2 parts"),
-        ({"rows": 1, "columns": 1}, 6, None),
         ({"rows": 1}, 5, "5 pairs cannot stand 2 to an image"),
         ({"rows": 3, "columns": 1}, 6, "stores one target for 3 pairs"),
     ],
@@ -367,12 +363,6 @@ def test_parts_are_means_over_pixels_enlarged_again():
 def test_what_cannot_stand_side_by_side_is_refused(settings, count, message):
     pairs = Pairs(jnp.asarray(REAL[:count]), jnp.asarray(TARGETS[:count]))
 
-    def start():
-        decoder = make("partition", **settings)
-        return decoder.init(pairs, decoder.fit(Split(REAL)))
-
-    if message is None:
-        assert start()["inputs"].shape == (6, 6, 10, 3)
-        return
     with pytest.raises(ValueError, match=message):
-        start()
+        decoder = make("partition", **settings)
+        decoder.init(pairs, decoder.fit(Split(REAL)))

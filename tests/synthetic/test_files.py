@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as safetensors_bytes
 
 from ddjax import synthetic
+from ddjax.data import preprocess
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import identity as problem_identity
 from ddjax.synthetic import files
@@ -40,12 +41,18 @@ def _names(folder):
 # --- round trips ---------------------------------------------------------------------
 
 
+SETS = {
+    **{kind: lambda kind=kind: distilled_set(kind=kind) for kind in preprocess.KINDS},
+    "table": table_set,
+    "table in natural units": lambda: table_set(kind="none"),
+}
+
+
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["none", "standardize", "zca", "zca_uncentred"])
-def test_round_trip_is_exact(tmp_path, form, kind):
-    saved = distilled_set(kind=kind)
-    assert synthetic.save(tmp_path / form, saved) == tmp_path / form
-    assert_same(saved, synthetic.load(tmp_path / form))
+@pytest.mark.parametrize("made", SETS.values(), ids=SETS)
+def test_round_trip_is_exact(tmp_path, form, made):
+    assert synthetic.save(tmp_path / form, made()) == tmp_path / form
+    assert_same(made(), synthetic.load(tmp_path / form))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -62,14 +69,6 @@ def test_jax_arrays_and_missing_parts(tmp_path, form):
     )
     synthetic.save(str(tmp_path / form), saved)
     assert_same(saved, synthetic.load(str(tmp_path / form)))
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["none", "standardize"])
-def test_regression_sets_make_the_round_trip(tmp_path, form, kind):
-    saved = table_set(kind=kind)
-    synthetic.save(tmp_path / form, saved)
-    assert_same(saved, synthetic.load(tmp_path / form))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -257,14 +256,11 @@ def test_a_reader_beside_a_writer_finds_one_of_the_sets(tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "a").write_text("mine")
-    with pytest.raises(Error, match="a: cannot be written"):
-        synthetic.save(tmp_path / "a", distilled_set())
-    assert (tmp_path / "a").read_text() == "mine"
-    with pytest.raises(Error, match="cannot be written"):
-        synthetic.save(tmp_path / "a" / "b", distilled_set())
     (tmp_path / "c.safetensors").mkdir()
-    with pytest.raises(Error, match="cannot be written"):
-        synthetic.save(tmp_path / "c.safetensors", distilled_set())
+    for path in ("a", "a/b", "c.safetensors"):
+        with pytest.raises(Error, match=f"{path}: cannot be written"):
+            synthetic.save(tmp_path / path, distilled_set())
+    assert (tmp_path / "a").read_text() == "mine"
     assert _names(tmp_path) == ["a", "c.safetensors"]
 
 
@@ -496,12 +492,10 @@ WRONG_JSON = {
     "decoder 'pixels' takes no 'a'; it takes: no settings": _set(
         "decoder", "settings", value={"a": 1}
     ),
-    "decoder 'pixels' takes no 'name'": _set("decoder", "settings", value={"name": 1}),
     "extend_every": _set(
         "decoder", value={"name": "pyramid", "settings": {"extend_every": [1]}}
     ),
     "wrong type of recipe": _set("recipe", value=[]),
-    "recipe has the unknown key 'extra'": _set("recipe", "extra", value=1),
     "lacks keys: 'decoder', 'recipe'": lambda document: {
         **{k: v for k, v in document.items() if k not in ("decoder", "recipe")},
     },
@@ -511,8 +505,6 @@ WRONG_JSON = {
         "targets_kind": "scores",
     },
     "preprocessing lacks keys: 'kind'": _set("preprocessing", value={}),
-    "unknown preprocessing 'pca'": _set("preprocessing", "kind", value="pca"),
-    "unknown targets_kind 'soft'": _set("recipe", "targets_kind", value="soft"),
     "unknown array 'extra'": _declare("extra", [1]),
     r"stored array has the name '\.\./\.\./x'": _declare("stored.../../x", [1]),
     r"stored array has the name 'a\.\.b'": _declare("stored.a..b", [1]),
@@ -626,12 +618,11 @@ def test_missing_files(tmp_path):
     tensors.unlink()
     with pytest.raises(Error, match=f"{tensors.name}: there is no such file"):
         synthetic.load(folder)
-    os.mkfifo(tensors)
-    with pytest.raises(Error, match="there is no such file"):
-        synthetic.load(folder)
-    os.mkfifo(tmp_path / "pipe.safetensors")
-    with pytest.raises(Error, match="there is no such file"):
-        synthetic.load(tmp_path / "pipe.safetensors")
+    single = tmp_path / "pipe.safetensors"
+    for pipe, path in ((tensors, folder), (single, single)):
+        os.mkfifo(pipe)
+        with pytest.raises(Error, match="there is no such file"):
+            synthetic.load(path)
 
 
 def test_sets_are_never_unpickled(tmp_path):
@@ -639,14 +630,12 @@ def test_sets_are_never_unpickled(tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "boom"),))
 
-    for path in (tmp_path / "a.safetensors", tmp_path / "a.pt"):
-        path.write_bytes(pickle.dumps(Bomb()))
+    folder, tensors = _saved(tmp_path)
+    single, torch = tmp_path / "a.safetensors", tmp_path / "a.pt"
+    for written, path in ((single, single), (torch, torch), (tensors, folder)):
+        written.write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(Error, match="not a valid safetensors file"):
             synthetic.load(path)
-    folder, tensors = _saved(tmp_path)
-    tensors.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(Error, match="not a valid safetensors file"):
-        synthetic.load(folder)
     assert not (tmp_path / "boom").exists()
 
 
