@@ -186,7 +186,14 @@ def certificate(
             )
         )
         numbers = _numbers(found, reference, labels)
-        _check_convergence(name, found, reference, numbers, solver, require_convergence)
+        for what, solution in (("real data", reference), ("distilled set", found.own)):
+            checks.check_convergence(
+                f"the solution of {name!r} on the {what}",
+                solution,
+                tolerance=tolerance,
+                required=require_convergence,
+                consequence=in_words(numbers),
+            )
         return {f"{name}/{what}": score([value]) for what, value in numbers.items()}
 
     return Evaluation(name, settings, evaluate)
@@ -248,24 +255,6 @@ def _numbers(
         "converged": float(found.own.converged),
         "proves_something": float(min(widths) < 1.0),
     }
-
-
-def _check_convergence(
-    name: str,
-    found: _Measured,
-    reference: Fitted,
-    numbers: Mapping[str, float],
-    solver: dict[str, Any],
-    required: bool,
-) -> None:
-    for what, solution in (("real data", reference), ("distilled set", found.own)):
-        checks.check_convergence(
-            f"the solution of {name!r} on the {what}",
-            solution,
-            tolerance=solver["tolerance"],
-            required=required,
-            consequence=in_words(numbers),
-        )
 
 
 def _measure_features(judged: _Judged) -> _Measured:

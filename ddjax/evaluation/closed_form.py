@@ -106,12 +106,8 @@ def best_solution(
 ) -> tuple[ProbeSettings, RidgeSolution]:
     """The solution that is best on judged features and labels; of equals the first.
 
-    Args:
-      choices: of settings.
-      features: of the training.
-      targets: of the training.
-      centre: of all features.
-      judged: features and labels to choose by; None where there is nothing to choose.
+    Trained on the first features, of which all have this centre; nothing is judged
+    where there is nothing to choose.
     """
     found = []
     for settings in choices:

@@ -276,10 +276,7 @@ def ridge_learner(
 ) -> ConvexLearner:
     """Ridge regression without intercept as a `ConvexLearner`, solved in float64.
 
-    Args:
-      targets: what is fitted.
-      ridge: strength, >= 0.
-      convention: see `ddjax.kernels.ridge`.
+    The convention says how the ridge is read, see `ddjax.kernels.ridge`.
     """
     values = np.asarray(targets, np.float64)
 

@@ -126,14 +126,6 @@ def reference_solution(
 ) -> Fitted:
     """The solution on the real training data, from the cache where it has it.
 
-    Args:
-      view: what the models see inputs through.
-      problems: of which the real one is solved.
-      problem: the real data.
-      block: real inputs at a time.
-      largest: bytes of features or kernel that may be held.
-      cache: keeps the solution under all that it depends on.
-
     Raises:
       ValueError: features or kernel of more than `largest` bytes.
     """

@@ -32,6 +32,15 @@ def scores(**settings):
     return frozen.scores(KEY, *train, *test, classes=CLASSES, **settings)
 
 
+def predictions(monkeypatch):
+    """What `frozen.accuracy` is given, call by call."""
+    seen, count = [], frozen.accuracy
+    monkeypatch.setattr(
+        frozen, "accuracy", lambda *given: seen.append(given[0]) or count(*given)
+    )
+    return seen
+
+
 @pytest.mark.parametrize("strength", [0.1, 10.0])
 def test_the_closed_form_is_that_of_scikit_learn(strength, monkeypatch):
     train, test = features(), features(40, seed=1)
@@ -41,13 +50,7 @@ def test_the_closed_form_is_that_of_scikit_learn(strength, monkeypatch):
         scale.transform(train[0].astype(np.float64)), coded
     )
     wanted = model.predict(scale.transform(test[0].astype(np.float64)))
-    seen = []
-    count = frozen.accuracy
-    monkeypatch.setattr(
-        frozen,
-        "accuracy",
-        lambda found, truth: seen.append(found) or count(found, truth),
-    )
+    seen = predictions(monkeypatch)
     # Blocks of 16 do not divide 60 rows; four of the five features vary.
     for block in (16, 1024):
         found = scores(kinds=["closed_form"], relative_ridge=strength, block=block)
@@ -62,10 +65,7 @@ def test_the_gradient_approaches_logistic_regression(monkeypatch):
     model = LogisticRegression(C=np.inf, tol=1e-8)
     model.fit(scale.transform(train[0].astype(np.float64)), train[1])
     wanted = model.predict_log_proba(scale.transform(test[0].astype(np.float64)))
-    seen = []
-    monkeypatch.setattr(
-        frozen, "accuracy", lambda found, truth: seen.append(found) or 0.0
-    )
+    seen = predictions(monkeypatch)
     frozen.scores(KEY, *train, *test, classes=CLASSES, kinds=["gradient"], epochs=600)
     found = np.asarray(jax.nn.log_softmax(jnp.asarray(seen[0], jnp.float32)))
     np.testing.assert_allclose(found, wanted, atol=0.02)

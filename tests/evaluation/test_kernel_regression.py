@@ -62,8 +62,7 @@ def test_class_means_are_worth_what_a_nearest_mean_is_worth():
 def test_exact_kernels(kind):
     problem = blobs(gap=6.0)
     evaluation = kernel_regression(kernel=kind, architecture=SMALL, block=16)
-    scores = evaluation.evaluate(KEY, class_means(problem), problem, "test")
-    assert scores["kernel_regression/accuracy"].mean > 0.9
+    assert measured(evaluation, class_means(problem), problem)["accuracy"] > 0.9
 
 
 def test_the_features_of_the_distillation_have_to_be_known():
@@ -79,22 +78,20 @@ def test_the_features_of_the_distillation_have_to_be_known():
 
 def test_regression_targets_give_an_error_and_no_accuracy():
     problem = regression()
-    distilled = of_regression(problem)
     evaluation = kernel_regression(kernel="inputs", ridge=1e-9)
-    scores = evaluation.evaluate(KEY, distilled, problem, "validation")
-    assert set(scores) == {"kernel_regression/mse"}
-    assert scores["kernel_regression/mse"].mean < 1e-6
+    scores = measured(evaluation, of_regression(problem), problem, "validation")
+    assert set(scores) == {"mse"}
+    assert scores["mse"] < 1e-6
 
 
 def test_kept_and_streamed_features_predict_alike(monkeypatch):
     problem, evaluation = blobs(), kernel_regression(kernel="inputs", block=16)
     sets = class_means(problem), some_real(problem, 6)
-    kept = [evaluation.evaluate(KEY, each, problem, "test") for each in sets]
+    kept = [measured(evaluation, each, problem) for each in sets]
     monkeypatch.setattr(convex, "KEPT_BYTES", 0)
     for distilled, scores in zip(sets, kept, strict=True):
-        other = evaluation.evaluate(KEY, distilled, problem, "test")
-        for name, score in scores.items():
-            assert other[name].mean == pytest.approx(score.mean, rel=1e-4)
+        other = measured(evaluation, distilled, problem)
+        assert other == pytest.approx(scores, rel=1e-4)
 
 
 def test_features_of_real_data_are_computed_once_with_a_cache(monkeypatch):

@@ -79,7 +79,12 @@ def test_blocks_are_those_of_the_matched_problem():
     [
         kernel_regression(kernel="inputs", ridge=1e-2),
         probe(features="inputs", loss="softmax", ridge_per_sample=1e-2),
-        network(architecture="fully_connected", epochs=20, networks=1),
+        network(
+            architecture="fully_connected",
+            settings={"depth": 1},
+            epochs=20,
+            networks=1,
+        ),
     ],
 )
 def test_scores_do_not_depend_on_how_the_problem_was_preprocessed(evaluation):

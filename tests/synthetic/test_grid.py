@@ -9,6 +9,7 @@ from ddjax.synthetic import fonts
 from tests.synthetic.problems import NONE, changed, distilled_set
 
 BLUE = (38, 103, 172)
+WIDE = {"targets": np.eye(2, 60, dtype=np.float32), "targets_kind": "representation"}
 
 
 def _flat(classes: int, each: int, **changes) -> synthetic.DistilledSet:
@@ -124,12 +125,8 @@ def test_targets_are_drawn_to_scale():
         {"targets": np.array([-0.5, 1.25], np.float32), "targets_kind": "margin"},
         {"targets": np.zeros((2, 1), np.float32), "targets_kind": "regression"},
         {"targets": np.zeros((2, 2), np.float32)},
-        {
-            "targets": np.eye(2, 60, dtype=np.float32),
-            "targets_kind": "representation",
-            "labels": None,
-        },
-        {"targets": np.eye(2, 60, dtype=np.float32), "targets_kind": "representation"},
+        {**WIDE, "labels": None},
+        WIDE,
     ],
 )
 def test_every_kind_of_target_can_be_drawn(changes):
