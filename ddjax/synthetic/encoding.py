@@ -134,7 +134,7 @@ def _meaning(distilled: DistilledSet) -> dict[str, Any]:
 
 
 def _arrays(distilled: DistilledSet) -> dict[str, ndarray]:
-    arrays: dict[str, Any] = dict(named(distilled.stored, STORED[:-1]))
+    arrays: dict[str, Any] = dict(named(distilled.stored, schema.STORED[:-1]))
     arrays["labels"] = distilled.labels
     for where in (schema.PREPROCESSING, schema.OF_TARGETS):
         for name in schema.STATISTICS:

@@ -55,7 +55,7 @@ def upgraded(
         "decoder": _decoder(document),
         "recipe": _recipe(document["targets_kind"], document["provenance"]),
     }
-    renamed = {"targets": f"{STORED}targets"}
+    renamed = {"targets": f"{schema.STORED}targets"}
     return newer, {renamed.get(name, name): array for name, array in arrays.items()}
 
 

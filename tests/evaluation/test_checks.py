@@ -49,7 +49,9 @@ def test_splits_without_samples_labels_or_targets():
     [
         kernel_regression(kernel="inputs"),
         probe(features="inputs", loss="squared"),
-        network(architecture="fully_connected", epochs=1, networks=1),
+        network(
+            architecture="fully_connected", settings={"depth": 1}, epochs=1, networks=1
+        ),
     ],
 )
 def test_labels_are_asked_for_where_they_are_needed(evaluation):

@@ -292,7 +292,7 @@ def test_float64_from_end_to_end(monkeypatch):
         problem = coloured((6, 6), dtype=np.float64)
         distilled = of_teacher(coloured(dtype=np.float64), 5)
         assert distilled.stored["inputs"].dtype == jnp.float64
-        evaluation = pretraining(**SMALL, epochs=1, networks=1, probes=QUICK)
+        evaluation = pretraining(**DENSE, epochs=1, networks=1, probes=QUICK)
         evaluation.evaluate(KEY, distilled, problem, "test")
     assert calls[0][0].dtype == calls[0][2].dtype == np.float64
 
