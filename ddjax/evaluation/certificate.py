@@ -16,16 +16,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import convex
+from ddjax.evaluation import checks, convex
 from ddjax.evaluation.accuracy import accuracy
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_convergence, chosen_split, known_labels
-from ddjax.evaluation.convex import View
+from ddjax.evaluation.convex import Fitted, View
 from ddjax.evaluation.matching import learning_pairs, matched_problem
-from ddjax.evaluation.probe import check_strengths
 from ddjax.evaluation.reference import (
     ConvexProblems,
-    ReferenceSolution,
     convex_problems,
     exact_product,
     reference_predictions,
@@ -45,15 +42,7 @@ __all__ = ["certificate", "error_bounds", "in_words"]
 
 
 class _Measured(NamedTuple):
-    """A report, and the models that it speaks about.
-
-    Attributes:
-      report: of `ddjax.solvers.certificates.certificate`.
-      predictions: of the distilled set's model on the split.
-      reference: of the real data's model on the split.
-      deviation: distance of the two models.
-      own: the solution on the distilled set.
-    """
+    """A report, the models' predictions on the split, and the distance of the two."""
 
     report: dict[str, Any]
     predictions: Float[ndarray, "n *c"]
@@ -65,22 +54,13 @@ class _Measured(NamedTuple):
 class _Judged(NamedTuple):
     """What a certificate is about.
 
-    Attributes:
-      view: what the models see inputs through.
-      problems: both convex problems.
-      reference: the solution of the real one.
-      samples: the distilled inputs.
-      problem: the real data.
-      split: what the error is measured on.
-      answers: the split's true signs or labels, as `certificates.certificate` wants
-        them.
-      block: inputs at a time.
-      cache: of what does not depend on the set.
+    `answers` are the split's true signs or labels, as `certificates.certificate` wants
+    them; `block` is how many inputs go at a time.
     """
 
     view: View
     problems: ConvexProblems
-    reference: ReferenceSolution
+    reference: Fitted
     samples: Float[Array | ndarray, "m *shape"]
     problem: Problem
     split: str
@@ -158,8 +138,8 @@ def certificate(
         "real_ridge_per_sample": real_ridge_per_sample,
         "distilled_ridge_per_sample": distilled_ridge_per_sample,
     }
-    check_strengths(**{k: v for k, v in given.items() if v is not None})
-    check_strengths(tolerance=tolerance)
+    checks.check_strengths(**{k: v for k, v in given.items() if v is not None})
+    checks.check_strengths(tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=1
     )
@@ -174,7 +154,7 @@ def certificate(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
+        checks.chosen_split(problem, split)
         problem = matched_problem(distilled, problem, split, "train")
         pairs = learning_pairs(distilled, problem)
         problems = convex_problems(
@@ -186,7 +166,7 @@ def certificate(
             solver=solver,
         )
         view = convex.view_through(maps(key, distilled)[0], pairs.inputs.shape[1:])
-        labels = known_labels(problem, split)
+        labels = checks.known_labels(problem, split)
         reference = reference_solution(
             view, problems, problem, block=block, largest=largest, cache=cache
         )
@@ -206,7 +186,14 @@ def certificate(
             )
         )
         numbers = _numbers(found, reference, labels)
-        _check_convergence(name, found, reference, numbers, solver, require_convergence)
+        for what, solution in (("real data", reference), ("distilled set", found.own)):
+            checks.check_convergence(
+                f"the solution of {name!r} on the {what}",
+                solution,
+                tolerance=tolerance,
+                required=require_convergence,
+                consequence=in_words(numbers),
+            )
         return {f"{name}/{what}": score([value]) for what, value in numbers.items()}
 
     return Evaluation(name, settings, evaluate)
@@ -244,7 +231,7 @@ def error_bounds(numbers: Mapping[str, float]) -> tuple[float, float]:
 
 
 def _numbers(
-    found: _Measured, reference: ReferenceSolution, labels: Int[ndarray, " n"]
+    found: _Measured, reference: Fitted, labels: Int[ndarray, " n"]
 ) -> dict[str, float]:
     numbers = {
         what: float(value)
@@ -270,44 +257,21 @@ def _numbers(
     }
 
 
-def _check_convergence(
-    name: str,
-    found: _Measured,
-    reference: ReferenceSolution,
-    numbers: Mapping[str, float],
-    solver: dict[str, Any],
-    required: bool,
-) -> None:
-    for what, solution in (("real data", reference), ("distilled set", found.own)):
-        check_convergence(
-            f"the solution of {name!r} on the {what}",
-            converged=solution.converged,
-            gap=solution.gap,
-            primal=solution.primal,
-            tolerance=solver["tolerance"],
-            iterations=solution.iterations,
-            required=required,
-            consequence=in_words(numbers),
-        )
-
-
 def _measure_features(judged: _Judged) -> _Measured:
     view, problems, reference = judged.view, judged.problems, judged.reference
     samples = convex.features_of(view, judged.samples, block=judged.block)
-    split = _split_features(judged)
-    own = erm.solve(
-        samples,
-        problems.targets,
-        loss=problems.loss,
-        ridge=problems.ridge,
-        **problems.solver,
+    split = np.asarray(
+        convex.split_features(
+            view, judged.problem, judged.split, block=judged.block, cache=judged.cache
+        )
     )
+    posed: dict[str, Any] = {"loss": problems.loss, "ridge": problems.ridge}
+    own = erm.solve(samples, problems.targets, **posed, **problems.solver)
     report = certificates.certificate(
         reference.weights,
         samples,
         problems.targets,
-        loss=problems.loss,
-        ridge=problems.ridge,
+        **posed,
         duals=own.duals,
         reference_gap=reference.gap,
         reference_ridge=problems.real_ridge,
@@ -321,20 +285,6 @@ def _measure_features(judged: _Judged) -> _Measured:
         float(np.linalg.norm(own.weights - reference.weights)),
         own,
     )
-
-
-def _split_features(judged: _Judged) -> Float[ndarray, "n p"]:
-    inputs = getattr(judged.problem, judged.split).inputs
-    if convex.features_bytes(judged.view, inputs) > convex.KEPT_BYTES:
-        return convex.features_of(judged.view, inputs, block=judged.block)
-    found = convex.split_features(
-        judged.view,
-        judged.problem,
-        judged.split,
-        block=judged.block,
-        cache=judged.cache,
-    )
-    return np.asarray(found)
 
 
 def _measure_kernel(judged: _Judged) -> _Measured:
@@ -358,20 +308,14 @@ def _measure_kernel(judged: _Judged) -> _Measured:
         cache=judged.cache,
     )
     cross = between(inputs, samples)
-    own = erm.solve_kernel(
-        gram,
-        problems.targets,
-        loss=problems.loss,
-        ridge=problems.ridge,
-        **problems.solver,
-    )
+    posed: dict[str, Any] = {"loss": problems.loss, "ridge": problems.ridge}
+    own = erm.solve_kernel(gram, problems.targets, **posed, **problems.solver)
     report = certificates.kernel_certificate(
         of_samples,
         reference.squared_norm,
         gram,
         problems.targets,
-        loss=problems.loss,
-        ridge=problems.ridge,
+        **posed,
         duals=own.duals,
         reference_gap=reference.gap,
         reference_ridge=problems.real_ridge,

@@ -2,12 +2,14 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from ddjax.data.problem import Problem, Split
+from ddjax.evaluation.convex import Fitted
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.solvers import erm
 from ddjax.synthetic.distilled import DistilledSet, decoded_shapes
@@ -17,8 +19,11 @@ __all__ = [
     "LearnerNotConverged",
     "check_convergence",
     "check_fit",
+    "check_kinds",
+    "check_least",
     "check_resizable",
     "check_ridge",
+    "check_strengths",
     "chosen_split",
     "known_labels",
     "known_targets",
@@ -29,25 +34,20 @@ SPLITS = ("validation", "test")
 """What a set may be measured on: never the data it was distilled from."""
 
 
+Solved = Fitted | erm.Solution | erm.KernelSolution
+
+
 class LearnerNotConverged(erm.NotConverged):
     """A learner of an evaluation stopped before its tolerance.
 
     Its attributes are those of `ddjax.solvers.erm.NotConverged`.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        gap: float,
-        primal: float,
-        tolerance: float,
-        iterations: int,
-    ):
+    def __init__(self, message: str, found: Solved, *, tolerance: float):
         """Keeps what a caller may want to decide by."""
         RuntimeError.__init__(self, message)
-        self.gap, self.primal = gap, primal
-        self.tolerance, self.iterations = tolerance, iterations
+        self.gap, self.primal = found.gap, found.primal
+        self.tolerance, self.iterations = tolerance, found.iterations
 
 
 def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Convention:
@@ -66,6 +66,41 @@ def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Conven
     if ridge is not None and not (math.isfinite(ridge) and ridge >= 0):
         raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
     return convention
+
+
+def check_kinds(kinds: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses kinds of probes that there are not, and none at all.
+
+    Raises:
+      ValueError: with the known ones.
+    """
+    for kind in kinds:
+        if kind not in known:
+            raise ValueError(f"unknown probe {kind!r}; known: {', '.join(known)}")
+    if not kinds:
+        raise ValueError(f"kinds is empty; known: {', '.join(known)}")
+
+
+def check_least(least: int, **values: int | None) -> None:
+    """Refuses counts below a least value; None stands for one that is not given.
+
+    Raises:
+      ValueError: one of them, by its name.
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_strengths(**values: float) -> None:
+    """Refuses numbers that are not finite and positive.
+
+    Raises:
+      ValueError: one of them, by its name.
+    """
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be > 0, got {value}")
 
 
 def recipe_ridge(
@@ -188,12 +223,9 @@ def check_resizable(distilled: DistilledSet, problem: Problem) -> None:
 
 def check_convergence(
     what: str,
+    found: Solved,
     *,
-    converged: bool,
-    gap: float,
-    primal: float,
     tolerance: float,
-    iterations: int,
     required: bool,
     consequence: str = "",
 ) -> None:
@@ -201,32 +233,23 @@ def check_convergence(
 
     Args:
       what: the solution, in words.
-      converged: whether there is nothing to say.
-      gap: duality gap at which it was left.
-      primal: primal objective there.
+      found: the solution; there is nothing to say where it converged.
       tolerance: what was asked for.
-      iterations: the solver's own.
       required: raise instead of warning.
       consequence: what follows from it, in words.
 
     Raises:
       LearnerNotConverged: it did not converge and that was required.
     """
-    if converged:
+    if found.converged:
         return
-    relative = gap / max(abs(primal), 1e-300)
+    relative = found.gap / max(abs(found.primal), 1e-300)
     message = (
         f"{what} did not converge: a relative duality gap of {relative:.3g} is "
-        f"left after {iterations} iterations, the tolerance is {tolerance:g}"
+        f"left after {found.iterations} iterations, the tolerance is {tolerance:g}"
         f"{'; ' if consequence else ''}{consequence}. Raise max_iterations, tolerance "
         "or the ridge"
     )
     if required:
-        raise LearnerNotConverged(
-            message,
-            gap=gap,
-            primal=primal,
-            tolerance=tolerance,
-            iterations=iterations,
-        )
+        raise LearnerNotConverged(message, found, tolerance=tolerance)
     warnings.warn(message, stacklevel=3)

@@ -1,6 +1,5 @@
 """Linear probes in closed form: what they see of features, and the solution."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.evaluation.accuracy import accuracy
+from ddjax.evaluation.checks import check_strengths
 from ddjax.kernels import linear_probe as probes
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.ridge import RidgeSolution
@@ -57,8 +57,7 @@ def probe_settings(*sources: Mapping[str, Any]) -> ProbeSettings:
     for source in sources:
         values |= {k: source[k] for k in values if source.get(k) is not None}
     settings = ProbeSettings(**values)
-    if not (math.isfinite(settings.ridge) and settings.ridge > 0):
-        raise ValueError(f"ridge must be > 0, got {settings.ridge}")
+    check_strengths(ridge=settings.ridge)
     for name, known in (
         ("ridge_convention", ridge_regression.CONVENTIONS),
         ("centring", _CENTRINGS),
@@ -107,12 +106,8 @@ def best_solution(
 ) -> tuple[ProbeSettings, RidgeSolution]:
     """The solution that is best on judged features and labels; of equals the first.
 
-    Args:
-      choices: of settings.
-      features: of the training.
-      targets: of the training.
-      centre: of all features.
-      judged: features and labels to choose by; None where there is nothing to choose.
+    Trained on the first features, of which all have this centre; nothing is judged
+    where there is nothing to choose.
     """
     found = []
     for settings in choices:

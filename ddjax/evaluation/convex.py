@@ -20,8 +20,10 @@ from ddjax.data.problem import Problem, identity
 from ddjax.kernels import precision
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.blocks import gram_in_blocks, map_in_blocks
+from ddjax.kernels.losses import Loss
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
+from ddjax.solvers import erm
 from ddjax.storage.cache import Cache
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "ConvexLearner",
     "Fitted",
     "View",
+    "cached_fit",
     "compiled_kernel",
     "features_bytes",
     "features_of",
@@ -38,6 +41,7 @@ __all__ = [
     "real_data_dependencies",
     "refuse_larger",
     "ridge_learner",
+    "risk_learner",
     "split_features",
     "view_through",
 ]
@@ -57,6 +61,7 @@ class Fitted(NamedTuple):
       primal: primal objective there; not known (NaN) when direct.
       iterations: of the solver; 0 when direct.
       converged: whether the gap is within the tolerance asked for.
+      squared_norm: of the predictor; not known (NaN) when direct.
     """
 
     weights: Float[ndarray, "k *c"]
@@ -64,6 +69,7 @@ class Fitted(NamedTuple):
     primal: float = math.nan
     iterations: int = 0
     converged: bool = True
+    squared_norm: float = math.nan
 
     @property
     def relative_gap(self) -> float:
@@ -174,6 +180,23 @@ def fit(
     return learner.from_features(features_of(view, training, block=block))
 
 
+def cached_fit(
+    cache: Cache,
+    name: str,
+    depends_on: dict[str, Any],
+    compute: Callable[[], Fitted],
+) -> Fitted:
+    """A fit that a cache keeps; arguments are those of `ddjax.storage.cache.Cache`."""
+    found = cache(
+        name,
+        depends_on,
+        lambda: {key: np.asarray(each) for key, each in compute()._asdict().items()},
+    )
+    arrays = {key: np.asarray(each) for key, each in found.items()}
+    weights = arrays.pop("weights")
+    return Fitted(weights, **{key: each.item() for key, each in arrays.items()})
+
+
 def predict(
     view: View,
     fitted: Fitted,
@@ -224,12 +247,14 @@ def predict_split(
 def split_features(
     view: View, problem: Problem, split: str, *, block: int, cache: Cache
 ) -> Float[Array | ndarray, "n p"]:
-    """Features of a split of real data, computed or from the cache (`features`)."""
+    """Features of a split of real data, from the cache (`features`) while few."""
+    inputs = getattr(problem, split).inputs
 
     def compute() -> dict[str, Any]:
-        inputs = getattr(problem, split).inputs
         return {"features": features_of(view, inputs, block=block)}
 
+    if features_bytes(view, inputs) > KEPT_BYTES:
+        return compute()["features"]
     about = {**real_data_dependencies(view.feature_map, problem), "split": split}
     return cache("features", about, compute)["features"]
 
@@ -251,10 +276,7 @@ def ridge_learner(
 ) -> ConvexLearner:
     """Ridge regression without intercept as a `ConvexLearner`, solved in float64.
 
-    Args:
-      targets: what is fitted.
-      ridge: strength, >= 0.
-      convention: see `ddjax.kernels.ridge`.
+    The convention says how the ridge is read, see `ddjax.kernels.ridge`.
     """
     values = np.asarray(targets, np.float64)
 
@@ -272,6 +294,42 @@ def ridge_learner(
         return Fitted(np.asarray(found.coefficients))
 
     return ConvexLearner(from_features, from_gram)
+
+
+def risk_learner(
+    targets: Float[Array, "m *c"], *, loss: Loss, ridge: float, **settings: Any
+) -> ConvexLearner:
+    """Regularised empirical risk as a `ConvexLearner`.
+
+    Args:
+      targets: in the units of the loss.
+      loss: of each sample.
+      ridge: absolute, > 0.
+      **settings: tolerance and iterations of `ddjax.solvers.erm.solve`.
+    """
+
+    def from_features(features: ndarray) -> Fitted:
+        found = erm.solve(features, targets, loss=loss, ridge=ridge, **settings)
+        return _fitted(found.weights, float(np.sum(found.weights**2)), found)
+
+    def from_gram(gram: ndarray) -> Fitted:
+        found = erm.solve_kernel(gram, targets, loss=loss, ridge=ridge, **settings)
+        return _fitted(found.coefficients, found.squared_norm, found)
+
+    return ConvexLearner(from_features, from_gram)
+
+
+def _fitted(
+    weights: ndarray, squared_norm: float, found: erm.Solution | erm.KernelSolution
+) -> Fitted:
+    return Fitted(
+        np.asarray(weights),
+        float(found.gap),
+        float(found.primal),
+        int(found.iterations),
+        bool(found.converged),
+        float(squared_norm),
+    )
 
 
 def refuse_larger(size: int, largest: int | None, what: str) -> None:

@@ -1,6 +1,5 @@
 """What frozen features are worth: linear models and nearest neighbours on them."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,14 +11,10 @@ from numpy import ndarray
 
 from ddjax.data import preprocess
 from ddjax.data.preprocess import Preprocessing
+from ddjax.evaluation import probe_training
 from ddjax.evaluation.accuracy import accuracy
+from ddjax.evaluation.checks import check_kinds, check_least, check_strengths
 from ddjax.evaluation.nearest import nearest_votes
-from ddjax.evaluation.probe_training import (
-    Training,
-    check_training,
-    given_features,
-    train_probe,
-)
 from ddjax.kernels import ridge
 from ddjax.synthetic.targets import centred_one_hot, one_hot
 
@@ -69,18 +64,10 @@ def probes(given: Mapping[str, Any] | None) -> Probes:
         raise ValueError(f"kinds is {fields['kinds']!r}; give a sequence of kinds")
     chosen = Probes(**fields)
     chosen = chosen._replace(kinds=tuple(chosen.kinds))
-    for kind in chosen.kinds:
-        if kind not in KINDS:
-            raise ValueError(f"unknown probe {kind!r}; known: {', '.join(KINDS)}")
-    if not chosen.kinds:
-        raise ValueError(f"kinds is empty; known: {', '.join(KINDS)}")
-    strength = chosen.relative_ridge
-    if not (math.isfinite(strength) and strength > 0):
-        raise ValueError(f"relative_ridge must be > 0, got {strength}")
-    for name in ("neighbours", "block"):
-        if getattr(chosen, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(chosen, name)}")
-    check_training(_training(chosen), seeds=1)
+    check_kinds(chosen.kinds, KINDS)
+    check_strengths(relative_ridge=chosen.relative_ridge)
+    check_least(1, neighbours=chosen.neighbours, block=chosen.block)
+    probe_training.check_training(_training(chosen), seeds=1)
     return chosen
 
 
@@ -139,13 +126,10 @@ def scores(
     _check(train, labels, test, truth, classes)
     rows, judged = np.asarray(train), np.asarray(test)
     scale = preprocess.fit(rows, kind="standardize")
+    given = rows, labels, judged, scale, chosen, classes
     found: dict[str, Callable[[], ndarray]] = {
-        "closed_form": lambda: _closed_form(
-            rows, labels, judged, scale, chosen, classes
-        ),
-        "gradient": lambda: _by_gradient(
-            key, rows, labels, judged, scale, chosen, classes
-        ),
+        "closed_form": lambda: _closed_form(*given),
+        "gradient": lambda: _by_gradient(key, *given),
         "nearest": lambda: nearest_votes(
             rows,
             labels,
@@ -226,9 +210,9 @@ def _by_gradient(
     if not chosen.standardize:
         scale = preprocess.identity()
     features = _scaled(jnp.asarray(rows), scale.mean, scale.std)
-    trained = train_probe(
+    trained = probe_training.train_probe(
         key[None],
-        given_features,
+        probe_training.given_features,
         features,
         one_hot(labels, classes).astype(features.dtype),
         width=rows.shape[1],
@@ -238,8 +222,10 @@ def _by_gradient(
     return _predictions(judged, scale, weights, bias, chosen.block)
 
 
-def _training(chosen: Probes) -> Training:
-    return Training(chosen.epochs, chosen.batch_size, chosen.learning_rate, "sgd")
+def _training(chosen: Probes) -> probe_training.Training:
+    return probe_training.Training(
+        chosen.epochs, chosen.batch_size, chosen.learning_rate, "sgd"
+    )
 
 
 def _predictions(

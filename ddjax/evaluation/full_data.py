@@ -13,10 +13,10 @@ from numpy import ndarray
 from ddjax.data.problem import Problem
 from ddjax.evaluation import convex, learning_targets
 from ddjax.evaluation.base import Evaluation, Score
-from ddjax.evaluation.checks import chosen_split
+from ddjax.evaluation.checks import check_strengths, chosen_split
 from ddjax.evaluation.convex import ConvexLearner, Fitted, View
 from ddjax.evaluation.matching import matched_problem
-from ddjax.evaluation.probe import check_strengths, convex_learner, scores_of
+from ddjax.evaluation.probe import scores_of
 from ddjax.evaluation.representation import representation
 from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
@@ -53,20 +53,8 @@ def full_data(
     in float64. The solution does not depend on the set: the cache keeps it and its
     predictions.
 
-    Args:
-      loss: see `probe.probe`.
-      loss_settings: see `probe.probe`.
-      ridge_per_sample: see `probe.probe`.
-      features: see `probe.probe`.
-      architecture: see `probe.probe`.
-      networks: see `probe.probe`.
-      draws: see `probe.probe`.
-      tolerance: relative duality gap at which to stop.
-      max_iterations: at most so many.
-      require_convergence: raise instead of warning where the tolerance is not reached.
-      largest: bytes of features (n p) or kernel (n n) that may be held.
-      block: see `probe.probe`.
-      label: see `probe.probe`.
+    Settings are those of `probe.probe`, and `largest`: how many bytes of features (n p)
+    or kernel (n n) may be held.
 
     Raises:
       ValueError: an unknown name or a number out of range; when it is evaluated,
@@ -142,17 +130,11 @@ def _solved(
     def view() -> View:
         return convex.view_through(feature_map, training.shape[1:])
 
-    def solution() -> dict[str, Any]:
-        fitted = convex.fit(view(), learner, training, block=block, largest=largest)
-        return {key: np.asarray(each) for key, each in fitted._asdict().items()}
-
-    kept = cache("full_data_solution", about, solution)
-    fitted = Fitted(
-        np.asarray(kept["weights"]),
-        float(kept["gap"]),
-        float(kept["primal"]),
-        int(kept["iterations"]),
-        bool(kept["converged"]),
+    fitted = convex.cached_fit(
+        cache,
+        "full_data_solution",
+        about,
+        lambda: convex.fit(view(), learner, training, block=block, largest=largest),
     )
 
     def predictions() -> dict[str, Any]:
@@ -173,7 +155,9 @@ def _learner(
         return convex.ridge_learner(
             targets, ridge=solver["ridge_per_sample"], convention="per_sample"
         )
-    return convex_learner(targets, loss=loss, **solver)
+    settings = dict(solver)
+    ridge = settings.pop("ridge_per_sample") * len(targets)
+    return convex.risk_learner(targets, loss=loss, ridge=ridge, **settings)
 
 
 def _training_targets(

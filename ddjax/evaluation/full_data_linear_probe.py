@@ -10,25 +10,11 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import closed_form, probe_training
+from ddjax.evaluation import checks, closed_form, encoded_images, probe_training
 from ddjax.evaluation.accuracy import accuracy
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_fit, chosen_split, known_labels
 from ddjax.evaluation.closed_form import ProbeSettings, probe_settings
-from ddjax.evaluation.encoded_images import (
-    RealFeatures,
-    check_pixels,
-    real_features,
-    weights_checksum,
-)
-from ddjax.evaluation.linear_probe import PROBES, check_kinds
-from ddjax.evaluation.probe_training import (
-    Probe,
-    Training,
-    check_training,
-    given_features,
-    train_probe,
-)
+from ddjax.evaluation.linear_probe import PROBES
 from ddjax.kernels.ridge import RidgeSolution
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
 from ddjax.solvers import analytic
@@ -92,12 +78,12 @@ def full_data_linear_probe(
     if not ridges:
         raise ValueError("ridges must hold at least one strength")
     choices = [probe_settings(settings, {"ridge": ridge}) for ridge in ridges]
-    training = Training(epochs, batch_size, learning_rate)
-    check_kinds(kinds)
-    check_training(training, seeds)
+    training = probe_training.Training(epochs, batch_size, learning_rate)
+    checks.check_kinds(kinds, PROBES)
+    probe_training.check_training(training, seeds)
     network = as_encoder(encoder)
     settings["encoder"] = network.setting
-    weights = weights_checksum(network)
+    weights = encoded_images.weights_checksum(network)
     name = "full_data_linear_probe" + (f"_{label}" if label else "")
 
     def evaluate(
@@ -107,12 +93,12 @@ def full_data_linear_probe(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
-        check_fit(distilled, problem)
-        check_pixels(problem)
-        known_labels(problem, "train")
-        labels = known_labels(problem, split)
-        real = real_features(
+        checks.chosen_split(problem, split)
+        checks.check_fit(distilled, problem)
+        encoded_images.check_pixels(problem)
+        checks.known_labels(problem, "train")
+        labels = checks.known_labels(problem, split)
+        real = encoded_images.real_features(
             network,
             weights(),
             problem,
@@ -140,7 +126,10 @@ def full_data_linear_probe(
 
 
 def _closed_form(
-    choices: list[ProbeSettings], real: RealFeatures, problem: Problem, cache: Cache
+    choices: list[ProbeSettings],
+    real: encoded_images.RealFeatures,
+    problem: Problem,
+    cache: Cache,
 ) -> tuple[ProbeSettings, RidgeSolution, Float[ndarray, " p"] | None]:
     """The settings that are best on the validation split, their probe, the centre."""
     centre = real.mean() if choices[0].centring == "real" else None
@@ -148,13 +137,13 @@ def _closed_form(
     def compute() -> dict[str, Any]:
         judged = None
         if len(choices) > 1:
-            chosen_split(problem, "validation")
-            labels = known_labels(problem, "validation")
+            checks.chosen_split(problem, "validation")
+            labels = checks.known_labels(problem, "validation")
             judged = real.of_split("validation"), labels
         chosen, probe = closed_form.best_solution(
             choices,
             real.of_split("train"),
-            centred_one_hot(known_labels(problem, "train"), problem.classes),
+            centred_one_hot(checks.known_labels(problem, "train"), problem.classes),
             centre,
             judged,
         )
@@ -182,18 +171,18 @@ def _reachable(
 
 def _by_gradient(
     key: PRNGKeyArray,
-    training: Training,
+    training: probe_training.Training,
     seeds: int,
-    real: RealFeatures,
+    real: encoded_images.RealFeatures,
     problem: Problem,
     cache: Cache,
-) -> Probe:
+) -> probe_training.Probe:
     def compute() -> dict[str, Any]:
         rows = jnp.asarray(real.of_split("train"))
-        labels: Int[ndarray, " n"] = known_labels(problem, "train")
-        trained = train_probe(
+        labels: Int[ndarray, " n"] = checks.known_labels(problem, "train")
+        trained = probe_training.train_probe(
             jax.random.split(key, seeds),
-            given_features,
+            probe_training.given_features,
             rows,
             one_hot(labels, problem.classes).astype(rows.dtype),
             width=rows.shape[1],
@@ -209,4 +198,6 @@ def _by_gradient(
         "key_impl": str(jax.random.key_impl(key)),
     }
     found = cache("full_data_gradient", about, compute)
-    return Probe(jnp.asarray(found["weights"]), jnp.asarray(found["bias"]))
+    return probe_training.Probe(
+        jnp.asarray(found["weights"]), jnp.asarray(found["bias"])
+    )

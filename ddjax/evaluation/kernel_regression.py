@@ -8,15 +8,9 @@ from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import convex, learning_targets
+from ddjax.evaluation import checks, convex, learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import (
-    check_ridge,
-    chosen_split,
-    known_labels,
-    known_targets,
-)
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.representation import representation
 from ddjax.kernels.random_features import Architecture
@@ -66,7 +60,7 @@ def kernel_regression(
         of representations, or a split without the labels or targets to measure against.
     """
     settings = plain(locals(), "settings")
-    read_by = check_ridge(ridge, convention)
+    read_by = checks.check_ridge(ridge, convention)
     maps = representation(
         kernel, architecture=architecture, networks=networks, draws=draws
     )
@@ -79,7 +73,7 @@ def kernel_regression(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
+        checks.chosen_split(problem, split)
         problem = matched_problem(distilled, problem, split)
         pairs = learning_pairs(distilled, problem)
         targets = learning_targets.as_stored(pairs.targets, distilled.targets_kind)
@@ -108,9 +102,9 @@ def _wanted(
 ) -> tuple[ndarray, ndarray | None]:
     """Real targets in the units of the stored ones, and labels where there are any."""
     if distilled.targets_kind == "regression":
-        wanted = known_targets(problem, split)
+        wanted = checks.known_targets(problem, split)
         return wanted.reshape(-1, *targets.shape[1:]), None
-    labels = known_labels(problem, split)
+    labels = checks.known_labels(problem, split)
     wanted = learning_targets.natural_targets(
         labels, targets, distilled.targets_kind, problem.classes
     )

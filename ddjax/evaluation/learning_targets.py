@@ -74,10 +74,7 @@ def margins(
 ) -> Float[Array, "m *k"]:
     """Real-valued labels for a margin loss: `(m,)` for two classes, else `(m, c)`.
 
-    Args:
-      targets: as stored.
-      kind: the set's `targets_kind`.
-      classes: of the problem.
+    Arguments are those of `for_loss`.
 
     Raises:
       ValueError: targets from which no margins follow.
@@ -91,12 +88,7 @@ def margins(
 def probabilities(
     targets: Float[Array | ndarray, "m *c"], kind: str, classes: int
 ) -> Float[Array, "m k"]:
-    """Class probabilities, for a multiclass loss.
-
-    Args:
-      targets: as stored.
-      kind: the set's `targets_kind`.
-      classes: of the problem.
+    """Class probabilities, for a multiclass loss; arguments are those of `for_loss`.
 
     Raises:
       ValueError: targets from which no probabilities follow, or stored probabilities
@@ -155,11 +147,7 @@ def natural_targets(
 ) -> Float[Array, "n *k"]:
     """What real labels would be in the units of a set's stored targets.
 
-    Args:
-      labels: real ones.
-      targets: as stored.
-      kind: the set's `targets_kind`.
-      classes: of the problem.
+    Arguments other than the labels are those of `for_loss`.
     """
     stored = jnp.asarray(targets)
     if kind == "probabilities":

@@ -9,10 +9,9 @@ from jaxtyping import PRNGKeyArray
 
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
-from ddjax.evaluation import closed_form, learning_targets, probe_training
+from ddjax.evaluation import checks, closed_form, learning_targets, probe_training
 from ddjax.evaluation.accuracy import accuracy
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_fit, chosen_split, known_labels
 from ddjax.evaluation.closed_form import probe_settings
 from ddjax.evaluation.encoded_images import (
     check_pixels,
@@ -26,7 +25,7 @@ from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet, decoded, natural_inputs
 from ddjax.synthetic.json_text import plain
 
-__all__ = ["PROBES", "check_kinds", "linear_probe"]
+__all__ = ["PROBES", "linear_probe"]
 
 PROBES = ("closed_form", "gradient")
 """Ridge regression in closed form; softmax regression by gradient."""
@@ -101,11 +100,10 @@ def linear_probe(
     settings = plain(locals(), "settings")
     given = {key: settings[key] for key in closed_form.ProbeSettings._fields}
     training = Training(epochs, batch_size, learning_rate)
-    check_kinds(kinds)
+    checks.check_kinds(kinds, PROBES)
     check_training(training, seeds)
     probe_settings(given)
-    if views is not None and views < 0:
-        raise ValueError(f"views must be at least 0 or None, got {views}")
+    checks.check_least(0, views=views)
     augmenter = augmentations.augmenter(
         _PROTOCOL_AUGMENTATION if augmentation is None else augmentation, shared=False
     )
@@ -121,10 +119,10 @@ def linear_probe(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
-        check_fit(distilled, problem)
+        checks.chosen_split(problem, split)
+        checks.check_fit(distilled, problem)
         check_pixels(problem)
-        labels = known_labels(problem, split)
+        labels = checks.known_labels(problem, split)
         real = real_features(
             network,
             weights(),
@@ -165,16 +163,3 @@ def linear_probe(
         return found
 
     return Evaluation(name, settings, evaluate)
-
-
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Refuses kinds of probes that there are not, and none at all.
-
-    Raises:
-      ValueError: with the known ones.
-    """
-    for kind in kinds:
-        if kind not in PROBES:
-            raise ValueError(f"unknown probe {kind!r}; known: {', '.join(PROBES)}")
-    if not kinds:
-        raise ValueError(f"kinds is empty; known: {', '.join(PROBES)}")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
+from ddjax.evaluation.checks import check_least
 from ddjax.kernels.linear_probe import unit_rows
 from ddjax.kernels.precision import gram
 
@@ -44,8 +45,7 @@ def nearest_rows(
     """
     if not 1 <= neighbours <= len(rows):
         raise ValueError(f"neighbours must lie in [1, {len(rows)}], got {neighbours}")
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+    check_least(1, block=block)
     block = min(block, len(rows))
     wanted = unit_rows(jnp.asarray(queries))
     best = jnp.full((len(queries), neighbours), -jnp.inf, wanted.dtype)
@@ -72,15 +72,9 @@ def nearest_votes(
     """How many of the nearest rows of each query are of each class.
 
     A vote also brings its similarity over 2 (k + 1), so that the summed similarity
-    decides between equal numbers of votes, and only there.
-
-    Args:
-      rows: what is searched.
-      labels: classes of the rows.
-      queries: what is searched for.
-      classes: number c of classes.
-      neighbours: k; all rows where there are fewer.
-      block: rows at a time.
+    decides between equal numbers of votes, and only there. `labels` are the classes of
+    the rows; other arguments are those of `nearest_rows`, all rows voting where there
+    are fewer than k.
 
     Returns:
       Scores, of which the largest is the predicted class.

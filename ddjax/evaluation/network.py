@@ -12,10 +12,9 @@ from numpy import ndarray
 
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
-from ddjax.evaluation import learning_targets, network_training
+from ddjax.evaluation import checks, learning_targets, network_training
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import chosen_split, known_labels, known_targets
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.network_training import PROTOCOLS, Protocol
 from ddjax.kernels.blocks import map_in_blocks
@@ -96,9 +95,7 @@ def network(
         None if augment is None else augmentations.augmenter(augment, shared=False)
     )
     rules = _rules(protocol, epochs, networks, learning_rate)
-    for name, value in (("at_once", at_once), ("block", block)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    checks.check_least(1, at_once=at_once, block=block)
     name = f"network_{architecture}" + (f"_{label}" if label else "")
 
     def evaluate(
@@ -108,7 +105,7 @@ def network(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
+        checks.chosen_split(problem, split)
         rates = _learned_rates(distilled, protocol, learning_rate)
         trained = rules
         if protocol == _INNER and rates is not None:
@@ -234,8 +231,8 @@ def _scores(
 ) -> dict[str, Score]:
     draws = [outputs[:, draw] for draw in range(outputs.shape[1])]
     if not of_targets:
-        labels = known_labels(problem, split)
+        labels = checks.known_labels(problem, split)
         return {f"{name}/accuracy": score([accuracy(each, labels) for each in draws])}
-    wanted = known_targets(problem, split).reshape(len(outputs), -1)
+    wanted = checks.known_targets(problem, split).reshape(len(outputs), -1)
     errors = [mean_squared_error(each, wanted) for each in draws]
     return {f"{name}/mse": score(errors)}

@@ -267,13 +267,7 @@ def train(
 def untrained(
     key: PRNGKeyArray, network: nn.Module, inputs: Float[Array | ndarray, "m *shape"]
 ) -> Student:
-    """A student as it starts.
-
-    Args:
-      key: of the weights.
-      network: a flax linen module.
-      inputs: samples, of which the shape counts.
-    """
+    """A student as it starts, the key drawing weights for inputs of this shape."""
     return Student(*started(key, network, inputs))
 
 

@@ -12,9 +12,8 @@ from numpy import ndarray
 
 from ddjax.data.preprocess import rows_per_block
 from ddjax.data.problem import Problem
-from ddjax.evaluation import frozen, learning_targets, network_training
+from ddjax.evaluation import checks, frozen, learning_targets, network_training
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_resizable, chosen_split, known_labels
 from ddjax.evaluation.frozen import Probes
 from ddjax.evaluation.matching import learning_pairs, matched_blocks
 from ddjax.evaluation.network_training import Protocol, Student
@@ -119,7 +118,7 @@ def pretraining(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        check_resizable(distilled, problem)
+        checks.check_resizable(distilled, problem)
         pairs, loss = _learned_pairs(distilled, problem)
         return pretrained_scores(
             name,
@@ -143,19 +142,10 @@ def pretraining_rules(keywords: Mapping[str, Any]) -> Pretraining:
       ValueError: an unknown name or a number out of range.
     """
     check_name(keywords["architecture"])
-    for name, least in (
-        ("epochs", 0),
-        ("steps", 0),
-        ("batch_size", 1),
-        ("networks", 1),
-        ("limit", 1),
-        ("block", 1),
-    ):
-        value = keywords[name]
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if not keywords["learning_rate"] > 0:
-        raise ValueError(f"learning_rate must be > 0, got {keywords['learning_rate']}")
+    checks.check_least(0, epochs=keywords["epochs"], steps=keywords["steps"])
+    counts = ("batch_size", "networks", "limit", "block")
+    checks.check_least(1, **{name: keywords[name] for name in counts})
+    checks.check_strengths(learning_rate=keywords["learning_rate"])
     if not keywords["weight_decay"] >= 0:
         raise ValueError(f"weight_decay must be >= 0, got {keywords['weight_decay']}")
     protocol = Protocol(
@@ -207,8 +197,9 @@ def pretrained_scores(
     Raises:
       ValueError: a split that cannot be measured on, or one without labels.
     """
-    chosen_split(problem, split)
-    labels, truth = known_labels(problem, "train"), known_labels(problem, split)
+    checks.chosen_split(problem, split)
+    labels = checks.known_labels(problem, "train")
+    truth = checks.known_labels(problem, split)
     rows = _probed_rows(problem, rules.limit)
     network = _network(
         rules, outputs=pairs.targets.shape[1], shape=pairs.inputs.shape[1:]

@@ -1,36 +1,26 @@
 """Convex learners trained on a distilled set: logistic regression, SVM and others."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.data.problem import Problem
-from ddjax.evaluation import convex, learning_targets
+from ddjax.evaluation import checks, convex, learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import (
-    check_convergence,
-    chosen_split,
-    known_labels,
-    known_targets,
-)
-from ddjax.evaluation.convex import ConvexLearner, Fitted
+from ddjax.evaluation.convex import Fitted
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.regression import natural_scores
 from ddjax.evaluation.representation import representation
 from ddjax.kernels import losses
-from ddjax.kernels.losses import Loss
 from ddjax.kernels.random_features import Architecture
-from ddjax.solvers import erm
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import plain
 
-__all__ = ["check_strengths", "convex_learner", "probe", "scores_of"]
+__all__ = ["probe", "scores_of"]
 
 
 def probe(
@@ -88,7 +78,7 @@ def probe(
     """
     settings = plain(locals(), "settings")
     convex_loss = losses.get(loss, **dict(loss_settings or {}))
-    check_strengths(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
+    checks.check_strengths(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )
@@ -101,15 +91,16 @@ def probe(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
+        checks.chosen_split(problem, split)
         problem = matched_problem(distilled, problem, split)
         pairs = learning_pairs(distilled, problem)
-        learner = convex_learner(
-            learning_targets.for_loss(
-                convex_loss, pairs.targets, distilled.targets_kind, problem.classes
-            ),
+        targets = learning_targets.for_loss(
+            convex_loss, pairs.targets, distilled.targets_kind, problem.classes
+        )
+        learner = convex.risk_learner(
+            targets,
             loss=convex_loss,
-            ridge_per_sample=ridge_per_sample,
+            ridge=ridge_per_sample * len(targets),
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
@@ -132,54 +123,6 @@ def probe(
         )
 
     return Evaluation(name, settings, evaluate)
-
-
-def check_strengths(**values: float) -> None:
-    """Refuses numbers that are not finite and positive.
-
-    Raises:
-      ValueError: one of them, by its name.
-    """
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be > 0, got {value}")
-
-
-def convex_learner(
-    targets: Float[Array, "m *c"],
-    *,
-    loss: Loss,
-    ridge_per_sample: float,
-    tolerance: float,
-    max_iterations: int,
-) -> ConvexLearner:
-    """Regularised empirical risk on given targets as a `ConvexLearner`."""
-    settings: dict[str, Any] = {
-        "loss": loss,
-        "ridge": ridge_per_sample * targets.shape[0],
-        "tolerance": tolerance,
-        "max_iterations": max_iterations,
-    }
-
-    def from_features(features: ndarray) -> Fitted:
-        solution = erm.solve(features, targets, **settings)
-        return _fitted(solution.weights, solution)
-
-    def from_gram(gram: ndarray) -> Fitted:
-        solution = erm.solve_kernel(gram, targets, **settings)
-        return _fitted(solution.coefficients, solution)
-
-    return ConvexLearner(from_features, from_gram)
-
-
-def _fitted(weights: ndarray, solution: erm.Solution | erm.KernelSolution) -> Fitted:
-    return Fitted(
-        np.asarray(weights),
-        gap=float(solution.gap),
-        primal=float(solution.primal),
-        iterations=int(solution.iterations),
-        converged=bool(solution.converged),
-    )
 
 
 def scores_of(
@@ -208,13 +151,10 @@ def scores_of(
       ddjax.solvers.erm.NotConverged: see `require_convergence`.
     """
     for _, fitted in found:
-        check_convergence(
+        checks.check_convergence(
             f"the learner of {name!r}",
-            converged=fitted.converged,
-            gap=fitted.gap,
-            primal=fitted.primal,
+            fitted,
             tolerance=tolerance,
-            iterations=fitted.iterations,
             required=require_convergence,
         )
     solver = {
@@ -222,10 +162,10 @@ def scores_of(
         f"{name}/converged": score([float(fitted.converged) for _, fitted in found]),
     }
     if not of_targets:
-        labels = known_labels(problem, split)
+        labels = checks.known_labels(problem, split)
         right = [accuracy(predictions, labels) for predictions, _ in found]
         return {f"{name}/accuracy": score(right), **solver}
-    wanted = known_targets(problem, split)
+    wanted = checks.known_targets(problem, split)
     errors = [mean_squared_error(p, wanted.reshape(p.shape)) for p, _ in found]
     natural = natural_scores(name, [p for p, _ in found], wanted, problem)
     return {f"{name}/mse": score(errors), **natural, **solver}

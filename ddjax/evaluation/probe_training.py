@@ -1,7 +1,6 @@
 """A linear probe trained by gradient: minibatches, a cosine, augmented images."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from numpy import ndarray
 
 from ddjax.evaluation.accuracy import accuracy
+from ddjax.evaluation.checks import check_least, check_strengths
 from ddjax.evaluation.encoded_images import encoded
 from ddjax.kernels import losses
 from ddjax.models.encoders.base import Encoder
@@ -73,21 +73,14 @@ def check_training(training: Training, seeds: int) -> None:
     Raises:
       ValueError: one of them, by its name.
     """
-    for name, value in (
-        ("epochs", training.epochs),
-        ("batch_size", training.batch_size),
-        ("seeds", seeds),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    rate = training.learning_rate
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"learning_rate must be > 0, got {rate}")
+    check_least(1, epochs=training.epochs, batch_size=training.batch_size, seeds=seeds)
+    check_strengths(learning_rate=training.learning_rate)
     if training.optimizer not in _OPTIMIZERS:
         known = ", ".join(_OPTIMIZERS)
         raise ValueError(f"unknown optimizer {training.optimizer!r}; known: {known}")
 
 
+@functools.partial(jax.jit, static_argnames=("features_fn", "width", "training"))
 def train_probe(
     keys: Key[Array, " s"],
     features_fn: FeaturesFn,
@@ -117,13 +110,6 @@ def train_probe(
     Returns:
       The probes, with a leading axis `s`.
     """
-    return _train_probes(
-        keys, samples, targets, features_fn=features_fn, width=width, training=training
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("features_fn", "width", "training"))
-def _train_probes(keys, samples, targets, *, features_fn, width, training) -> Probe:
     count, classes = targets.shape
     batch = min(training.batch_size, count)
     steps = -(-count // batch)

@@ -55,21 +55,9 @@ def real_pretraining(
     Scalars are those of `pretraining` under `full_data_pretraining_<architecture>/`.
     The images lie on the device. The cache keeps the representations and the networks.
 
-    Args:
-      teacher: see `ddjax.models.encoders.settings.as_encoder`.
-      teacher_size: see `ddjax.models.encoders.resized.resized`.
-      architecture: see `pretraining.pretraining`, as all that follows.
-      settings: of the architecture.
-      epochs: passes over the images.
-      steps: in place of `epochs`.
-      batch_size: images a step.
-      learning_rate: of SGD.
-      weight_decay: coefficient of the squared norm's gradient.
-      networks: how many are pretrained.
-      probes: fields of `frozen.Probes`.
-      limit: training rows that probes see.
-      block: images through a network, or the teacher, at once.
-      label: appended to the name.
+    Settings are those of `pretraining.pretraining`; and `teacher`, see
+    `ddjax.models.encoders.settings.as_encoder`, with its `teacher_size`, see
+    `ddjax.models.encoders.resized.resized`.
 
     Raises:
       ValueError: what `pretraining` refuses.

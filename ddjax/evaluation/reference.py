@@ -10,21 +10,18 @@ from numpy import ndarray
 from ddjax.data.problem import Problem
 from ddjax.evaluation import convex, learning_targets
 from ddjax.evaluation.checks import known_labels, recipe_ridge
-from ddjax.evaluation.convex import View
+from ddjax.evaluation.convex import Fitted, View
 from ddjax.kernels import losses
 from ddjax.kernels.blocks import gram_in_blocks
 from ddjax.kernels.losses import Loss
-from ddjax.solvers import erm
 from ddjax.storage.cache import Cache
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = [
     "ConvexProblems",
-    "ReferenceSolution",
     "convex_problems",
     "exact_product",
-    "reference_dependencies",
     "reference_predictions",
     "reference_solution",
 ]
@@ -48,26 +45,6 @@ class ConvexProblems(NamedTuple):
     targets: Float[Array, "m *c"]
     ridge: float
     solver: dict[str, Any]
-
-
-class ReferenceSolution(NamedTuple):
-    """The solution on the real data.
-
-    Attributes:
-      weights: of features `(p, *c)`, or coefficients of the kernel `(n, *c)`; float64.
-      squared_norm: squared norm of the solution.
-      gap: absolute duality gap at which it was left.
-      primal: primal objective there.
-      iterations: of the solver.
-      converged: whether the gap is within the tolerance.
-    """
-
-    weights: Float[ndarray, "k *c"]
-    squared_norm: float
-    gap: float
-    primal: float
-    iterations: int
-    converged: bool
 
 
 def convex_problems(
@@ -146,39 +123,29 @@ def reference_solution(
     block: int,
     largest: int,
     cache: Cache,
-) -> ReferenceSolution:
+) -> Fitted:
     """The solution on the real training data, from the cache where it has it.
-
-    Args:
-      view: what the models see inputs through.
-      problems: of which the real one is solved.
-      problem: the real data.
-      block: real inputs at a time.
-      largest: bytes of features or kernel that may be held.
-      cache: keeps the solution under all that it depends on.
 
     Raises:
       ValueError: features or kernel of more than `largest` bytes.
     """
-
-    def compute() -> dict[str, Any]:
-        solve = _solve_kernel if view.exact else _solve_features
-        found = solve(view, problems, problem.train.inputs, block, largest)
-        return {key: np.asarray(each) for key, each in found._asdict().items()}
-
-    about = reference_dependencies(view, problems, problem)
-    found = cache("reference_solution", about, compute)
-    return ReferenceSolution(
-        np.asarray(found["weights"]),
-        float(found["squared_norm"]),
-        float(found["gap"]),
-        float(found["primal"]),
-        int(found["iterations"]),
-        bool(found["converged"]),
+    learner = convex.risk_learner(
+        problems.real_targets,
+        loss=problems.loss,
+        ridge=problems.real_ridge,
+        **problems.solver,
+    )
+    return convex.cached_fit(
+        cache,
+        "reference_solution",
+        _dependencies(view, problems, problem),
+        lambda: convex.fit(
+            view, learner, problem.train.inputs, block=block, largest=largest
+        ),
     )
 
 
-def reference_dependencies(
+def _dependencies(
     view: View, problems: ConvexProblems, problem: Problem
 ) -> dict[str, Any]:
     """What the solution on the real data depends on."""
@@ -191,51 +158,9 @@ def reference_dependencies(
     }
 
 
-def _solve_features(
-    view: View, problems: ConvexProblems, real: Any, block: int, largest: int
-) -> ReferenceSolution:
-    convex.refuse_larger(convex.features_bytes(view, real), largest, "features")
-    found = erm.solve(
-        convex.features_of(view, real, block=block),
-        problems.real_targets,
-        loss=problems.loss,
-        ridge=problems.real_ridge,
-        **problems.solver,
-    )
-    return _solved(found.weights, float(np.sum(found.weights**2)), found)
-
-
-def _solve_kernel(
-    view: View, problems: ConvexProblems, real: Any, block: int, largest: int
-) -> ReferenceSolution:
-    size = len(real) ** 2 * np.dtype(real.dtype).itemsize
-    convex.refuse_larger(size, largest, "kernel")
-    found = erm.solve_kernel(
-        gram_in_blocks(convex.compiled_kernel(view.feature_map), real, block=block),
-        problems.real_targets,
-        loss=problems.loss,
-        ridge=problems.real_ridge,
-        **problems.solver,
-    )
-    return _solved(found.coefficients, found.squared_norm, found)
-
-
-def _solved(
-    weights: ndarray, squared_norm: float, found: erm.Solution | erm.KernelSolution
-) -> ReferenceSolution:
-    return ReferenceSolution(
-        weights,
-        squared_norm,
-        found.gap,
-        found.primal,
-        found.iterations,
-        found.converged,
-    )
-
-
 def reference_predictions(
     view: View,
-    reference: ReferenceSolution,
+    reference: Fitted,
     problems: ConvexProblems,
     problem: Problem,
     split: str,
@@ -251,7 +176,7 @@ def reference_predictions(
         cross = gram_in_blocks(kernel, inputs, problem.train.inputs, block=block)
         return {"predictions": exact_product(cross, reference.weights)}
 
-    about = {**reference_dependencies(view, problems, problem), "split": split}
+    about = {**_dependencies(view, problems, problem), "split": split}
     return np.asarray(cache("reference_predictions", about, compute)["predictions"])
 
 

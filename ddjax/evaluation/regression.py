@@ -12,19 +12,8 @@ from numpy import ndarray
 from ddjax.data import preprocess
 from ddjax.data.problem import Problem
 from ddjax.data.table_rows import Cells, encoded_rows
-from ddjax.evaluation import convex
-from ddjax.evaluation.accuracy import (
-    mean_absolute_errors,
-    r_squared,
-    root_mean_squared_errors,
-)
+from ddjax.evaluation import accuracy, checks, convex
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import (
-    check_ridge,
-    chosen_split,
-    known_targets,
-    recipe_ridge,
-)
 from ddjax.evaluation.convex import ConvexLearner
 from ddjax.evaluation.matching import learning_pairs, matched_problem
 from ddjax.evaluation.representation import representation
@@ -76,7 +65,7 @@ def regression(
         its ridge where none is given.
     """
     settings = plain(locals(), "settings")
-    check_ridge(ridge, convention)
+    checks.check_ridge(ridge, convention)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )
@@ -89,10 +78,16 @@ def regression(
         split: str,
         cache: Cache = no_cache,
     ) -> dict[str, Score]:
-        chosen_split(problem, split)
-        _check_regression(distilled, problem)
+        checks.chosen_split(problem, split)
+        if problem.classes and problem.train.targets is None:
+            raise ValueError(
+                f"evaluation 'regression' needs real-valued targets, but problem "
+                f"{problem.name!r} has {problem.classes} classes; use 'probe' or "
+                "'kernel_regression'"
+            )
+        _check_kind(distilled)
         problem = matched_problem(distilled, problem, split)
-        wanted = known_targets(problem, split)
+        wanted = checks.known_targets(problem, split)
         pairs = learning_pairs(distilled, problem)
         learner = _learner(distilled, pairs.targets, ridge, convention)
         found = []
@@ -196,29 +191,21 @@ def natural_scores(
         return np.asarray(preprocess.invert(problem.targets_preprocessing, values))
 
     wanted, predicted = natural(targets), [natural(each) for each in found]
-    scores = {f"{name}/r2": score([r_squared(each, wanted) for each in predicted])}
+    scores = {
+        f"{name}/r2": score([accuracy.r_squared(each, wanted) for each in predicted])
+    }
     names = (
         range(wanted.shape[1]) if problem.columns is None else problem.columns.targets
     )
     for what, errors in (
-        ("rmse", root_mean_squared_errors),
-        ("mae", mean_absolute_errors),
+        ("rmse", accuracy.root_mean_squared_errors),
+        ("mae", accuracy.mean_absolute_errors),
     ):
         values = np.stack([errors(each, wanted) for each in predicted])
         for output, column in zip(names, values.T, strict=True):
             ending = "" if wanted.shape[1] == 1 else f"_{output}"
             scores[f"{name}/{what}{ending}"] = score(column.tolist())
     return scores
-
-
-def _check_regression(distilled: DistilledSet, problem: Problem) -> None:
-    if problem.classes and problem.train.targets is None:
-        raise ValueError(
-            f"evaluation 'regression' needs real-valued targets, but problem "
-            f"{problem.name!r} has {problem.classes} classes; use 'probe' or "
-            "'kernel_regression'"
-        )
-    _check_kind(distilled)
 
 
 def _check_kind(distilled: DistilledSet) -> None:
@@ -236,9 +223,9 @@ def _learner(
     convention: str,
 ) -> ConvexLearner:
     if ridge is None:
-        strength, read_by = recipe_ridge(distilled)
+        strength, read_by = checks.recipe_ridge(distilled)
     else:
-        strength, read_by = ridge, check_ridge(ridge, convention)
+        strength, read_by = ridge, checks.check_ridge(ridge, convention)
     values = np.asarray(targets)
     return convex.ridge_learner(
         values.reshape(len(values), -1), ridge=strength, convention=read_by

@@ -1,6 +1,7 @@
 """The distilled set: decoders, initialisation, targets, files, exports."""
 
 from ddjax.synthetic.budget import floats, images_equivalent
+from ddjax.synthetic.checks import RECIPE
 from ddjax.synthetic.decoders import (
     DECODERS,
     Decoder,
@@ -10,7 +11,6 @@ from ddjax.synthetic.decoders import (
     pixels,
 )
 from ddjax.synthetic.distilled import (
-    RECIPE,
     DistilledSet,
     decoded,
     distilled_set,

@@ -13,10 +13,10 @@ from ddjax.data.columns import check_columns
 from ddjax.data.preprocess import Preprocessing
 from ddjax.kernels.ridge import CONVENTIONS
 from ddjax.synthetic.decoders import DECODERS
-from ddjax.synthetic.distilled import RECIPE, DistilledSet
+from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.targets import TARGETS_KINDS
 
-__all__ = ["FLOATS", "check", "check_path", "check_recipe", "named"]
+__all__ = ["FLOATS", "RECIPE", "check", "check_path", "check_recipe", "named"]
 
 FLOATS = ("float16", "float32", "float64")
 
@@ -35,6 +35,9 @@ _FORMS_OF_RECIPE = {
     "architecture": (Mapping, "a mapping"),
     "teacher": (Mapping, "a mapping"),
 }
+
+RECIPE = tuple(_FORMS_OF_RECIPE)
+"""What a recipe may say; `targets_kind` always."""
 
 
 def check(distilled: DistilledSet) -> None:

@@ -15,7 +15,6 @@ from ddjax.data.problem import Problem
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
 
 __all__ = [
-    "RECIPE",
     "DistilledSet",
     "decoded",
     "decoded_shapes",
@@ -23,21 +22,6 @@ __all__ = [
     "natural_inputs",
     "natural_regression_targets",
 ]
-
-RECIPE = (
-    "targets_kind",
-    "features",
-    "loss",
-    "ridge",
-    "real_ridge",
-    "inner",
-    "encoders",
-    "probe",
-    "augmentation",
-    "architecture",
-    "teacher",
-)
-"""What a recipe may say; `targets_kind` always."""
 
 
 class DistilledSet(NamedTuple):
@@ -48,7 +32,7 @@ class DistilledSet(NamedTuple):
         `ddjax.synthetic.decoders.base.Stored`.
       decoder: how `stored` becomes pairs of inputs and targets.
       recipe: what a learner must know to train on them (JSON-able), part of the digest;
-        keys are those of `RECIPE`:
+        keys are those of `ddjax.synthetic.checks.RECIPE`:
         `targets_kind`: `scores` (real-valued, one column a class; argmax is the class),
         `margin` (binary, sign is the class: > 0 means class 1), `probabilities`,
         `regression` or `representation`;

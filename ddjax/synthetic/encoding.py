@@ -8,23 +8,11 @@ from numpy import ndarray
 
 from ddjax.data.columns import Columns
 from ddjax.data.preprocess import Preprocessing
-from ddjax.synthetic import decoders, older_schemas
+from ddjax.synthetic import decoders, older_schemas, schema
 from ddjax.synthetic.checks import check, named
 from ddjax.synthetic.decoders.base import Decoder, Stored
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import plain
-from ddjax.synthetic.schema import (
-    FORMAT,
-    OF_TARGETS,
-    PREPROCESSING,
-    SCHEMA_VERSION,
-    STATISTICS,
-    STORED,
-    check_digest,
-    check_document,
-    content_digest,
-    described,
-)
 
 __all__ = ["decode", "digest", "encode"]
 
@@ -39,17 +27,17 @@ def encode(distilled: DistilledSet) -> tuple[dict[str, Any], dict[str, ndarray]]
     check(distilled)
     arrays = _arrays(distilled)
     document = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "format": schema.FORMAT,
+        "schema_version": schema.SCHEMA_VERSION,
         "digest": digest(distilled),
-        "arrays": described(arrays),
-        OF_TARGETS: None,
+        "arrays": schema.described(arrays),
+        schema.OF_TARGETS: None,
         "columns": None,
         **_meaning(distilled),
         "provenance": plain(distilled.provenance, "provenance"),
         "certificate": plain(distilled.certificate, "certificate"),
     }
-    check_document(document)
+    schema.check_document(document)
     _decoder(document["decoder"])
     return document, arrays
 
@@ -61,10 +49,10 @@ def decode(document: dict[str, Any], arrays: Mapping[str, ndarray]) -> Distilled
       ValueError: the document is not one of a known schema version, the two do not fit
         each other, or what they hold is not valid.
     """
-    check_document(document)
-    if document["arrays"] != described(arrays):
+    schema.check_document(document)
+    if document["arrays"] != schema.described(arrays):
         raise ValueError("the arrays are not the ones that the document declares")
-    older = document["schema_version"] < SCHEMA_VERSION
+    older = document["schema_version"] < schema.SCHEMA_VERSION
     if older:
         # Its digest covers other things and is verified on the way.
         document, arrays = older_schemas.upgraded(document, arrays)
@@ -74,20 +62,20 @@ def decode(document: dict[str, Any], arrays: Mapping[str, ndarray]) -> Distilled
         decoder=_decoder(document["decoder"]),
         recipe=document["recipe"],
         labels=arrays.get("labels"),
-        preprocessing=_preprocessing(PREPROCESSING, document, arrays),
+        preprocessing=_preprocessing(schema.PREPROCESSING, document, arrays),
         class_names=None if names is None else tuple(names),
         provenance=document["provenance"],
         certificate=document["certificate"],
         targets_preprocessing=(
-            _preprocessing(OF_TARGETS, document, arrays)
-            if document[OF_TARGETS]
+            _preprocessing(schema.OF_TARGETS, document, arrays)
+            if document[schema.OF_TARGETS]
             else None
         ),
         columns=_columns(document["columns"]) if document["columns"] else None,
     )
     check(distilled)
     if not older:
-        check_digest(document["digest"], digest(distilled))
+        schema.check_digest(document["digest"], digest(distilled))
     return distilled
 
 
@@ -99,7 +87,7 @@ def digest(distilled: DistilledSet) -> str:
     the recipe, the names of classes and columns. It leaves out the provenance and the
     certificate, which say where a set comes from and what it is worth.
     """
-    return content_digest(_meaning(distilled), _arrays(distilled))
+    return schema.content_digest(_meaning(distilled), _arrays(distilled))
 
 
 def _preprocessing(
@@ -133,23 +121,23 @@ def _meaning(distilled: DistilledSet) -> dict[str, Any]:
             "settings": plain(distilled.decoder.settings, "settings"),
         },
         "recipe": plain(distilled.recipe, "recipe"),
-        PREPROCESSING: {"kind": distilled.preprocessing.kind},
+        schema.PREPROCESSING: {"kind": distilled.preprocessing.kind},
         "class_names": None if names is None else list(names),
     }
     # Left out where there is nothing to say, so that what a later version adds leaves
     # the digests of sets without it as they are.
     if distilled.targets_preprocessing is not None:
-        meaning[OF_TARGETS] = {"kind": distilled.targets_preprocessing.kind}
+        meaning[schema.OF_TARGETS] = {"kind": distilled.targets_preprocessing.kind}
     if distilled.columns is not None:
         meaning["columns"] = plain(distilled.columns._asdict(), "columns")
     return meaning
 
 
 def _arrays(distilled: DistilledSet) -> dict[str, ndarray]:
-    arrays: dict[str, Any] = dict(named(distilled.stored, STORED[:-1]))
+    arrays: dict[str, Any] = dict(named(distilled.stored, schema.STORED[:-1]))
     arrays["labels"] = distilled.labels
-    for where in (PREPROCESSING, OF_TARGETS):
-        for name in STATISTICS:
+    for where in (schema.PREPROCESSING, schema.OF_TARGETS):
+        for name in schema.STATISTICS:
             arrays[f"{where}.{name}"] = getattr(getattr(distilled, where), name, None)
     return {name: _host(array) for name, array in arrays.items() if array is not None}
 
@@ -158,8 +146,8 @@ def _nested(arrays: Mapping[str, ndarray]) -> Stored:
     """The stored arrays as dictionaries in dictionaries, along their paths."""
     stored: Stored = {}
     for path, array in arrays.items():
-        if path.startswith(STORED):
-            *above, name = path.removeprefix(STORED).split(".")
+        if path.startswith(schema.STORED):
+            *above, name = path.removeprefix(schema.STORED).split(".")
             inner = stored
             for each in above:
                 inner = inner.setdefault(each, {})

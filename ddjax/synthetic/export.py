@@ -1,5 +1,6 @@
 """Distilled sets for other programs: NumPy archives and PyTorch-ready tensors."""
 
+import contextlib
 import csv
 import io
 import os
@@ -92,10 +93,8 @@ def to_npz(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       DistilledSetError: the set is not valid, or the file cannot be written.
     """
     path = Path(path)
-    try:
+    with _exporting(path):
         document, _ = encoding.encode(distilled)
-    except (ValueError, RecursionError) as error:
-        raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
     pairs = decoded(distilled)
     content = {
         "inputs": pairs.inputs,
@@ -136,25 +135,14 @@ def to_torch_safetensors(path: str | os.PathLike[str], distilled: DistilledSet) 
     the map. The metadata hold, under `ddjax`, a JSON object with `targets_kind`,
     `learn_with` (the loss, the head and the rule of prediction, see
     `ddjax.synthetic.learn_with.learn_with`), `class_names`, the `digest` of the set
-    and, where it has them, `columns`.
-
-    Args:
-      path: the file, replaced in one step.
-      distilled: the set.
-
-    Returns:
-      The path.
-
-    Raises:
-      DistilledSetError: the set is not valid, or the file cannot be written.
+    and, where it has them, `columns`. Arguments, result and errors are those of
+    `to_npz`.
     """
     from safetensors.numpy import save
 
     path = Path(path)
-    try:
+    with _exporting(path):
         check(distilled)
-    except ValueError as error:
-        raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
     # One key, because several are written in no fixed order.
     metadata = {
         "targets_kind": distilled.targets_kind,
@@ -190,11 +178,9 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
         be written.
     """
     path = Path(path)
-    try:
+    with _exporting(path):
         check(distilled)
         targets = natural_regression_targets(distilled)
-    except ValueError as error:
-        raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
     inputs = natural_inputs(distilled)
     if inputs.ndim != 2:
         raise DistilledSetError(
@@ -216,6 +202,15 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
     ]
     table.writerows(zip(*cells, strict=True))
     return write(path, text.getvalue().encode())
+
+
+@contextlib.contextmanager
+def _exporting(path: Path) -> Iterator[None]:
+    """Says of what is not valid that this file is not written."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise DistilledSetError(f"{path}: cannot be exported: {error}") from error
 
 
 def _numbers(
@@ -275,19 +270,16 @@ def _torch_arrays(distilled: DistilledSet) -> dict[str, ndarray]:
         matrix = getattr(preprocessing, name)
         if matrix is not None:
             arrays[name] = np.asarray(matrix)[np.ix_(order, order)]
-    float64 = set()
-    for behind, prefix in (
-        (preprocessing, ""),
-        (distilled.targets_preprocessing, "targets_"),
-    ):
-        if behind is not None and _outside_float32(behind).any():
-            float64 |= {f"{prefix}mean", f"{prefix}std"}
-    result: dict[str, ndarray] = {
-        name: np.asarray(
-            array, np.float64 if name in float64 else np.float32, order="C"
-        )
-        for name, array in arrays.items()
-    }
+    wide = set()
+    if _outside_float32(preprocessing).any():
+        wide |= {"mean", "std"}
+    of_targets = distilled.targets_preprocessing
+    if of_targets is not None and _outside_float32(of_targets).any():
+        wide |= {"targets_mean", "targets_std"}
+    result: dict[str, ndarray] = {}
+    for name, array in arrays.items():
+        dtype = np.float64 if name in wide else np.float32
+        result[name] = np.asarray(array, dtype, order="C")
     if distilled.labels is not None:
         result["labels"] = np.asarray(distilled.labels, np.int64)
     return result

@@ -63,7 +63,8 @@ def save(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.sweep(path.parent, re.escape(path.name))
         if path.suffix == ".safetensors":
-            _save_file(path, document, arrays)
+            metadata = {_METADATA: dumps(document)}
+            atomic.replace_file(path, _serialized(arrays, metadata))
         else:
             _save_folder(path, document, arrays)
     except OSError as error:
@@ -94,12 +95,6 @@ def load(path: str | os.PathLike[str]) -> DistilledSet:
     if not path.exists():
         raise DistilledSetError(f"{path}: there is no such file or folder")
     return _load_tensors(path, None)
-
-
-def _save_file(
-    path: Path, document: dict[str, Any], arrays: dict[str, ndarray]
-) -> None:
-    atomic.replace_file(path, _serialized(arrays, {_METADATA: dumps(document)}))
 
 
 def _save_folder(
@@ -180,15 +175,12 @@ def _load_tensors(path: Path, document: dict[str, Any] | None) -> DistilledSet:
                 document = _document_in(file.metadata())
             _check_header(file, document["arrays"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}
+        return encoding.decode(document, arrays)
     except SafetensorError as error:
         raise DistilledSetError(
             f"{path}: not a valid safetensors file: {error}"
         ) from error
     except (ValueError, OSError) as error:
-        raise DistilledSetError(f"{path}: {error}") from error
-    try:
-        return encoding.decode(document, arrays)
-    except ValueError as error:
         raise DistilledSetError(f"{path}: {error}") from error
 
 

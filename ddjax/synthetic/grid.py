@@ -61,17 +61,10 @@ def to_png(
     title: str | None = None,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Path:
-    """Writes the picture that `draw` makes as a PNG file.
-
-    Args:
-      path: the file, replaced in one step.
-      distilled: a set of images.
-      annotate: as in `draw`.
-      title: as in `draw`.
-      limits: as in `draw`.
+    """Writes the picture that `draw` makes, with its settings, as a PNG file.
 
     Returns:
-      The path.
+      The path of the file, which was replaced in one step.
 
     Raises:
       DistilledSetError: the inputs are not images, or the file cannot be written.
@@ -164,11 +157,8 @@ def _pixels(
 
 
 def _rows(distilled: DistilledSet, targets: Float[ndarray, "m *c"]) -> list[_Row]:
-    names, labels, kind = (
-        distilled.class_names,
-        distilled.labels,
-        distilled.targets_kind,
-    )
+    names, labels = distilled.class_names, distilled.labels
+    kind = distilled.targets_kind
     if labels is None and names and kind not in ("regression", "representation"):
         labels = predicted_labels(targets, kind)
     if labels is None or not names:

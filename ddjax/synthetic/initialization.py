@@ -94,14 +94,9 @@ def select_rows(
       problem: any problem, with targets (regression values, a teacher's
         representations) or without; only `problem.train` is looked at.
       count: how many samples m, >= 1.
-      how: one of
-        `uniform`: random real samples, each used once, with their targets;
-        `kmeans_centres`: the centres of k-means over the inputs, each with the mean
-        target of its cluster;
-        `kmeans_nearest`: the real samples nearest to those centres, each used once,
-        with their own targets;
-        `herding`, `k_center`: coresets by the inputs, see the module;
-        `noise`: inputs and targets N(0, 1), in preprocessed space.
+      how: one of `ROW_INITIALIZATIONS`, as in `select` over all rows: real samples,
+        each used once, with their own targets; `kmeans_centres`, each with the mean
+        target of its cluster; `noise`, inputs and targets.
 
     Returns:
       Preprocessed inputs `(m, *shape)` and targets `(m, c)`, or None where the problem
@@ -138,19 +133,11 @@ def chosen_by_class(
     """Positions in `problem.train` of the real samples that `select` takes.
 
     Where samples are to be chosen in another space than their own (by features, say),
-    the problem is one of features, and what is chosen are positions.
-
-    Args:
-      key: see `select`.
-      problem: see `select`.
-      per_class: see `select`.
-      how: one that takes real samples, see `select`.
+    the problem is one of features, and what is chosen are positions. Arguments and
+    errors are those of `select`; `how` must be one that takes real samples.
 
     Returns:
       `per_class * classes` different positions, ordered by class.
-
-    Raises:
-      ValueError: see `select`; a `how` that makes samples that are not real.
     """
     _check_how(how, _OF_REAL_SAMPLES)
     balanced_labels(problem, per_class=per_class)
@@ -162,19 +149,11 @@ def chosen_rows(
 ) -> Int[ndarray, " m"]:
     """Positions in `problem.train` of the real samples that `select_rows` takes.
 
-    See `chosen_by_class` for what it serves.
-
-    Args:
-      key: see `select_rows`.
-      problem: see `select_rows`.
-      count: see `select_rows`.
-      how: one that takes real samples, see `select_rows`.
+    See `chosen_by_class` for what it serves. Arguments and errors are those of
+    `select_rows`; `how` must be one that takes real samples.
 
     Returns:
       `count` different positions.
-
-    Raises:
-      ValueError: see `select_rows`; a `how` that makes samples that are not real.
     """
     _check_how(how, _OF_REAL_SAMPLES[1:])
     _check_count(count)

@@ -9,14 +9,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from ddjax.synthetic.schema import (
-    OF_TARGETS,
-    PREPROCESSING,
-    SCHEMA_VERSION,
-    STORED,
-    check_digest,
-    content_digest,
-)
+from ddjax.synthetic import schema
 
 __all__ = ["upgraded"]
 
@@ -52,23 +45,25 @@ def upgraded(
     Raises:
       ValueError: the content does not have the digest that it was saved with.
     """
-    check_digest(document["digest"], content_digest(_meaning(document), arrays))
+    schema.check_digest(
+        document["digest"], schema.content_digest(_meaning(document), arrays)
+    )
     newer = {
-        **dict.fromkeys((OF_TARGETS, "columns")),
+        **dict.fromkeys((schema.OF_TARGETS, "columns")),
         **{key: value for key, value in document.items() if key not in _REPLACED},
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION,
         "decoder": _decoder(document),
         "recipe": _recipe(document["targets_kind"], document["provenance"]),
     }
-    renamed = {"targets": f"{STORED}targets"}
+    renamed = {"targets": f"{schema.STORED}targets"}
     return newer, {renamed.get(name, name): array for name, array in arrays.items()}
 
 
 def _meaning(document: dict[str, Any]) -> dict[str, Any]:
     """What digests covered beside the arrays."""
-    always = ("parameterization", "targets_kind", PREPROCESSING, "class_names")
+    always = ("parameterization", "targets_kind", schema.PREPROCESSING, "class_names")
     # Left out where there is nothing to say, so that version 2 kept digests of 1.
-    sometimes = (OF_TARGETS, "columns")
+    sometimes = (schema.OF_TARGETS, "columns")
     return {
         **{key: document[key] for key in always},
         **{key: document[key] for key in sometimes if document.get(key) is not None},

@@ -38,14 +38,7 @@ def one_hot(labels: _Labels, classes: int) -> Float[Array, "m c"]:
 def centred_one_hot(labels: _Labels, classes: int) -> Float[Array, "m c"]:
     """One-hot targets with zero row sums, `t_ij = [y_i = j] - 1/c` (KIP's targets).
 
-    In jax's default float dtype.
-
-    Args:
-      labels: class indices, `(m,)`.
-      classes: number of classes c.
-
-    Raises:
-      ValueError: `classes` < 1, or a label outside [0, classes).
+    Arguments and errors are those of `one_hot`.
     """
     return one_hot(labels, classes) - 1.0 / classes
 
@@ -73,14 +66,7 @@ def signs(labels: _Labels, classes: int = 2) -> Float[Array, " m"]:
 def one_vs_rest(labels: _Labels, classes: int) -> Float[Array, "m c"]:
     """One binary problem a class: `t_ij = +1` if `y_i = j`, else -1.
 
-    In jax's default float dtype.
-
-    Args:
-      labels: class indices, `(m,)`.
-      classes: number of classes c.
-
-    Raises:
-      ValueError: `classes` < 1, or a label outside [0, classes).
+    Arguments and errors are those of `one_hot`.
     """
     return 2.0 * one_hot(labels, classes) - 1.0
 

@@ -2,12 +2,13 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax.data import load
-from ddjax.data.preprocess import Preprocessing
+from ddjax.data import load, preprocess
 from ddjax.data.problem import Problem, Split
+from ddjax.models import feature_maps
 from ddjax.storage.checksum import checksum
 from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.decoders import pixels
@@ -20,9 +21,35 @@ def digits(classes: tuple[int, ...] | None = None) -> Problem:
     return load("digits", classes=classes)
 
 
-def identity() -> Preprocessing:
-    """Preprocessing that changes nothing."""
-    return Preprocessing("none", np.zeros((), np.float32), np.ones((), np.float32))
+def features_of(feature_map, inputs) -> np.ndarray:
+    """Features of inputs, in float64 on the host."""
+    params, apply = feature_maps.build(feature_map, inputs.shape[1:])
+    return np.asarray(apply(params, jnp.asarray(inputs)), np.float64)
+
+
+def variables_at_start(student, key, inputs):
+    """A network's variables where `network_training.train` starts with a key."""
+    return jax.jit(student.init)(jax.random.split(key)[0], inputs[:1])
+
+
+def descended(params, gradients, rates, *, momentum=0.9, decay=0.0):
+    """Parameters after SGD as protocols word it, with a gradient and rate a step."""
+    velocity = jax.tree.map(jnp.zeros_like, params)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        velocity = jax.tree.map(
+            lambda v, g, p: momentum * v + g + decay * p,
+            velocity,
+            gradient(params),
+            params,
+        )
+        params = jax.tree.map(lambda p, v, rate=rate: p - rate * v, params, velocity)
+    return params
+
+
+def measured(evaluation, distilled, problem, split="test", *cache) -> dict[str, float]:
+    """Means of an evaluation's scalars, by their names without its prefix."""
+    found = evaluation.evaluate(jax.random.key(0), distilled, problem, split, *cache)
+    return {name.partition("/")[2]: score.mean for name, score in found.items()}
 
 
 def problem_of(name, splits, names=None, **others) -> Problem:
@@ -33,7 +60,9 @@ def problem_of(name, splits, names=None, **others) -> Problem:
         for field, value in split._asdict().items()
         if value is not None
     }
-    return Problem(name, *splits, identity(), names, checksum(arrays), {}, **others)
+    return Problem(
+        name, *splits, preprocess.identity(), names, checksum(arrays), {}, **others
+    )
 
 
 def blobs(*, classes: int = 3, each: int = 20, size: int = 4, gap: float = 3.0):
@@ -49,6 +78,20 @@ def blobs(*, classes: int = 3, each: int = 20, size: int = 4, gap: float = 3.0):
         )
 
     return problem_of("blobs", (split(), split(), split()), names)
+
+
+def coloured(*, classes=3, each=30, noise=0.25) -> Problem:
+    """Images whose class is a tint that much noise hides."""
+    rng = np.random.default_rng(0)
+    tints = rng.uniform(0.2, 0.8, (classes, 2, 3, 3))
+    names = tuple("abcdefg"[:classes])
+
+    def split() -> Split:
+        labels = rng.permutation(np.repeat(np.arange(classes, dtype=np.int32), each))
+        images = tints[labels] + noise * rng.normal(size=(len(labels), 2, 3, 3))
+        return Split(np.clip(images, 0, 1).astype(np.float32), labels)
+
+    return problem_of("tints", (split(), split(), split()), names)
 
 
 def regression(*, samples: int = 30, size: int = 3, outputs: int = 2) -> Problem:

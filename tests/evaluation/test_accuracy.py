@@ -17,12 +17,8 @@ def test_a_margin_counts_by_its_sign_and_a_tie_is_wrong(columns):
 
 def test_scores_count_by_the_largest_column():
     scores = np.array([[1.0, 2, 0], [3, 3, 1], [0, 1, 2], [np.nan, 1, 2]])
-    assert correct(scores, np.array([1, 0, 0, 0])).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    right = [True, True, False, False]
+    assert correct(scores, np.array([1, 0, 0, 0])).tolist() == right
 
 
 def test_squared_error_is_a_mean_over_samples_and_outputs():

@@ -16,6 +16,7 @@ from ddjax.storage.cache import in_memory
 from tests.evaluation.problems import (
     blobs,
     class_means,
+    measured,
     of_regression,
     regression,
     some_real,
@@ -54,8 +55,7 @@ def test_measured_numbers_lie_within_the_certified(loss, classes, kind, features
         architecture=SMALL if features == "nngp" else None,
         block=16,
     )
-    scores = evaluation.evaluate(KEY, learned(problem, kind), problem, "test")
-    found = {name.split("/")[1]: score.mean for name, score in scores.items()}
+    found = measured(evaluation, learned(problem, kind), problem)
     certificates.check_certificate(found)
     assert 0 < found["deviation"] <= found["radius"] * (1 + 1e-6)
     assert found["radius"] <= found["radius_to_exact_reference"]
@@ -70,13 +70,10 @@ def test_a_set_that_is_the_real_data_is_certified_exactly():
     evaluation = certificate(
         loss="logistic", **MADE_WITH, features="inputs", tolerance=1e-12
     )
-    scores = evaluation.evaluate(KEY, everything, problem, "test")
-    found = {name: score.mean for name, score in scores.items()}
-    assert found["certificate/radius"] < 1e-3
-    assert found["certificate/error_lower"] == pytest.approx(
-        found["certificate/error_upper"]
-    )
-    assert found["certificate/error"] == found["certificate/reference_error"]
+    found = measured(evaluation, everything, problem)
+    assert found["radius"] < 1e-3
+    assert found["error_lower"] == pytest.approx(found["error_upper"])
+    assert found["error"] == found["reference_error"]
 
 
 def test_settings_come_from_the_distillation():
@@ -87,25 +84,20 @@ def test_settings_come_from_the_distillation():
         **features,
         "loss": {"name": "huber", "delta": 0.5},
         "real_ridge": 1e-2,
-        "ridge": {"strength": 1e-2, "convention": "per_sample"},
     }
-    own = class_means(problem, kind="margin", recipe=recipe)
     told = class_means(problem, kind="margin", recipe=features)
-    from_set = certificate(label="own").evaluate(KEY, own, problem, "validation")
-    given = certificate(
-        loss="huber", loss_settings={"delta": 0.5}, **MADE_WITH
-    ).evaluate(KEY, told, problem, "validation")
-    assert from_set["certificate_own/radius"] == given["certificate/radius"]
+    given = certificate(loss="huber", loss_settings={"delta": 0.5}, **MADE_WITH)
+    wanted = measured(given, told, problem, "validation")
     with pytest.raises(ValueError, match="does not say the loss .*; give loss"):
-        certificate().evaluate(KEY, told, problem, "test")
-    absolute = {"strength": 2e-2, "convention": "absolute"}
-    own = class_means(problem, kind="margin", recipe={**recipe, "ridge": absolute})
-    same = certificate(label="own").evaluate(KEY, own, problem, "validation")
-    assert same == from_set
-    relative = {"strength": 1e-6, "convention": "relative"}
-    own = class_means(problem, kind="margin", recipe={**recipe, "ridge": relative})
+        measured(certificate(), told, problem)
+    for strength, convention in ((1e-2, "per_sample"), (2e-2, "absolute")):
+        ridge = {"strength": strength, "convention": convention}
+        own = class_means(problem, kind="margin", recipe={**recipe, "ridge": ridge})
+        assert measured(certificate(), own, problem, "validation") == wanted
+    ridge = {"strength": 1e-6, "convention": "relative"}
+    own = class_means(problem, kind="margin", recipe={**recipe, "ridge": ridge})
     with pytest.raises(ValueError, match="1e-06 .relative.; .* give distilled_ridge"):
-        certificate().evaluate(KEY, own, problem, "test")
+        measured(certificate(), own, problem)
 
 
 def test_the_real_problem_is_solved_once(monkeypatch):
@@ -116,27 +108,23 @@ def test_the_real_problem_is_solved_once(monkeypatch):
         lambda rows, *a, **k: solved.append(len(rows)) or solve(rows, *a, **k),
     )
     problem = blobs(classes=2, each=12)
-    evaluation = certificate(loss="logistic", **MADE_WITH, features="inputs")
+    settings = {"loss": "logistic", **MADE_WITH, "features": "inputs"}
     cache = in_memory()
     for count in (4, 6):
         distilled = some_real(problem, count, kind="margin")
-        evaluation.evaluate(KEY, distilled, problem, "validation", cache)
+        measured(certificate(**settings), distilled, problem, "validation", cache)
     assert solved == [24, 4, 6]
     # Other data, another loss, another ridge, another tolerance are solved for.
-    other = blobs(classes=2, each=12, gap=2.0)
-    evaluation.evaluate(KEY, distilled, other, "validation", cache)
-    assert solved[3:] == [24, 6]
-    settings = {"loss": "logistic", **MADE_WITH, "features": "inputs"}
-    for changed in (
-        {"loss": "huber", "loss_settings": {"delta": 0.5}},
-        {"loss": "huber", "loss_settings": {"delta": 0.6}},
-        {"real_ridge_per_sample": 2e-2},
-        {"tolerance": 1e-7},
+    for changed, data in (
+        ({}, blobs(classes=2, each=12, gap=2.0)),
+        ({"loss": "huber", "loss_settings": {"delta": 0.5}}, problem),
+        ({"loss": "huber", "loss_settings": {"delta": 0.6}}, problem),
+        ({"real_ridge_per_sample": 2e-2}, problem),
+        ({"tolerance": 1e-7}, problem),
     ):
         del solved[:]
-        certificate(**{**settings, **changed}).evaluate(
-            KEY, distilled, problem, "validation", cache
-        )
+        other = certificate(**{**settings, **changed})
+        measured(other, distilled, data, "validation", cache)
         assert solved == [24, 6]
 
 
@@ -145,39 +133,26 @@ def test_what_did_not_converge_says_so():
     problem = blobs(classes=2, each=12)
     distilled = some_real(problem, 4, kind="margin")
     settings = {"loss": "logistic", **MADE_WITH, "features": "inputs"}
-    hasty = certificate(**settings, max_iterations=1, tolerance=1e-9)
+    at_once = {"max_iterations": 1, "tolerance": 1e-9}
+    hasty, cache = certificate(**settings, **at_once), in_memory()
     with pytest.warns(UserWarning) as warned:
-        scores = hasty.evaluate(KEY, distilled, problem, "test")
-    found = {name.split("/")[1]: score.mean for name, score in scores.items()}
+        found = measured(hasty, distilled, problem, "test", cache)
     real, own = (str(each.message) for each in warned)
     assert "on the real data did not converge: a relative duality gap of" in real
     assert "left after 1 iterations, the tolerance is 1e-09" in real
     assert in_words(found) in real
     assert "on the distilled set did not converge" in own
     assert found["reference_converged"] == found["converged"] == 0.0
-    strict = certificate(
-        **settings, max_iterations=1, tolerance=1e-9, require_convergence=True
-    )
+    # So does what comes from the cache.
+    with pytest.warns(UserWarning, match="on the real data did not converge"):
+        hasty.evaluate(KEY, distilled, problem, "test", cache)
+    strict = certificate(**settings, **at_once, require_convergence=True)
     with pytest.raises(erm.NotConverged, match="on the real data did not converge"):
         strict.evaluate(KEY, distilled, problem, "test")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scores = certificate(**settings).evaluate(KEY, distilled, problem, "test")
-    assert scores["certificate/reference_converged"].mean == 1.0
-    assert scores["certificate/converged"].mean == 1.0
-
-
-def test_an_unconverged_reference_from_the_cache_still_says_so():
-    problem = blobs(classes=2, each=12)
-    distilled = some_real(problem, 4, kind="margin")
-    settings = {"loss": "logistic", **MADE_WITH, "features": "inputs"}
-    hasty, cache = (
-        certificate(**settings, max_iterations=1, tolerance=1e-9),
-        in_memory(),
-    )
-    for _ in range(2):
-        with pytest.warns(UserWarning, match="on the real data did not converge"):
-            hasty.evaluate(KEY, distilled, problem, "test", cache)
+        found = measured(certificate(**settings), distilled, problem)
+    assert found["reference_converged"] == found["converged"] == 1.0
 
 
 @pytest.mark.parametrize("factory", [probe, full_data])
@@ -186,9 +161,8 @@ def test_other_learners_that_did_not_converge_say_so(factory):
     distilled = some_real(problem, 4, kind="margin")
     settings = {"features": "inputs", "max_iterations": 1, "tolerance": 1e-9}
     with pytest.warns(UserWarning, match="did not converge: a relative duality gap"):
-        scores = factory(**settings).evaluate(KEY, distilled, problem, "test")
-    converged = {k: v.mean for k, v in scores.items() if k.endswith("/converged")}
-    assert list(converged.values()) == [0.0]
+        found = measured(factory(**settings), distilled, problem)
+    assert found["converged"] == 0.0
     strict = factory(**settings, require_convergence=True)
     with pytest.raises(erm.NotConverged, match="after 1 iterations"):
         strict.evaluate(KEY, distilled, problem, "test")
@@ -199,24 +173,19 @@ def test_a_certificate_that_proves_nothing_says_so():
     distilled = some_real(problem, 2, kind="margin")
     tiny = {"real_ridge_per_sample": 1e-6, "distilled_ridge_per_sample": 1e-6}
     evaluation = certificate(loss="logistic", **tiny, features="inputs")
-    scores = evaluation.evaluate(KEY, distilled, problem, "test")
-    found = {name.split("/")[1]: score.mean for name, score in scores.items()}
+    found = measured(evaluation, distilled, problem)
     assert found["proves_something"] == 0.0
     # The distance and its bound are in one unit: the norm of the real solution.
-    for what, relative in (
-        ("radius", "relative_radius"),
-        ("deviation", "relative_deviation"),
-    ):
-        assert found[relative] == pytest.approx(found[what] / found["reference_norm"])
+    for what in ("radius", "deviation"):
+        relative = found[what] / found["reference_norm"]
+        assert found[f"relative_{what}"] == pytest.approx(relative)
     assert in_words(found) == (
         "the certificate proves nothing about the test error: the distance of the "
         "set's model from the real data's is only known to be at most "
         f"{number(found['relative_radius'])} times that model's norm"
     )
     evaluation = certificate(loss="logistic", **MADE_WITH, features="inputs")
-    everything = some_real(problem, 24, kind="margin")
-    scores = evaluation.evaluate(KEY, everything, problem, "test")
-    found = {name.split("/")[1]: score.mean for name, score in scores.items()}
+    found = measured(evaluation, some_real(problem, 24, kind="margin"), problem)
     assert found["proves_something"] == 1.0
     assert in_words(found).startswith("the test error is proven to lie between ")
 

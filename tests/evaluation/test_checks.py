@@ -1,6 +1,5 @@
 """Wrong splits, shapes and classes, missing labels and targets are named."""
 
-import jax
 import jax.numpy as jnp
 import pytest
 
@@ -16,12 +15,11 @@ from ddjax.evaluation.checks import (
 from tests.evaluation.problems import (
     blobs,
     class_means,
+    measured,
     of_regression,
     regression,
     with_targets,
 )
-
-KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("split", ["train", "valid", ""])
@@ -51,7 +49,9 @@ def test_splits_without_samples_labels_or_targets():
     [
         kernel_regression(kernel="inputs"),
         probe(features="inputs", loss="squared"),
-        network(architecture="fully_connected", epochs=1, networks=1),
+        network(
+            architecture="fully_connected", settings={"depth": 1}, epochs=1, networks=1
+        ),
     ],
 )
 def test_labels_are_asked_for_where_they_are_needed(evaluation):
@@ -61,7 +61,7 @@ def test_labels_are_asked_for_where_they_are_needed(evaluation):
         test=problem.test._replace(labels=None),
     )
     with pytest.raises(ValueError, match="test split of problem 'blobs' has no class"):
-        evaluation.evaluate(KEY, class_means(problem), unlabelled, "test")
+        measured(evaluation, class_means(problem), unlabelled)
 
 
 def test_sets_that_do_not_fit_the_problem():

@@ -4,21 +4,19 @@ import inspect
 import json
 
 import jax
-import numpy as np
 import pytest
 
-from ddjax.data.problem import Split
 from ddjax.evaluation import EVALUATIONS, make
 from ddjax.models import feature_maps
-from ddjax.storage.cache import in_memory
+from ddjax.storage.cache import in_memory, no_cache
 from tests.evaluation.problems import (
     blobs,
     class_means,
+    coloured,
     of_regression,
-    problem_of,
     regression,
 )
-from tests.models.encoders.tiny import images, linear_encoder
+from tests.models.encoders.tiny import linear_encoder
 
 KEY = jax.random.key(0)
 RIDGE = {"strength": 1e-2, "convention": "per_sample"}
@@ -55,23 +53,13 @@ SMALL = {
 }  # fmt: skip
 
 
-def tinted():
-    """Random images of two classes."""
-    splits = []
-    for seed in range(3):
-        labels = jax.random.randint(jax.random.key(seed), (12,), 0, 2)
-        pixels = images(12, seed=seed) / 255.0
-        splits.append(Split(pixels.astype(np.float32), np.asarray(labels)))
-    return problem_of("tints", splits, ("a", "b"))
-
-
 def case(name: str):
     """A problem and a set for an evaluation."""
     if name == "regression":
         problem = regression()
         return problem, of_regression(problem, 8, ridge=RIDGE)
     of_images = "linear_probe" in name or name == "real_pretraining"
-    problem = tinted() if of_images else blobs(classes=2, each=8)
+    problem = coloured(classes=2, each=6) if of_images else blobs(classes=2, each=8)
     recipe = {
         "loss": {"name": "logistic"},
         "ridge": RIDGE,
@@ -81,8 +69,12 @@ def case(name: str):
     return problem, class_means(problem, recipe=recipe)
 
 
-def test_every_evaluation_is_held_to_the_interface():
+def test_every_evaluation_is_held_to_the_interface_and_has_a_name_of_its_own():
     assert set(SMALL) == set(EVALUATIONS)
+    names = {name: make(name, **SMALL[name]).name for name in EVALUATIONS}
+    assert len(set(names.values())) == len(names)
+    for name, found in names.items():
+        assert found.startswith(name.replace("real_pretraining", "full_data_"))
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -106,32 +98,19 @@ def test_an_evaluation_knows_its_settings(name):
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_an_evaluation_repeats_itself_and_remembers_nothing(name):
     made, (problem, distilled) = make(name, **SMALL[name]), case(name)
-    first = made.evaluate(KEY, distilled, problem, "test")
-    assert first and all(each.startswith(f"{made.name}/") for each in first)
-    assert made.evaluate(KEY, distilled, problem, "test") == first
     # From an empty cache and from a full one, the same scores.
     cache, asked = counting(in_memory())
-    assert made.evaluate(KEY, distilled, problem, "test", cache) == first
+    first = made.evaluate(KEY, distilled, problem, "test", cache)
+    assert first and all(each.startswith(f"{made.name}/") for each in first)
     computed = asked["computed"]
+    assert computed
     assert made.evaluate(KEY, distilled, problem, "test", cache) == first
     assert asked["computed"] == computed
     # Without one everything is computed again: what was kept is not in the evaluation.
-    forgetful, asked = counting(lambda name, depends_on, compute: compute())
-    counts = []
-    for _ in range(2):
-        assert made.evaluate(KEY, distilled, problem, "test", forgetful) == first
-        counts.append(asked.pop("computed"))
-        asked["computed"] = 0
-    assert counts[0] == counts[1] >= computed
-    assert computed
-
-
-@pytest.mark.parametrize("name", EVALUATIONS)
-def test_what_is_cached_is_known_by_the_data(name):
-    """The same evaluation of other data with the same cache is that of no cache."""
-    made, (problem, distilled) = make(name, **SMALL[name]), case(name)
-    cache = in_memory()
-    made.evaluate(KEY, distilled, problem, "test", cache)
+    forgetful, again = counting(no_cache)
+    assert made.evaluate(KEY, distilled, problem, "test", forgetful) == first
+    assert again["computed"] >= computed
+    # What is cached is known by the data.
     swapped = problem._replace(
         test=problem.validation, train=problem.test, fingerprint="another"
     )

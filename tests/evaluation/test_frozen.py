@@ -32,6 +32,15 @@ def scores(**settings):
     return frozen.scores(KEY, *train, *test, classes=CLASSES, **settings)
 
 
+def predictions(monkeypatch):
+    """What `frozen.accuracy` is given, call by call."""
+    seen, count = [], frozen.accuracy
+    monkeypatch.setattr(
+        frozen, "accuracy", lambda *given: seen.append(given[0]) or count(*given)
+    )
+    return seen
+
+
 @pytest.mark.parametrize("strength", [0.1, 10.0])
 def test_the_closed_form_is_that_of_scikit_learn(strength, monkeypatch):
     train, test = features(), features(40, seed=1)
@@ -41,13 +50,7 @@ def test_the_closed_form_is_that_of_scikit_learn(strength, monkeypatch):
         scale.transform(train[0].astype(np.float64)), coded
     )
     wanted = model.predict(scale.transform(test[0].astype(np.float64)))
-    seen = []
-    count = frozen.accuracy
-    monkeypatch.setattr(
-        frozen,
-        "accuracy",
-        lambda found, truth: seen.append(found) or count(found, truth),
-    )
+    seen = predictions(monkeypatch)
     # Blocks of 16 do not divide 60 rows; four of the five features vary.
     for block in (16, 1024):
         found = scores(kinds=["closed_form"], relative_ridge=strength, block=block)
@@ -62,10 +65,7 @@ def test_the_gradient_approaches_logistic_regression(monkeypatch):
     model = LogisticRegression(C=np.inf, tol=1e-8)
     model.fit(scale.transform(train[0].astype(np.float64)), train[1])
     wanted = model.predict_log_proba(scale.transform(test[0].astype(np.float64)))
-    seen = []
-    monkeypatch.setattr(
-        frozen, "accuracy", lambda found, truth: seen.append(found) or 0.0
-    )
+    seen = predictions(monkeypatch)
     frozen.scores(KEY, *train, *test, classes=CLASSES, kinds=["gradient"], epochs=600)
     found = np.asarray(jax.nn.log_softmax(jnp.asarray(seen[0], jnp.float32)))
     np.testing.assert_allclose(found, wanted, atol=0.02)
@@ -138,27 +138,24 @@ def test_features_as_they_are_for_the_gradient():
     scale = StandardScaler().fit(rows.astype(np.float64))
     given = [scale.transform(each).astype(np.float32) for each in (rows, judged)]
     settings = {"classes": CLASSES, "kinds": ["gradient"], "epochs": 5}
-    found = frozen.scores(
-        KEY, given[0], labels, given[1], truth, **settings, standardize=False
-    )
-    assert found == frozen.scores(KEY, rows, labels, judged, truth, **settings)
+    standardized = frozen.scores(KEY, rows, labels, judged, truth, **settings)
+    settings["standardize"] = False
+    found = frozen.scores(KEY, given[0], labels, given[1], truth, **settings)
+    assert found == standardized
     # A feature of one hundredth of the others' size is hardly learned in five epochs.
-    other = frozen.scores(
-        KEY, rows, labels, judged, truth, **settings, standardize=False
-    )
-    assert other != found
+    assert frozen.scores(KEY, rows, labels, judged, truth, **settings) != found
 
 
 def test_one_compilation_a_shape():
     scores(epochs=3, block=16)
-    before = probe_training._train_probes._cache_size(), nearest._merged._cache_size()
+    before = probe_training.train_probe._cache_size(), nearest._merged._cache_size()
     scores(epochs=3, block=16)
     train, test = features(seed=5), features(40, seed=6)
     other = frozen.scores(
         jax.random.key(3), *train, *test, classes=CLASSES, epochs=3, block=16
     )
     assert set(other) == {f"{kind}_accuracy" for kind in frozen.KINDS}
-    after = probe_training._train_probes._cache_size(), nearest._merged._cache_size()
+    after = probe_training.train_probe._cache_size(), nearest._merged._cache_size()
     assert after == before
 
 
@@ -194,17 +191,15 @@ def test_mistakes_in_settings_are_named(settings, message):
 
 def test_arrays_that_do_not_fit_are_named():
     (rows, labels), (judged, truth) = features(), features(40, seed=1)
-    settings = {"classes": CLASSES, "kinds": ["nearest"]}
-    with pytest.raises(ValueError, match="width 5, test features 4"):
-        frozen.scores(KEY, rows, labels, judged[:, :4], truth, **settings)
-    with pytest.raises(ValueError, match="60 training features came with 59 labels"):
-        frozen.scores(KEY, rows, labels[1:], judged, truth, **settings)
-    with pytest.raises(ValueError, match="there are no test features"):
-        frozen.scores(KEY, rows, labels, judged[:0], truth[:0], **settings)
-    with pytest.raises(ValueError, match=r"training label 3 is outside \[0, 3\)"):
-        frozen.scores(KEY, rows, labels + 1, judged, truth, **settings)
-    with pytest.raises(ValueError, match="classes must be at least 2, got 1"):
-        frozen.scores(KEY, rows, labels, judged, truth, classes=1)
+    for arrays, classes, message in (
+        ((rows, labels, judged[:, :4], truth), 3, "width 5, test features 4"),
+        ((rows, labels[1:], judged, truth), 3, "60 training features came with 59 lab"),
+        ((rows, labels, judged[:0], truth[:0]), 3, "there are no test features"),
+        ((rows, labels + 1, judged, truth), 3, r"training label 3 is outside \[0, 3"),
+        ((rows, labels, judged, truth), 1, "classes must be at least 2, got 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frozen.scores(KEY, *arrays, classes=classes, kinds=["nearest"])
     with pytest.raises(ValueError, match="unknown optimizer 'rmsprop'; known: adam"):
         probe_training.check_training(
             probe_training.Training(optimizer="rmsprop"), seeds=1

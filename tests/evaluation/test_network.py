@@ -1,5 +1,6 @@
 """Finite networks: the protocol's steps, one compilation, and learning digits."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,57 +13,23 @@ from ddjax.models.networks import fully_connected
 from ddjax.storage.cache import in_memory
 from tests.evaluation.problems import (
     class_means,
+    descended,
     digits,
+    measured,
     of_regression,
     regression,
     some_real,
+    variables_at_start,
 )
 
 KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, 1)
+SMALL = {"architecture": "fully_connected", "settings": {"depth": 1}, "networks": 1}
 
 
 def data(samples: int = 7):
     inputs = jax.random.normal(jax.random.key(1), (samples, 3))
     return inputs, jax.nn.one_hot(jnp.arange(samples) % 2, 2)
-
-
-def by_hand(variables, inputs, targets, student, rules):
-    """Full-batch momentum SGD as the protocol words it."""
-    loss = network_training.LOSSES["cross_entropy"]
-
-    def objective(variables):
-        return jnp.mean(loss(targets, student.apply(variables, inputs)))
-
-    velocity = jax.tree.map(jnp.zeros_like, variables)
-    for epoch in range(rules.epochs):
-        rate = rules.learning_rate
-        if epoch >= rules.drop_after * rules.epochs:
-            rate = rate * rules.drop_factor
-        velocity = jax.tree.map(
-            lambda v, g, p: rules.momentum * v + g + rules.weight_decay * p,
-            velocity,
-            jax.grad(objective)(variables),
-            variables,
-        )
-        variables = jax.tree.map(lambda p, v, r=rate: p - r * v, variables, velocity)
-    return variables
-
-
-def test_training_follows_the_protocol_step_by_step():
-    inputs, targets = data()
-    student = fully_connected(outputs=2, depth=2, width=4)
-    rules = Protocol(epochs=4, learning_rate=0.1, weight_decay=0.01)
-    keys = jax.random.split(KEY, 2)
-    trained = network_training.train(
-        keys, inputs, targets, network=student, protocol=rules, loss="cross_entropy"
-    )
-    start = jax.jit(student.init)(jax.random.split(keys[1])[0], inputs[:1])
-    expected = jax.jit(lambda v: by_hand(v, inputs, targets, student, rules))(start)
-    assert trained.statistics == {}
-    for mine, other in zip(
-        jax.tree.leaves(trained.params), jax.tree.leaves(expected), strict=True
-    ):
-        np.testing.assert_allclose(mine[1], other, rtol=1e-4, atol=1e-6)
 
 
 def test_every_sample_is_seen_once_an_epoch():
@@ -72,54 +39,39 @@ def test_every_sample_is_seen_once_an_epoch():
     assert sorted(rows.tolist()) == list(range(10))
 
 
-def test_a_length_in_steps():
+def test_training_follows_the_protocol_step_by_step():
     inputs, targets = data(samples=7)
     student = fully_connected(outputs=2, depth=1)
     rules = Protocol(batch=4, learning_rate=0.1, weight_decay=0.01)
 
     def trained(**length):
-        return network_training.train(
-            jax.random.split(KEY, 1), inputs, targets,
-            network=student, protocol=rules._replace(**length), loss="mean_squared",
-        ).params  # fmt: skip
-
-    def same(one, other):
-        leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-        return all(np.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in leaves)
-
-    # Two batches an epoch.
-    assert same(trained(steps=4, epochs=9), trained(epochs=2))
-    start = jax.jit(student.init)(
-        jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1]
-    )
-    first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
-    for none in ({"epochs": 0}, {"steps": 0}):
-        assert same(first(trained(**none)), start["params"])
-    # Five steps: two epochs and the first batch of the third; the rate drops after two
-    # of them, wherever that is in an epoch.
-    params = start["params"]
-    velocity = jax.tree.map(jnp.zeros_like, params)
-    _, epochs_key = jax.random.split(jax.random.split(KEY, 1)[0])
-    batches = []
-    for key in jax.random.split(epochs_key, 3):
-        whole, rest = network_training._epoch_rows(jax.random.split(key)[0], 7, 4)
-        batches += [*whole, rest]
+        found = network_training.train(
+            KEYS, inputs, targets, network=student,
+            protocol=rules._replace(**length), loss="mean_squared",
+        )  # fmt: skip
+        assert found.statistics == {}
+        return jax.tree.map(lambda leaf: leaf[0], found.params)
 
     def objective(params, rows):
         wrong = student.apply({"params": params}, inputs[rows]) - targets[rows]
         return jnp.mean(jnp.square(wrong))
 
-    gradient = jax.jit(jax.grad(objective))
-    for step, rows in enumerate(batches[:5]):
-        rate = 0.1 if step < 2 else 0.01
-        velocity = jax.tree.map(
-            lambda v, g, p: 0.9 * v + g + 0.01 * p,
-            velocity,
-            gradient(params, rows),
-            params,
-        )
-        params = jax.tree.map(lambda p, v, r=rate: p - r * v, params, velocity)
-    assert same(first(trained(steps=5)), params)
+    # Two batches an epoch.
+    close = {"rtol": 1e-5, "atol": 1e-7}
+    two_epochs = trained(epochs=2)
+    chex.assert_trees_all_close(trained(steps=4, epochs=9), two_epochs, **close)
+    start = variables_at_start(student, KEYS[0], inputs)["params"]
+    chex.assert_trees_all_close(trained(steps=0), start, **close)
+    # Five steps: two epochs and the first batch of the third; the rate drops after two
+    # of them, wherever that is in an epoch.
+    batches = []
+    for key in jax.random.split(jax.random.split(KEYS[0])[1], 3):
+        whole, rest = network_training._epoch_rows(jax.random.split(key)[0], 7, 4)
+        batches += [*whole, rest]
+    slopes = jax.jit(jax.grad(objective))
+    gradients = [lambda params, rows=rows: slopes(params, rows) for rows in batches[:5]]
+    wanted = descended(start, gradients, [0.1, 0.1, 0.01, 0.01, 0.01], decay=0.01)
+    chex.assert_trees_all_close(trained(steps=5), wanted, **close)
 
 
 class Normalised(nn.Module):
@@ -137,21 +89,15 @@ def test_batch_statistics_are_neither_differentiated_nor_decayed():
     rules = Protocol(epochs=3, batch=4, learning_rate=0.1, weight_decay=0.5)
     student = Normalised()
     trained = network_training.train(
-        jax.random.split(KEY, 1),
-        inputs,
-        targets,
-        network=student,
-        protocol=rules,
-        loss="squared",
+        KEYS, inputs, targets, network=student, protocol=rules, loss="squared"
     )
-    init_key, epochs_key = jax.random.split(jax.random.split(KEY, 1)[0])
-    variables = jax.jit(student.init)(init_key, inputs[:1])
+    variables = start = variables_at_start(student, KEYS[0], inputs)
 
     @jax.jit
     def train(variables, rows):
         return student.apply(variables, rows, train=True, mutable=["batch_stats"])
 
-    for key in jax.random.split(epochs_key, rules.epochs):
+    for key in jax.random.split(jax.random.split(KEYS[0])[1], rules.epochs):
         order_key, _ = jax.random.split(key)
         # Batches of 4 and of 3 samples: what is left is not filled up.
         for rows in network_training._epoch_rows(order_key, 7, 4):
@@ -159,29 +105,22 @@ def test_batch_statistics_are_neither_differentiated_nor_decayed():
                 # The statistics of the inputs do not depend on the parameters.
                 _, changed = train(variables, inputs[batch])
                 variables = {**variables, **changed}
-    for mine, other in zip(
-        jax.tree.leaves(trained.statistics),
-        jax.tree.leaves({"batch_stats": variables["batch_stats"]}),
-        strict=True,
-    ):
-        np.testing.assert_allclose(mine[0], other, rtol=1e-5)
-    start = jax.jit(student.init)(init_key, inputs[:1])["params"]
-    assert not np.allclose(
-        trained.params["Dense_0"]["kernel"][0], start["Dense_0"]["kernel"], atol=0.01
-    )
+    statistics = jax.tree.map(lambda leaf: leaf[0], trained.statistics)
+    wanted = {"batch_stats": variables["batch_stats"]}
+    chex.assert_trees_all_close(statistics, wanted, rtol=1e-5)
+    kernel = trained.params["Dense_0"]["kernel"][0]
+    before = start["params"]["Dense_0"]["kernel"]
+    assert not np.allclose(kernel, before, atol=0.01)
 
 
 def test_predictions_use_the_running_statistics():
     inputs, targets = data(samples=8)
     student = Normalised()
-    trained = network_training.train(
-        jax.random.split(KEY, 2),
-        inputs,
-        targets,
-        network=student,
-        protocol=Protocol(epochs=2),
-        loss="squared",
+    trained = jax.vmap(lambda key: network_training.untrained(key, student, inputs))(
+        jax.random.split(KEY, 2)
     )
+    statistics = jax.tree.map(lambda leaf: leaf + 0.5, trained.statistics)
+    trained = trained._replace(statistics=statistics)
     predict = network_training.predictor(student)
     together = predict(trained, inputs)
     alone = predict(trained, inputs[:1])
@@ -208,36 +147,24 @@ def test_one_compilation_and_the_same_result_side_by_side():
     network_training.train(other_keys, inputs + 1, targets, **settings)
     assert network_training.train._cache_size() == before + 1
     together = network_training.train(keys, inputs, targets, **settings, at_once=3)
-    for one, other in zip(
-        jax.tree.leaves(first), jax.tree.leaves(together), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(first, together, rtol=1e-4, atol=1e-6)
 
 
-def test_a_convnet_learns_digits_and_repeats_itself():
+def test_a_convnet_learns_digits():
     problem = digits()
     evaluation = network(
-        settings={"depth": 1, "width": 8},
-        epochs=100,
-        networks=2,
-        loss="cross_entropy",
+        settings={"depth": 1, "width": 8}, epochs=100, networks=2, loss="cross_entropy"
     )
-    scores = [
-        evaluation.evaluate(KEY, class_means(problem), problem, "validation")
-        for _ in range(2)
-    ]
+    scores = evaluation.evaluate(KEY, class_means(problem), problem, "validation")
     assert evaluation.name == "network_convnet"
-    assert scores[0] == scores[1]
-    found = scores[0]["network_convnet/accuracy"]
+    found = scores["network_convnet/accuracy"]
     assert found.draws == 2
     assert 0.7 < found.mean <= 1.0
 
 
 def test_networks_that_a_cache_keeps_serve_every_split(monkeypatch):
     problem, cache = digits((0, 1)), in_memory()
-    evaluation = network(
-        architecture="fully_connected", settings={"depth": 1}, epochs=2, networks=2
-    )
+    evaluation = network(**SMALL, epochs=2)
     distilled, trained = class_means(problem), []
     train = network_training.train
     monkeypatch.setattr(
@@ -247,13 +174,13 @@ def test_networks_that_a_cache_keeps_serve_every_split(monkeypatch):
     )
     for split in ("validation", "test"):
         kept = evaluation.evaluate(KEY, distilled, problem, split, cache)
-        assert kept == evaluation.evaluate(KEY, distilled, problem, split)
-    assert len(trained) == 3
+    assert kept == evaluation.evaluate(KEY, distilled, problem, "test")
+    assert len(trained) == 2
     other = distilled._replace(stored={**distilled.stored})
     other.stored["inputs"] = other.stored["inputs"] + 1
     evaluation.evaluate(KEY, other, problem, "test", cache)
     evaluation.evaluate(jax.random.key(8), distilled, problem, "test", cache)
-    assert len(trained) == 5
+    assert len(trained) == 4
 
 
 @pytest.mark.parametrize(
@@ -262,32 +189,17 @@ def test_networks_that_a_cache_keeps_serve_every_split(monkeypatch):
 )
 def test_targets_of_every_kind_train_a_network(kind, loss):
     problem = digits((0, 1))
-    evaluation = network(
-        architecture="fully_connected",
-        settings={"depth": 1},
-        epochs=60,
-        networks=2,
-        loss=loss,
-        label=kind,
-    )
+    evaluation = network(**SMALL, epochs=60, loss=loss)
     distilled = some_real(problem, 10, kind=kind)
-    scores = evaluation.evaluate(KEY, distilled, problem, "test")
-    assert scores[f"network_fully_connected_{kind}/accuracy"].mean > 0.9
+    assert measured(evaluation, distilled, problem)["accuracy"] > 0.9
 
 
 def test_regression_targets_give_an_error_and_no_accuracy():
     problem = regression()
-    distilled = of_regression(problem)
-    evaluation = network(
-        architecture="fully_connected",
-        settings={"depth": 1},
-        epochs=300,
-        networks=1,
-        learning_rate=0.05,
-    )
-    scores = evaluation.evaluate(KEY, distilled, problem, "test")
-    assert set(scores) == {"network_fully_connected/mse"}
-    assert scores["network_fully_connected/mse"].mean < 0.01
+    evaluation = network(**SMALL, epochs=300, learning_rate=0.05)
+    scores = measured(evaluation, of_regression(problem), problem)
+    assert set(scores) == {"mse"}
+    assert scores["mse"] < 0.01
 
 
 def test_augmentation_is_applied_to_the_training_batches():
@@ -297,23 +209,14 @@ def test_augmentation_is_applied_to_the_training_batches():
         "protocol": Protocol(epochs=2),
         "loss": "squared",
     }
-    keys = jax.random.split(KEY, 1)
     erased = network_training.train(
-        keys, inputs, targets, **settings, augment=lambda key, rows: 0.0 * rows
+        KEYS, inputs, targets, **settings, augment=lambda key, rows: 0.0 * rows
     )
-    plain = network_training.train(keys, 0.0 * inputs, targets, **settings)
-    for one, other in zip(jax.tree.leaves(erased), jax.tree.leaves(plain), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
-
-
-def test_augmentations_by_name():
-    setting = ["flip", {"name": "noise", "std": 0.1}]
-    problem = digits((0, 1))
-    evaluation = network(
-        settings={"depth": 1, "width": 2}, epochs=2, networks=1, augment=setting
-    )
-    scores = evaluation.evaluate(KEY, class_means(problem), problem, "test")
-    assert 0.0 <= scores["network_convnet/accuracy"].mean <= 1.0
+    plain = network_training.train(KEYS, 0.0 * inputs, targets, **settings)
+    chex.assert_trees_all_close(erased, plain, rtol=1e-5, atol=1e-7)
+    setting, problem = ["flip", {"name": "noise", "std": 0.1}], digits((0, 1))
+    evaluation = network(**SMALL, epochs=2, augment=setting)
+    assert 0.0 <= measured(evaluation, class_means(problem), problem)["accuracy"] <= 1.0
     assert evaluation.settings["augment"] == setting
 
 
@@ -325,7 +228,7 @@ def test_one_learning_rate_a_step():
 
     def trained(rates):
         return network_training.train(
-            jax.random.split(KEY, 1), inputs, targets, network=student,
+            KEYS, inputs, targets, network=student,
             protocol=network_training.INNER._replace(steps=3), loss="cross_entropy",
             learning_rates=rates,
         ).params  # fmt: skip
@@ -334,18 +237,11 @@ def test_one_learning_rate_a_step():
         outputs = student.apply({"params": params}, inputs)
         return jnp.mean(network_training.LOSSES["cross_entropy"](targets, outputs))
 
-    params = jax.jit(student.init)(
-        jax.random.split(jax.random.split(KEY, 1)[0])[0], inputs[:1]
-    )
-    params, gradient = params["params"], jax.jit(jax.grad(loss))
-    for rate in rates:
-        slopes = gradient(params)
-        params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, slopes)
+    start = variables_at_start(student, KEYS[0], inputs)["params"]
+    wanted = descended(start, 3 * [jax.jit(jax.grad(loss))], rates, momentum=0.0)
     before = network_training.train._cache_size()
-    for mine, other in zip(
-        jax.tree.leaves(trained(rates)), jax.tree.leaves(params), strict=True
-    ):
-        np.testing.assert_allclose(mine[0], other, rtol=1e-4, atol=1e-6)
+    found = jax.tree.map(lambda leaf: leaf[0], trained(rates))
+    chex.assert_trees_all_close(found, wanted, rtol=1e-4, atol=1e-6)
     trained(2 * rates)
     assert network_training.train._cache_size() == before + 1
 
@@ -353,17 +249,13 @@ def test_one_learning_rate_a_step():
 def test_a_learning_rate_in_place_of_the_protocols():
     inputs, targets = data(samples=7)
     settings = {"network": fully_connected(outputs=2, depth=1), "loss": "squared"}
-    rules = Protocol(epochs=4, batch=4)
-    keys = jax.random.split(KEY, 1)
+    rules, rate = Protocol(epochs=4, batch=4), jnp.asarray(0.03)
     given = network_training.train(
-        keys, inputs, targets, **settings, protocol=rules,
-        learning_rates=jnp.asarray(0.03),
-    )  # fmt: skip
-    usual = network_training.train(
-        keys, inputs, targets, **settings, protocol=rules._replace(learning_rate=0.03)
+        KEYS, inputs, targets, **settings, protocol=rules, learning_rates=rate
     )
-    for one, other in zip(jax.tree.leaves(given), jax.tree.leaves(usual), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    rules = rules._replace(learning_rate=0.03)
+    usual = network_training.train(KEYS, inputs, targets, **settings, protocol=rules)
+    chex.assert_trees_all_close(given, usual, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -384,48 +276,23 @@ def test_a_learning_rate_in_place_of_the_protocols():
 )
 def test_a_recipe_without_what_is_asked_for(settings, inner, message):
     problem = digits((0, 1))
-    distilled = class_means(problem)
-    if inner is not None:
-        distilled = distilled._replace(recipe={**distilled.recipe, "inner": inner})
-    evaluation = network(**settings)
+    distilled = class_means(problem, recipe={} if inner is None else {"inner": inner})
     with pytest.raises(ValueError, match=message):
-        evaluation.evaluate(KEY, distilled, problem, "test")
+        network(**settings).evaluate(KEY, distilled, problem, "test")
 
 
 def test_the_learning_rate_of_the_recipe():
-    problem = digits((0, 1))
-    learner = {
-        "architecture": "fully_connected",
-        "settings": {"depth": 1},
-        "epochs": 20,
-        "networks": 1,
-    }
-
-    def scores(inner, **settings):
-        distilled = class_means(problem)
-        distilled = distilled._replace(recipe={**distilled.recipe, "inner": inner})
-        judge = network(**learner, **settings)
-        return judge.evaluate(KEY, distilled, problem, "validation")
-
-    learned = scores({"learning_rate": 0.002}, learning_rate="learned")
-    assert learned == scores({}, learning_rate=0.002)
-    assert learned != scores({"learning_rate": 0.0001}, learning_rate="learned")
-
-
-def test_a_cache_tells_sets_of_other_learned_rates_apart():
-    """Their pairs are the same; what a recipe says of rates is not among them."""
+    """A cache tells sets of other rates apart, though their pairs are the same."""
     problem, cache = digits((0, 1)), in_memory()
-    learner = {"architecture": "fully_connected", "settings": {"depth": 1}}
-    judge = network(**learner, epochs=20, networks=1, learning_rate="learned")
+    learner = {**SMALL, "epochs": 20}
 
-    def scores(rate, *given):
-        distilled = class_means(problem)
-        recipe = {**distilled.recipe, "inner": {"learning_rate": rate}}
-        distilled = distilled._replace(recipe=recipe)
+    def scores(inner, rate, *given):
+        distilled = class_means(problem, recipe={"inner": inner})
+        judge = network(**learner, learning_rate=rate)
         return judge.evaluate(KEY, distilled, problem, "validation", *given)
 
-    found = [scores(rate, cache) for rate in (0.002, 0.0001)]
-    assert found == [scores(0.002), scores(0.0001)]
+    found = [scores({"learning_rate": r}, "learned", cache) for r in (0.002, 0.0001)]
+    assert found == [scores({}, rate) for rate in (0.002, 0.0001)]
     assert found[0] != found[1]
 
 

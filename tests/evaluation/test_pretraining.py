@@ -22,7 +22,15 @@ from ddjax.models.networks import convnet, fully_connected
 from ddjax.storage.cache import in_memory
 from ddjax.synthetic.decoders import pixels
 from ddjax.synthetic.distilled import DistilledSet
-from tests.evaluation.problems import blobs, of_regression, problem_of, regression
+from tests.evaluation.problems import (
+    blobs,
+    descended,
+    measured,
+    of_regression,
+    problem_of,
+    regression,
+    variables_at_start,
+)
 from tests.evaluation.test_conformance import counting
 
 KEY = jax.random.key(0)
@@ -93,8 +101,7 @@ def test_without_training_the_features_are_those_of_the_start(monkeypatch):
     features = jax.jit(student.clone(outputs=None).apply)
     for each, call in zip(jax.random.split(KEY, 2), calls, strict=True):
         learning, _ = jax.random.split(each)
-        start = jax.random.split(learning)[0]
-        variables = jax.jit(student.init)(start, jnp.asarray(problem.train.inputs[:1]))
+        variables = variables_at_start(student, learning, problem.train.inputs)
         for place, rows in (("train", call[0]), ("test", call[2])):
             inputs = jnp.asarray(getattr(problem, place).inputs)
             wanted = features(variables, inputs)
@@ -119,14 +126,8 @@ def test_the_pretraining_fits_the_pairs(monkeypatch):
         return jnp.sum(jnp.square(wrong)) / (6 * WIDTH)
 
     learning, _ = jax.random.split(jax.random.split(KEY, 1)[0])
-    params = jax.jit(student.init)(jax.random.split(learning)[0], inputs[:1])["params"]
-    velocity = jax.tree.map(jnp.zeros_like, params)
-    gradient = jax.jit(jax.grad(objective))
-    for _ in range(3):
-        velocity = jax.tree.map(
-            lambda v, g, p: 0.9 * v + g + 0.1 * p, velocity, gradient(params), params
-        )
-        params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+    start = variables_at_start(student, learning, inputs)["params"]
+    params = descended(start, 3 * [jax.jit(jax.grad(objective))], 3 * [0.1], decay=0.1)
     wanted = jax.jit(student.clone(outputs=None).apply)(
         {"params": params}, jnp.asarray(problem.test.inputs)
     )
@@ -139,20 +140,13 @@ def test_pretraining_is_better_than_no_training():
     # A teacher who knows the classes.
     known = jnp.eye(4)[jnp.asarray(problem.train.labels)]
     distilled = distilled._replace(stored={**distilled.stored, "targets": known})
-    scores = [
-        pretraining(
-            architecture="fully_connected",
-            settings={"depth": 2, "width": 8},
-            steps=steps,
-            weight_decay=0.0,
-            networks=4,
-            probes={"kinds": ["closed_form"]},
-        ).evaluate(KEY, distilled, problem, "test")
+    rules = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 8}}
+    rules |= {"weight_decay": 0.0, "networks": 4, "probes": {"kinds": ["closed_form"]}}
+    floor, trained = (
+        measured(pretraining(**rules, steps=steps), distilled, problem)
         for steps in (0, 600)
-    ]
-    name = "pretraining_fully_connected/closed_form_accuracy"
-    floor, trained = (each[name] for each in scores)
-    assert trained.mean > floor.mean + 0.1
+    )
+    assert trained["closed_form_accuracy"] > floor["closed_form_accuracy"] + 0.1
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "scores"])
@@ -186,7 +180,7 @@ def test_other_images_are_brought_to_the_set(monkeypatch):
         ),
         8,
     )
-    evaluation = pretraining(**SMALL, epochs=2, networks=1, probes=QUICK, limit=30)
+    evaluation = pretraining(**SMALL, epochs=0, networks=1, probes=QUICK, limit=30)
 
     def brought(split):
         smaller = jax.image.resize(split.inputs, (len(split.inputs), 4, 4, 3), "linear")
@@ -267,32 +261,28 @@ def test_networks_are_pretrained_once_for_all_splits_and_problems():
     evaluation, distilled = pretraining(**rules), of_teacher(problem, 3)
     for each, split in ((problem, "test"), (problem, "validation"), (other, "test")):
         found = evaluation.evaluate(KEY, distilled, each, split, cache)
-        assert found == evaluation.evaluate(KEY, distilled, each, split)
+    assert found == evaluation.evaluate(KEY, distilled, other, "test")
     assert asked["computed"] == 2
     # What else a network depends on makes others.
-    for settings, of in (
-        ({**rules, "epochs": 3}, distilled),
-        ({**rules, "settings": {**rules["settings"], "width": 7}}, distilled),
-        (rules, of_teacher(problem, 4)),
-    ):
-        before = asked["computed"]
+    for count, settings in ((3, {**rules, "epochs": 3}), (4, rules)):
+        before, of = asked["computed"], of_teacher(problem, count)
         pretraining(**settings).evaluate(KEY, of, problem, "test", cache)
         assert asked["computed"] == before + 2
 
 
 def test_one_compilation_for_all_networks_and_keys():
     problem = coloured()
+    settings = {"depth": 2, "width": 5}
     evaluation = pretraining(
-        **{**DENSE, "settings": {"depth": 2, "width": 5}},
+        architecture="fully_connected",
+        settings=settings,
         epochs=1,
         networks=3,
         probes=QUICK,
     )
     before = network_training.train._cache_size()
-    for seed in (0, 1):
-        evaluation.evaluate(
-            jax.random.key(seed), of_teacher(problem, 5), problem, "test"
-        )
+    for key in jax.random.split(KEY):
+        evaluation.evaluate(key, of_teacher(problem, 5), problem, "test")
     assert network_training.train._cache_size() == before + 1
 
 
@@ -302,7 +292,7 @@ def test_float64_from_end_to_end(monkeypatch):
         problem = coloured((6, 6), dtype=np.float64)
         distilled = of_teacher(coloured(dtype=np.float64), 5)
         assert distilled.stored["inputs"].dtype == jnp.float64
-        evaluation = pretraining(**SMALL, epochs=1, networks=1, probes=QUICK)
+        evaluation = pretraining(**DENSE, epochs=1, networks=1, probes=QUICK)
         evaluation.evaluate(KEY, distilled, problem, "test")
     assert calls[0][0].dtype == calls[0][2].dtype == np.float64
 
@@ -334,23 +324,20 @@ def test_what_does_not_fit_is_named():
     problem, evaluation = coloured(), pretraining(**SMALL, probes=QUICK)
     distilled = of_teacher(problem, 3)
 
-    def evaluate(problem, distilled=distilled, split="test"):
-        return evaluation.evaluate(KEY, distilled, problem, split)
-
-    with pytest.raises(ValueError, match=r"3 channel\(s\), .* have 1: images are resi"):
-        evaluate(coloured(channels=1))
-    with pytest.raises(ValueError, match="have shape .4,.; only images are resized"):
-        evaluate(blobs())
-    with pytest.raises(ValueError, match="train split .* has no class labels"):
-        evaluate(problem._replace(train=problem.train._replace(labels=None)))
-    with pytest.raises(ValueError, match="split is 'train'"):
-        evaluate(problem, split="train")
-    table = regression()
-    with pytest.raises(ValueError, match="targets of kind 'regression'"):
-        evaluate(table, of_regression(table))
+    table, grey = regression(), coloured(channels=1)
+    unlabelled = problem._replace(train=problem.train._replace(labels=None))
+    for one, real, split, message in (
+        (distilled, grey, "test", r"3 channel\(s\), .* have 1: images are resi"),
+        (distilled, blobs(), "test", "have shape .4,.; only images are resized"),
+        (distilled, unlabelled, "test", "train split .* has no class labels"),
+        (distilled, problem, "train", "split is 'train'"),
+        (of_regression(table), table, "test", "targets of kind 'regression'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measured(evaluation, one, real, split)
     # A classifier learns nothing from representations.
     with pytest.raises(ValueError, match="'representation' name no class"):
-        network(epochs=1, networks=1).evaluate(KEY, distilled, problem, "test")
+        measured(network(epochs=1, networks=1), distilled, problem)
 
 
 def test_names_of_scalars_in_words():

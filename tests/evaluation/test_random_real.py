@@ -9,8 +9,7 @@ from ddjax.evaluation.random_real import real_samples
 from ddjax.models import feature_maps
 from ddjax.synthetic.distilled import decoded
 from tests.evaluation import problems
-from tests.evaluation.problems import blobs, of_regression, some_real
-from tests.evaluation.test_conformance import tinted
+from tests.evaluation.problems import blobs, coloured, of_regression, some_real
 from tests.models.encoders.tiny import linear_encoder
 
 KEY = jax.random.key(0)
@@ -59,7 +58,7 @@ def test_rows_of_a_table_keep_their_targets():
     places = _where(problem, real.stored["inputs"])
     targets = np.asarray(problem.train.targets)[places]
     np.testing.assert_array_equal(real.stored["targets"], targets)
-    too_many = of_regression(problem._replace(train=problem.train), 30)
+    too_many = of_regression(problem, 30)
     stored = {k: np.concatenate([v, v]) for k, v in too_many.stored.items()}
     with pytest.raises(ValueError, match="60 samples were asked for"):
         real_samples(KEY, too_many._replace(stored=stored), problem)
@@ -94,11 +93,10 @@ def test_any_learner_goes():
     assert scores["random_real_regression/r2"].mean > 0.99
     assert regression().name == "regression"
     settings = {"kinds": ["closed_form"]}
-    evaluation = random_real(
-        learner={"name": "linear_probe", **settings}, encoder=linear_encoder(), draws=2
-    )
+    learner = {"name": "linear_probe", **settings}
+    evaluation = random_real(learner=learner, encoder=linear_encoder(), draws=2)
     inner = linear_probe(encoder=linear_encoder(), **settings)
-    images = tinted()
+    images = coloured(classes=2, each=6)
     distilled = some_real(images, 4)
     found = evaluation.evaluate(KEY, distilled, images, "validation")
     names = inner.evaluate(KEY, distilled, images, "validation")

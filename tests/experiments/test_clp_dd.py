@@ -124,7 +124,7 @@ def test_an_unknown_encoder_is_one_line(tmp_path):
 
 @pytest.fixture
 def tints():
-    from tests.evaluation.test_linear_probe import coloured
+    from tests.evaluation.problems import coloured
 
     return coloured()
 

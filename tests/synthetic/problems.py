@@ -20,10 +20,8 @@ def blobs(
     labels = rng.permutation(np.repeat(np.arange(classes, dtype=np.int32), each))
     inputs = rng.normal(size=(len(labels), *shape)).astype(np.float32)
     inputs += 10.0 * labels.reshape(-1, *(1,) * len(shape)).astype(np.float32)
-    if device:
-        split = Split(jnp.asarray(inputs), jnp.asarray(labels))
-    else:
-        split = Split(inputs, labels)
+    place = jnp.asarray if device else np.asarray
+    split = Split(place(inputs), place(labels))
     names = tuple(f"class {i}" for i in range(classes))
     return Problem(
         "blobs", split, split, split, NONE, names, "0" * 64, {"kind": "test"}
@@ -108,9 +106,7 @@ def table(*, samples: int = 40, device=True) -> Problem:
 def table_set(*, kind: str = "standardize") -> synthetic.DistilledSet:
     """A valid regression set of five rows of `table`."""
     problem = table(device=False)
-    of_targets = problem.targets_preprocessing
-    if kind == "none":
-        of_targets = NONE
+    of_targets = NONE if kind == "none" else problem.targets_preprocessing
     return synthetic.DistilledSet(
         stored={
             "inputs": np.asarray(problem.train.inputs[:5]),

@@ -1,5 +1,6 @@
 """Decoders: what they make of stored numbers, how they start and how they grow."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,15 +89,11 @@ def test_noise_has_the_form_of_what_is_initialised(name):
     decoder = make(name, **PARTS.get(name, {}))
     _, stored = _initialised(decoder)
     drawn = _drawn(decoder)
-    like = [
-        jax.tree.map(lambda a: (a.shape, a.dtype), each) for each in (drawn, stored)
-    ]
-    assert like[0] == like[1]
+    chex.assert_trees_all_equal_shapes_and_dtypes(drawn, stored)
     inputs, targets = decoder.decode(drawn)
     assert inputs.shape == SHAPE and np.isfinite(inputs).all()
     np.testing.assert_array_equal(targets, jnp.zeros((6, 3)))
-    again = _drawn(decoder)
-    assert all(jnp.array_equal(drawn[k], again[k]) for k in drawn)
+    chex.assert_trees_all_equal(drawn, _drawn(decoder))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -107,10 +104,6 @@ def test_sets_are_saved_loaded_and_exported(tmp_path, name):
     loaded = synthetic.load(synthetic.save(tmp_path / "set", saved))
     assert_same(loaded, saved)
     inputs, targets = synthetic.decoded(saved)
-    for found, expected in zip(
-        synthetic.decoded(loaded), (inputs, targets), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
     with np.load(synthetic.to_npz(tmp_path / "a.npz", loaded)) as file:
         np.testing.assert_array_equal(file["inputs"], inputs)
         np.testing.assert_array_equal(file["targets"], targets)
@@ -131,13 +124,12 @@ def test_float64_stays_float64(name):
         if decoder.noise is not None:
             key = jax.random.key(0)
             starts.append(decoder.noise(key, SHAPE, pairs.targets, fitted))
-        for stored in starts:
-            assert {each.dtype for each in decoder.decode(stored)} == {
-                np.dtype("float64")
-            }
         if decoder.advance is not None:
-            stored, _ = decoder.advance(stored, jnp.int32(1), jnp.int32(9))
-            assert decoder.decode(stored).inputs.dtype == jnp.float64
+            step, steps = jnp.int32(1), jnp.int32(9)
+            starts.append(jax.eval_shape(decoder.advance, starts[-1], step, steps)[0])
+        for stored in starts:
+            pairs = jax.eval_shape(decoder.decode, stored)
+            assert {each.dtype for each in pairs} == {np.dtype("float64")}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -153,7 +145,6 @@ def test_inputs_that_are_no_images_are_taken_or_refused_by_name(name):
     fitted = decoder.fit(Split(REAL))
     with pytest.raises(ValueError, match=r"shape \(4,\) are no images"):
         decoder.init(Pairs(rows.inputs, rows.targets), fitted)
-    assert decoder.noise is not None
     with pytest.raises(ValueError, match=r"shape \(4,\) are no images"):
         decoder.noise(jax.random.key(0), (5, 4), rows.targets, fitted)
 
@@ -273,7 +264,7 @@ def test_the_pyramid_grows():
         active = int(before["active"])
         assert bool(restarted) == (step % 3 == 0 and active < levels)
         if not restarted:
-            assert all(jnp.array_equal(stored[k], before[k]) for k in stored)
+            chex.assert_trees_all_equal(stored, before)
             continue
         assert int(stored["active"]) == active + 1
         for level in range(1, levels + 1):
@@ -313,16 +304,6 @@ def test_inactive_levels_neither_show_nor_learn():
     assert np.ptp(image, axis=(1, 2)).max() < 1e-6
     gradients = jax.grad(lambda s: jnp.sum(made.decode(s).inputs ** 2))(stored)
     assert gradients["level_1"].any() and not gradients["level_2"].any()
-
-
-@pytest.mark.parametrize("name", ["decorrelated_colour", "pyramid"])
-def test_files(tmp_path, name):
-    made = make(name, colour="data", bounds="data")
-    saved = distilled_set(stored=_drawn(made), decoder=made, kind="none")
-    loaded = synthetic.load(synthetic.save(tmp_path / "set", saved))
-    assert_same(loaded, saved)
-    for a, b in zip(synthetic.decoded(loaded), synthetic.decoded(saved), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +356,6 @@ def test_parts_are_means_over_pixels_enlarged_again():
     [
         ({"rows": 0}, 6, "rows must be at least 1, got 0"),
         ({"rows": 4}, 6, "6 x 10 pixels cannot be cut into 4 x 2 parts"),
-        ({"rows": 1, "columns": 1}, 6, None),
         ({"rows": 1}, 5, "5 pairs cannot stand 2 to an image"),
         ({"rows": 3, "columns": 1}, 6, "stores one target for 3 pairs"),
     ],
@@ -383,12 +363,6 @@ def test_parts_are_means_over_pixels_enlarged_again():
 def test_what_cannot_stand_side_by_side_is_refused(settings, count, message):
     pairs = Pairs(jnp.asarray(REAL[:count]), jnp.asarray(TARGETS[:count]))
 
-    def start():
-        decoder = make("partition", **settings)
-        return decoder.init(pairs, decoder.fit(Split(REAL)))
-
-    if message is None:
-        assert start()["inputs"].shape == (6, 6, 10, 3)
-        return
     with pytest.raises(ValueError, match=message):
-        start()
+        decoder = make("partition", **settings)
+        decoder.init(pairs, decoder.fit(Split(REAL)))

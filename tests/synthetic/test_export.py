@@ -40,14 +40,15 @@ def test_npz_holds_everything_without_pickle(tmp_path, shape, kind):
     path = synthetic.to_npz(tmp_path / "new" / "set.npz", distilled)
     with np.load(path, allow_pickle=False) as file:
         content = {name: file[name] for name in file.files}
-    np.testing.assert_array_equal(content["inputs"], distilled.stored["inputs"])
-    np.testing.assert_array_equal(
-        content["natural_inputs"], synthetic.natural_inputs(distilled)
-    )
-    np.testing.assert_array_equal(content["targets"], distilled.stored["targets"])
-    np.testing.assert_array_equal(content["labels"], distilled.labels)
-    np.testing.assert_array_equal(content["mean"], distilled.preprocessing.mean)
-    np.testing.assert_array_equal(content["std"], distilled.preprocessing.std)
+    prep = distilled.preprocessing
+    wanted = {
+        **distilled.stored,
+        "natural_inputs": synthetic.natural_inputs(distilled),
+        "labels": distilled.labels,
+        **{"mean": prep.mean, "std": prep.std},
+    }
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(content[name], array)
     assert tuple(content["class_names"]) == distilled.class_names
     assert content["targets_kind"] == "scores"
     assert ("whiten" in content) == ("unwhiten" in content) == kind.startswith("zca")
@@ -94,15 +95,14 @@ def test_csv_is_the_table_in_natural_units(tmp_path):
 
 
 def test_what_is_no_table_gives_no_csv(tmp_path):
-    with pytest.raises(Error, match="'scores' have no natural units"):
-        synthetic.to_csv(tmp_path / "a.csv", distilled_set())
     images = distilled_set(targets_kind="regression", labels=None, class_names=None)
-    with pytest.raises(Error, match=r"shape \(4, 4, 3\) are no columns"):
-        synthetic.to_csv(tmp_path / "a.csv", images)
-    with pytest.raises(Error, match="not finite"):
-        synthetic.to_csv(
-            tmp_path / "a.csv", changed(table_set(), targets=np.full(5, np.nan))
-        )
+    for distilled, message in (
+        (distilled_set(), "'scores' have no natural units"),
+        (images, r"shape \(4, 4, 3\) are no columns"),
+        (changed(table_set(), targets=np.full(5, np.nan)), "not finite"),
+    ):
+        with pytest.raises(Error, match=message):
+            synthetic.to_csv(tmp_path / "a.csv", distilled)
     assert not list(tmp_path.iterdir())
 
 
@@ -186,17 +186,16 @@ def digits_set(digits, kind, *, preprocessing="standardize"):
         assert kind == "representation"
         targets = wanted = np.tanh(images.reshape(-1, 64) @ np.eye(64)[:, 26:30])
         targets, wanted = targets.astype(np.float32), wanted[200:]
-    distilled = distilled_set()._replace(
-        stored={
-            "inputs": np.asarray(preprocess.apply(prep, images[rows])),
-            "targets": targets[rows],
-        },
+    names = tuple(f"digit {k}" for k in range(classes))
+    named = kind != "representation"
+    distilled = changed(
+        distilled_set(),
+        inputs=np.asarray(preprocess.apply(prep, images[rows])),
+        targets=targets[rows],
         recipe={"targets_kind": kind, **recipe},
-        labels=None if kind == "representation" else labels[rows],
+        labels=labels[rows] if named else None,
         preprocessing=prep,
-        class_names=None
-        if kind == "representation"
-        else tuple(f"digit {k}" for k in range(classes)),
+        class_names=names if named else None,
     )
     return distilled, images[200:], wanted
 
@@ -204,14 +203,12 @@ def digits_set(digits, kind, *, preprocessing="standardize"):
 def regression_rows():
     """Five rows for ridge regression on the inputs, new rows, their targets."""
     problem = table(samples=200, device=False)
-    distilled = table_set()._replace(
-        preprocessing=problem.preprocessing,
-        targets_preprocessing=problem.targets_preprocessing,
-    )
     distilled = changed(
-        distilled,
+        table_set(),
         inputs=problem.train.inputs[:20],
         targets=problem.train.targets[:20],
+        preprocessing=problem.preprocessing,
+        targets_preprocessing=problem.targets_preprocessing,
     )
     ridge = {"strength": 1e-6, "convention": "per_sample"}
     recipe = {**distilled.recipe, "features": {"kind": "inputs"}, "ridge": ridge}
@@ -234,12 +231,11 @@ KINDS_OF_TARGETS = (
 
 def exported(tmp_path, monkeypatch, digits, kind, preprocessing):
     """The two files in the working directory; new inputs and what they are."""
-    if kind == "regression":
-        distilled, inputs, wanted = regression_rows()
-    else:
-        distilled, inputs, wanted = digits_set(
-            digits, kind, preprocessing=preprocessing
-        )
+    distilled, inputs, wanted = (
+        regression_rows()
+        if kind == "regression"
+        else digits_set(digits, kind, preprocessing=preprocessing)
+    )
     monkeypatch.chdir(tmp_path)
     synthetic.to_npz("distilled.npz", distilled)
     synthetic.to_torch_safetensors("distilled.safetensors", distilled)
@@ -349,15 +345,13 @@ def test_exports_say_what_learners_saw_the_inputs_through(tmp_path):
     assert "through" not in said
     inputs = np.asarray(distilled_set().stored["inputs"], float)
     np.testing.assert_allclose(said["ridge"], 1e-6 * np.square(inputs).sum() / 6)
-    probe = {"ridge": 0.01, "normalize_features": True}
-    recipe = {
-        "targets_kind": "scores",
+    through = {
         "encoders": [{"name": "mobilenetv2", "file": "m.safetensors"}],
-        "probe": probe,
+        "probe": {"ridge": 0.01, "normalize_features": True},
     }
+    recipe = {"targets_kind": "scores", **through}
     said = learn_with(distilled_set()._replace(recipe=recipe))
-    assert said["through"]["probe"] == probe and "ridge" not in said
-    assert said["through"]["encoders"][0]["name"] == "mobilenetv2"
+    assert said["through"] == through and "ridge" not in said
 
 
 def test_the_page_shows_the_snippet():

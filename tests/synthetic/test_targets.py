@@ -8,27 +8,27 @@ import pytest
 from ddjax import synthetic
 
 
-def test_one_hot_is_the_indicator():
-    targets = synthetic.one_hot(np.array([2, 0], np.int32), 3)
-    assert targets.dtype == jnp.result_type(float)
-    np.testing.assert_array_equal(targets, [[0, 0, 1], [1, 0, 0]])
-
-
-@pytest.mark.parametrize("classes", [2, 3, 10])
-def test_centred_one_hot_has_zero_row_sums(classes):
-    labels = jnp.arange(classes, dtype=jnp.int32)
-    targets = synthetic.centred_one_hot(labels, classes)
-    assert targets.dtype == jnp.result_type(float)
-    np.testing.assert_allclose(targets.sum(axis=1), 0.0, atol=1e-6)
-    np.testing.assert_allclose(np.diag(targets), 1 - 1 / classes, rtol=1e-6)
-
-
-def test_signs_and_one_vs_rest_agree_on_two_classes():
-    labels = jnp.array([0, 1, 1], dtype=jnp.int32)
-    signs = synthetic.signs(labels)
-    assert signs.dtype == jnp.result_type(float)
-    np.testing.assert_array_equal(signs, [-1, 1, 1])
-    np.testing.assert_array_equal(synthetic.one_vs_rest(labels, 2)[:, 1], signs)
+@pytest.mark.parametrize(
+    ("make", "classes", "expected"),
+    [
+        (synthetic.one_hot, 3, [[0, 0, 1], [1, 0, 0]]),
+        (
+            synthetic.centred_one_hot,
+            3,
+            [[-1 / 3, -1 / 3, 1 - 1 / 3], [1 - 1 / 3, -1 / 3, -1 / 3]],
+        ),
+        (synthetic.one_vs_rest, 3, [[-1, -1, 1], [1, -1, -1]]),
+        (synthetic.signs, 2, [1, -1]),
+    ],
+)
+def test_codings_in_either_precision(make, classes, expected, each_precision):
+    """Under x64 they were float32, and whatever was solved for them with them."""
+    labels = np.array([classes - 1, 0], np.int32)
+    compiled = jax.jit(make, static_argnums=1)
+    for found in (make(labels, classes), compiled(jnp.asarray(labels), classes)):
+        assert found.dtype == each_precision
+        rounding = np.finfo(each_precision).eps
+        np.testing.assert_allclose(found, np.array(expected), rtol=2 * rounding)
 
 
 def test_signs_refuses_more_classes():
@@ -48,26 +48,6 @@ def test_labels_outside_the_classes_are_refused(make, label):
         make(np.array([0, label], np.int32), 3)
     with pytest.raises(ValueError, match="at least 1"):
         make(np.array([0], np.int32), 0)
-
-
-@pytest.mark.parametrize("make", ["one_hot", "centred_one_hot", "one_vs_rest", "signs"])
-def test_targets_have_the_default_precision(make):
-    """Under x64 they were float32, and whatever was solved for them with them."""
-    labels = np.array([0, 1], np.int32)
-    make = getattr(synthetic, make)
-    assert make(labels, 2).dtype == jnp.result_type(float)
-    with jax.enable_x64(True):
-        assert make(labels, 2).dtype == jnp.float64
-        thirds = synthetic.centred_one_hot(labels, 3)
-        np.testing.assert_array_equal(thirds[0], [1 - 1 / 3, -1 / 3, -1 / 3])
-
-
-def test_targets_inside_jit():
-    labels = jnp.array([1, 0], dtype=jnp.int32)
-    compiled = jax.jit(lambda y: synthetic.centred_one_hot(y, 2))
-    np.testing.assert_array_equal(
-        compiled(labels), synthetic.centred_one_hot(labels, 2)
-    )
 
 
 @pytest.mark.parametrize(

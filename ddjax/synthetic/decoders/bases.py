@@ -30,6 +30,7 @@ lose most of its mean. They are part of the storage.
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -91,17 +92,13 @@ def bases(
         shape = tuple(real.inputs.shape[1:])
         _check_shape(shape, downscale, views)
         small = (shape[0] // downscale, shape[1] // downscale, shape[2])
-        found = _basis(
-            lambda: map(
-                functools.partial(_reduced, factor=downscale),
-                preprocess.blocks(real.inputs),
-            ),
-            image_bases,
-            small,
-            start,
-            len(real.inputs),
-            "image",
-        )
+        of_all: Any = {"start": start, "rows": len(real.inputs)}
+
+        def reduced() -> Iterator[Any]:
+            for block in preprocess.blocks(real.inputs):
+                yield _reduced(block, factor=downscale)
+
+        found = _basis(reduced, image_bases, small, what="image", **of_all)
         if target_bases is not None:
             targets = real.targets
             if targets is None:
@@ -109,14 +106,9 @@ def bases(
                     f"target_bases={target_bases} needs real targets, and the problem "
                     "has none"
                 )
-            found |= _basis(
-                functools.partial(preprocess.blocks, targets),
-                target_bases,
-                tuple(targets.shape[1:]),
-                start,
-                len(targets),
-                "target",
-            )
+            blocks = functools.partial(preprocess.blocks, targets)
+            shape = tuple(targets.shape[1:])
+            found |= _basis(blocks, target_bases, shape, what="target", **of_all)
         dtype = real.inputs.dtype
         return {name: jnp.asarray(array, dtype) for name, array in found.items()}
 
@@ -269,18 +261,8 @@ def floats_of(
         A (2 V w + w + V)
 
     the last term being that of `stored`, `same`, `bias` or `network`, and
-    :math:`d_b = c\, h w / s^2`.
-
-    Args:
-      samples: m.
-      image_shape: `(h, w, c)`.
-      target_width: :math:`d_y`.
-      image_bases: see `bases`, as the rest.
-      target_bases: V.
-      downscale: s.
-      views: name of the views.
-      shift: where the views' targets come from.
-      hidden: units w.
+    :math:`d_b = c\, h w / s^2`: `samples` is m, `image_shape` is `(h, w, c)`,
+    `target_width` is :math:`d_y`, and the rest are settings of `bases`.
     """
     height, width, channels = image_shape
     small = (height // downscale) * (width // downscale) * channels
@@ -356,7 +338,7 @@ def _reduced(images: Any, *, factor: int) -> Any:
 
 
 def _basis(
-    blocks: Any, count: int, shape: tuple[int, ...], start: str, rows: int, what: str
+    blocks: Any, count: int, shape: tuple[int, ...], *, start: str, rows: int, what: str
 ) -> dict[str, Any]:
     """Mean and bases of `shape` from blocks of rows, by their names in storage."""
     if start == "principal_components":

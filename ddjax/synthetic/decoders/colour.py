@@ -169,10 +169,8 @@ def fit(real: Split, *, colour: str, bounds: str) -> Fitted:
     """
     check_images(real.inputs.shape, colour)
     images = _sampled_images(real.inputs)
-    low, high = (
-        np.min([block.min(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
-        np.max([block.max(axis=(0, 1, 2)) for block in _blocks(images)], axis=0),
-    )
+    low = np.min([block.min(axis=(0, 1, 2)) for block in _blocks(images)], axis=0)
+    high = np.max([block.max(axis=(0, 1, 2)) for block in _blocks(images)], axis=0)
     if bounds == "unit" and not (low.min() >= -1e-3 and high.max() <= 1 + 1e-3):
         raise ValueError(
             f"bounds='unit' is for pixels in [0, 1], but the real images go from "
