@@ -25,13 +25,13 @@ from numpy import ndarray
 from ddjax.data.problem import Problem
 from ddjax.methods import checks, least_squares
 from ddjax.methods.base import Method, without_steps
-from ddjax.methods.row_selection import exact_decoder
+from ddjax.methods.row_selection import exact_decoder, regression_set
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
 from ddjax.solvers import analytic as closed_form
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
+from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.initialization import select_rows
 
 __all__ = ["GIVEN", "ExactData", "ExactSet", "analytic"]
@@ -112,8 +112,7 @@ def analytic(
         together; when a run starts, `NoExactSet` with the condition that fails.
     """
     keywords = dict(locals())
-    if given not in GIVEN:
-        raise ValueError(f"given is {given!r}, not one of {GIVEN}")
+    checks.check_names(given=(given, GIVEN))
     checks.check_counts(count=count)
     checks.check_not_negative(real_ridge=real_ridge, distilled_ridge=distilled_ridge)
     feature_keywords = dict(features or {"kind": "inputs"})
@@ -192,17 +191,14 @@ def analytic(
         key: PRNGKeyArray, state: ExactSet, problem: Problem, data: ExactData
     ) -> DistilledSet:
         del data
-        return distilled_set(
-            state.stored,
-            made,
+        return regression_set(
             problem,
-            recipe={
-                "targets_kind": "regression",
-                "features": feature_maps.to_recipe(feature_map(key)),
-                "inner": {"name": "ridge", "ridge": distilled_ridge},
-                "ridge": {"strength": distilled_ridge, "convention": "per_sample"},
-                "real_ridge": real_ridge,
-            },
+            made,
+            state.stored,
+            ridge=distilled_ridge,
+            features=feature_map(key),
+            inner={"name": "ridge", "ridge": distilled_ridge},
+            real_ridge=real_ridge,
         )
 
     resolved = {"features": feature_settings(example), "decoder": made}

@@ -38,6 +38,7 @@ from ddjax.data.augment import Transform
 from ddjax.data.feed import batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels.precision import transposed_product
+from ddjax.methods import checks
 from ddjax.methods import descent as descents
 from ddjax.methods.base import Method, Progress, whole_data
 from ddjax.methods.descent import Descent
@@ -185,7 +186,9 @@ def barlow_twins(
     model = make_network(described)
     widths = tuple(projector)
     transforms = [augment.make(each) for each in views]
-    _check(widths, redundancy_weight, len(transforms), batch_size, compute_dtype)
+    _check(widths, len(transforms), batch_size)
+    checks.check_not_negative(redundancy_weight=redundancy_weight)
+    check_compute_dtype(compute_dtype)
     head = _Projector(widths)
     both = descents.describe(descent, DESCENT, groups=("vectors",))
     by_group = {"matrices": both, "vectors": _without_decay(both)}
@@ -337,21 +340,11 @@ def _network_of(
     return TrainedNetwork(described, shape, variables, mean, std, {})
 
 
-def _check(
-    projector: tuple[int, ...],
-    redundancy_weight: float,
-    views: int,
-    batch_size: int,
-    compute_dtype: str | None,
-) -> None:
+def _check(projector: tuple[int, ...], views: int, batch_size: int) -> None:
     if not projector or min(projector) < 1:
         raise ValueError(
             f"projector is {list(projector)}; it must be the width of each layer, at "
             "least one of them, each at least 1"
-        )
-    if not (np.isfinite(redundancy_weight) and redundancy_weight >= 0):
-        raise ValueError(
-            f"redundancy_weight must be finite and >= 0, got {redundancy_weight}"
         )
     if views != 2:
         raise ValueError(f"views must be two augmentations, got {views}")
@@ -359,7 +352,6 @@ def _check(
         raise ValueError(
             f"batch_size must be at least 2 to correlate anything, got {batch_size}"
         )
-    check_compute_dtype(compute_dtype)
 
 
 def _check_problem(problem: Problem) -> None:

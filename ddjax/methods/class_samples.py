@@ -22,12 +22,10 @@ from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.methods import learned_set
 from ddjax.methods.base import DistilledFn, PrepareFn
-from ddjax.methods.descent import Descent
-from ddjax.methods.learned_set import LearnedSet
+from ddjax.methods.learned_set import DescentState, LearnedSet
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, no_cache
-from ddjax.synthetic.decoders.base import Decoder, Fitted
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
+from ddjax.synthetic.decoders.base import Fitted
 from ddjax.synthetic.initialization import INITIALIZATIONS
 
 __all__ = [
@@ -41,7 +39,6 @@ __all__ = [
     "check_network",
     "check_problem",
     "class_data",
-    "class_set",
     "distilled_samples",
     "drawn",
     "each_class",
@@ -98,37 +95,18 @@ def class_data(
     return ClassData(batches(problem.train, size, balanced=True), fitted)
 
 
-def balanced_set(
-    *,
-    decoder: str | Mapping[str, Any] | Decoder,
-    descent: Mapping[str, Any] | Descent,
-    default: Descent,
-    initialization: str,
-    learn_targets: bool = False,
-    **own: Any,
-) -> LearnedSet:
+def balanced_set(*, learn_targets: bool = False, **own: Any) -> LearnedSet:
     """A set whose samples start as many in each class.
 
     Args:
-      decoder: see `ddjax.methods.learned_set.learned_set`.
-      descent: see there.
-      default: see there.
-      initialization: one of `BALANCED`, or `decoder_noise`.
-      learn_targets: see there.
-      **own: more of its arguments.
+      learn_targets: see `ddjax.methods.learned_set.learned_set`.
+      **own: more of its arguments, `initialization` being one of `BALANCED`, or
+        `decoder_noise`.
 
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=default,
-        learn_targets=learn_targets,
-        **own,
-    )
-    learned_set.check_initialization(parts.decoder, initialization, BALANCED)
-    return parts
+    return learned_set.learned_set(known=BALANCED, learn_targets=learn_targets, **own)
 
 
 def prepare_classes(
@@ -198,13 +176,8 @@ def augmenter(setting: augmentations.PlainSetting | None, *, shared: bool) -> Au
         same key are transformed alike ("siamese"); or one for each.
     """
     if setting is None:
-        return _as_they_are
+        return lambda key, images: images
     return augmentations.augmenter(setting, shared=shared)
-
-
-def _as_they_are(key: PRNGKeyArray, images: Array) -> Array:
-    del key
-    return images
 
 
 def trained_on(
@@ -270,57 +243,27 @@ def after_steps(
 
 
 def distilled_samples(
-    parts: LearnedSet, augment: augmentations.PlainSetting | None
+    parts: LearnedSet,
+    augment: augmentations.PlainSetting | None = None,
+    *,
+    inner: Callable[[DescentState], dict[str, Any]] | None = None,
 ) -> DistilledFn:
-    """The slot `distilled` of a method that learns samples and nothing else.
+    """The slot `distilled` of a method whose targets are probabilities.
 
     Args:
       parts: the shared part.
-      augment: see `class_set`.
-
-    Returns:
-      Takes a `DescentState`, or a state whose `descent` is one.
-    """
-
-    def distilled(
-        key: PRNGKeyArray, state: Any, problem: Problem, data: Any
-    ) -> DistilledSet:
-        del key, data
-        descent = getattr(state, "descent", state)
-        return class_set(
-            descent.learned["stored"],
-            parts.decoder,
-            problem,
-            labels=descent.labels,
-            augment=augment,
-        )
-
-    return distilled
-
-
-def class_set(
-    stored: Any,
-    decoder: Decoder,
-    problem: Problem,
-    *,
-    labels: Array | None,
-    augment: augmentations.PlainSetting | None = None,
-    inner: Mapping[str, Any] | None = None,
-) -> DistilledSet:
-    """The distilled set, whose recipe names the augmentation it was made with.
-
-    Args:
-      stored: the numbers.
-      decoder: how they become pairs.
-      problem: the real data.
-      labels: class of each pair.
-      augment: None for none.
+      augment: what the set was made with, which its recipe names; None for none.
       inner: what the recipe says of the training that the set was made for.
     """
-    recipe: dict[str, Any] = {"targets_kind": "probabilities"}
-    if augment is not None:
-        transform = augmentations.make(augment)
-        recipe["augmentation"] = {"name": transform.name, **transform.settings}
-    if inner is not None:
-        recipe["inner"] = dict(inner)
-    return distilled_set(stored, decoder, problem, recipe=recipe, labels=labels)
+
+    def recipe(key: PRNGKeyArray, state: Any, problem: Problem) -> dict[str, Any]:
+        del key, problem
+        said: dict[str, Any] = {"targets_kind": "probabilities"}
+        if augment is not None:
+            transform = augmentations.make(augment)
+            said["augmentation"] = {"name": transform.name, **transform.settings}
+        if inner is not None:
+            said["inner"] = inner(state)
+        return said
+
+    return learned_set.distilled_from(parts, recipe)

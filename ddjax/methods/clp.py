@@ -46,7 +46,6 @@ from ddjax.methods.probe_data import (
 from ddjax.models.encoders.settings import EncoderSetting
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.targets import centred_one_hot
 
 __all__ = ["CENTRINGS", "DESCENT", "OUTER_LOSSES", "ProbeData", "clp"]
@@ -118,14 +117,12 @@ def clp(
       EncoderError: an encoder that cannot be loaded.
     """
     given = dict(locals())
-    _check_names(outer, centring)
+    checks.check_names(outer=(outer, OUTER_LOSSES), centring=(centring, CENTRINGS))
     checks.check_counts(
         copies=copies, micro_batch=micro_batch, batch_size=batch_size, block=block
     )
-    for name, value in (("ridge", ridge), ("temperature", temperature)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be > 0, got {value}")
-    transform, recipe = frozen_features.augmentation_of(augmentation)
+    checks.check_positive(ridge=ridge, temperature=temperature)
+    transform, augmented = frozen_features.augmentation_of(augmentation)
     if transform is None and copies > 1:
         raise ValueError(f"copies={copies} need an augmentation")
     if outer == "squared" and learn_temperature:
@@ -140,9 +137,9 @@ def clp(
         descent=descent,
         default=DESCENT,
         learn_targets=learn_targets,
+        initialization=initialization,
         groups=("log_ridge", "log_temperature"),
     )
-    learned_set.check_initialization(parts.decoder, initialization)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
@@ -246,10 +243,8 @@ def clp(
             metrics[name] = scalar(state.learned, name, 1.0)
         return parts.update(state, gradients, progress), {"loss": value, **metrics}
 
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: ProbeData
-    ) -> DistilledSet:
-        del key, data
+    def recipe(key: PRNGKeyArray, state: Any, problem: Problem) -> dict[str, Any]:
+        del key, problem
         found = {
             name: float(np.exp(np.asarray(state.learned[f"log_{name}"])))
             for name in starts
@@ -263,18 +258,12 @@ def clp(
             "centring": centring,
             **found,
         }
-        return distilled_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            recipe={
-                "targets_kind": "scores",
-                "encoders": frozen_features.sources(encoders),
-                "probe": probe,
-                **({} if recipe is None else {"augmentation": recipe}),
-            },
-            labels=state.labels,
-        )
+        return {
+            "targets_kind": "scores",
+            "encoders": frozen_features.sources(encoders),
+            "probe": probe,
+            **augmented,
+        }
 
     return learned_set.gradient_method(
         "clp",
@@ -284,15 +273,6 @@ def clp(
         init=init,
         sample=sample,
         step=step,
-        distilled=distilled,
+        distilled=learned_set.distilled_from(parts, recipe),
         encoder=encoders,
     )
-
-
-def _check_names(outer: str, centring: str) -> None:
-    for name, value, known in (
-        ("outer", outer, OUTER_LOSSES),
-        ("centring", centring, CENTRINGS),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}")

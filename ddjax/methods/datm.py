@@ -14,7 +14,7 @@ each step; their experts are trained to flat minima (FTD), here by plain SGD; an
 judge a running mean of the samples, here the last or best ones are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,12 +25,12 @@ from numpy import ndarray
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import gather
 from ddjax.data.problem import Problem, Split
-from ddjax.methods import learned_set, trajectory_matching
+from ddjax.methods import checks, learned_set, trajectory_matching
 from ddjax.methods.base import InitFn, Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.experts import ExpertTraining
-from ddjax.methods.learned_set import DescentState
-from ddjax.methods.trajectory_matching import GROUP, Prepared, Starts, TrajectoryData
+from ddjax.methods.learned_set import DescentState, LearnedSet
+from ddjax.methods.trajectory_matching import GROUP, Starts, TrajectoryData
 from ddjax.synthetic.decoders.base import Decoder, Pairs
 from ddjax.synthetic.initialization import chosen_by_class
 
@@ -103,15 +103,10 @@ def datm(
         a network with running statistics.
     """
     given = dict(locals())
-    if initialization not in INITIALIZATIONS:
-        raise ValueError(
-            f"datm starts from real samples: initialization must be one of "
-            f"{', '.join(INITIALIZATIONS)}, got {initialization!r}"
-        )
+    # Others than real samples have no predictions to start from.
+    checks.check_names(initialization=(initialization, INITIALIZATIONS))
 
-    def init(prepared: Prepared) -> InitFn:
-        parts = prepared.parts
-
+    def init(parts: LearnedSet, extra: Callable[[], dict[str, Any]]) -> InitFn:
         def start(
             key: PRNGKeyArray, problem: Problem, data: TrajectoryData
         ) -> DescentState:
@@ -124,7 +119,7 @@ def datm(
             targets = jnp.asarray(data.predictions)[rows].astype(inputs.dtype)
             stored = parts.decoder.init(Pairs(inputs, targets), data.fitted)
             labels = learned_set.class_labels(problem.train)[rows]
-            return parts.start(stored, labels, prepared.extra())
+            return parts.start(stored, labels, extra())
 
         return start
 
@@ -134,6 +129,7 @@ def datm(
         starts=Starts(min_start, first_max_start, max_start, growth),
         soft=True,
         default=DESCENT,
+        known=INITIALIZATIONS,
         init=init,
     )
 

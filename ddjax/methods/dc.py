@@ -40,4 +40,4 @@ def dc(
     Raises:
       ValueError: see there.
     """
-    return gradient_matching.build("dc", dict(locals()), **locals(), augment=None)
+    return gradient_matching.build("dc", dict(locals()), augment=None)

@@ -30,7 +30,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ddjax.data.problem import Problem
 from ddjax.methods import checks, class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
@@ -38,7 +37,6 @@ from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples
 from ddjax.models import networks
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "dd"]
@@ -138,18 +136,9 @@ def dd(
         metrics = {"loss": value, "step_size": jnp.mean(jnp.exp(sizes))}
         return parts.update(state, gradients, progress), metrics
 
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: ClassData
-    ) -> DistilledSet:
-        del key, data
+    def inner(state: DescentState) -> dict[str, Any]:
         sizes = np.exp(np.asarray(state.learned["log_step_sizes"], np.float64))
-        return class_samples.class_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            labels=state.labels,
-            inner={"optimizer": "sgd", "step_sizes": sizes.tolist()},
-        )
+        return {"optimizer": "sgd", "step_sizes": sizes.tolist()}
 
     return learned_set.gradient_method(
         "dd",
@@ -158,5 +147,5 @@ def dd(
         prepare=class_samples.prepare_classes(parts, batch_size=batch_size),
         init=init,
         step=step,
-        distilled=distilled,
+        distilled=class_samples.distilled_samples(parts, inner=inner),
     )

@@ -5,7 +5,6 @@ of the run that is done, and the run says how long it is: no second number of st
 to agree with the first.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from ddjax.methods import checks
 from ddjax.methods.base import Progress
 
 __all__ = [
@@ -85,10 +85,7 @@ def describe(
         optimiser, with the known ones; a number out of range; an optimiser that
         refuses its settings, or needs more than gradients.
     """
-    fields = given._asdict() if isinstance(given, Descent) else dict(given or {})
-    for name in fields:
-        if name not in Descent._fields:
-            raise ValueError(_unknown("descent", name, Descent._fields))
+    fields = checks.fields_of("descent", Descent, given)
     settings = dict(default.settings)
     if fields.get("optimizer", default.optimizer) != default.optimizer:
         settings = {}
@@ -166,17 +163,11 @@ def _optimizer(descent: Descent, rate: Any) -> optax.GradientTransformation:
 
 def _check(descent: Descent, groups: tuple[str, ...]) -> None:
     known = [name for name in dir(optax) if _is_optimizer(name)]
-    if descent.optimizer not in known:
-        raise ValueError(_unknown("optimizer", descent.optimizer, known))
+    checks.check_known("optimizer", [descent.optimizer], known)
     allowed = list(inspect.signature(getattr(optax, descent.optimizer)).parameters)[1:]
-    for name in descent.settings:
-        if name not in allowed:
-            raise ValueError(_unknown(f"optimizer {descent.optimizer}", name, allowed))
-    if descent.schedule not in SCHEDULES:
-        raise ValueError(_unknown("schedule", descent.schedule, SCHEDULES))
-    for name in descent.rates:
-        if name not in groups:
-            raise ValueError(_unknown("descent.rates", name, groups))
+    checks.check_known(f"optimizer {descent.optimizer}", descent.settings, allowed)
+    checks.check_known("schedule", [descent.schedule], SCHEDULES)
+    checks.check_known("descent.rates", descent.rates, groups)
     rates = {"learning_rate": descent.learning_rate} | {
         f"rates.{group}": rate
         for group, rate in descent.rates.items()
@@ -185,22 +176,15 @@ def _check(descent: Descent, groups: tuple[str, ...]) -> None:
     for name, rate in rates.items():
         if not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0):
             raise ValueError(f"descent.{name} must be a number > 0, got {rate!r}")
-    for name, value, allowed, inside in (
-        (
-            "warmup",
-            descent.warmup,
-            "a share of the run, in [0, 1)",
-            lambda share: 0 <= share < 1,
-        ),
-        (
-            "final",
-            descent.final,
-            "a share of the rate, in [0, 1]",
-            lambda share: 0 <= share <= 1,
-        ),
-    ):
-        if not (isinstance(value, int | float) and inside(value)):
-            raise ValueError(f"descent.{name} is {allowed}, got {value!r}")
+    warmup, final = descent.warmup, descent.final
+    if not (isinstance(warmup, int | float) and 0 <= warmup < 1):
+        raise ValueError(
+            f"descent.warmup is a share of the run, in [0, 1), got {warmup!r}"
+        )
+    if not (isinstance(final, int | float) and 0 <= final <= 1):
+        raise ValueError(
+            f"descent.final is a share of the rate, in [0, 1], got {final!r}"
+        )
     _try_optimizer(descent)
 
 
@@ -228,9 +212,3 @@ def _is_optimizer(name: str) -> bool:
     if name.startswith(("_", "scale_by_")) or not inspect.isfunction(what):
         return False
     return next(iter(inspect.signature(what).parameters), None) == "learning_rate"
-
-
-def _unknown(where: str, name: str, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{where} has no {name!r}; {hint}there are: {', '.join(known) or 'none'}"

@@ -39,7 +39,6 @@ Source: "Generalized Kernel Inducing Points by Duality Gap for Dataset Distillat
 arXiv 2502.12607.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -50,7 +49,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ddjax.data.problem import Problem
 from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
-from ddjax.methods import learned_set
+from ddjax.methods import checks, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.distilled_gap import (
@@ -71,7 +70,6 @@ from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Fitted
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
 
 __all__ = ["DESCENT", "DUALS", "GAP_SPACES", "GapData", "dgkip"]
 
@@ -168,8 +166,12 @@ def dgkip(
       ddjax.solvers.erm.NotConverged: when a run starts, see `require_convergence`.
     """
     given = dict(locals())
-    _check_names(gap_space, duals)
-    _check_ridges(real_ridge, distilled_ridge, start_ridge, anneal)
+    checks.check_names(gap_space=(gap_space, GAP_SPACES), duals=(duals, DUALS))
+    # The bound divides by the ridge.
+    checks.check_positive(
+        real_ridge=real_ridge, distilled_ridge=distilled_ridge, start_ridge=start_ridge
+    )
+    checks.check_share_of_run(anneal=anneal)
     convex = losses.get(loss)
     learned_duals = duals == "learned"
     if learned_duals and convex.kind == "regression":
@@ -192,12 +194,12 @@ def dgkip(
         descent=descent,
         default=DESCENT,
         learn_targets=learn_targets,
+        initialization=initialization,
         groups=("outputs",),
         project_targets=learned_set.onto_simplex
         if convex.kind == "multiclass"
         else None,
     )
-    learned_set.check_initialization(parts.decoder, initialization)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
@@ -231,7 +233,8 @@ def dgkip(
 
         def objective(outputs: Array) -> Array:
             learned = {"stored": stored, "outputs": outputs}
-            return gaps(learned, data.reference, _start_of_run())[0]
+            start = Progress(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
+            return gaps(learned, data.reference, start)[0]
 
         outputs = first_outputs(objective, targets, descended)
         return parts.start(stored, labels, {"outputs": outputs})
@@ -290,23 +293,15 @@ def dgkip(
         }
         return parts.update(state, gradients, progress), metrics
 
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: GapData
-    ) -> DistilledSet:
-        del data
-        return distilled_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            recipe={
-                "targets_kind": learned_set.targets_kind_for(convex, problem.classes),
-                "features": feature_maps.to_recipe(feature_map(key)),
-                "loss": {"name": loss},
-                "ridge": {"strength": distilled_ridge, "convention": "per_sample"},
-                "real_ridge": real_ridge,
-            },
-            labels=state.labels,
-        )
+    def recipe(key: PRNGKeyArray, state: Any, problem: Problem) -> dict[str, Any]:
+        del state
+        return {
+            "targets_kind": learned_set.targets_kind_for(convex, problem.classes),
+            "features": feature_maps.to_recipe(feature_map(key)),
+            "loss": {"name": loss},
+            "ridge": {"strength": distilled_ridge, "convention": "per_sample"},
+            "real_ridge": real_ridge,
+        }
 
     return learned_set.gradient_method(
         "dgkip",
@@ -315,39 +310,7 @@ def dgkip(
         prepare=prepare,
         init=init,
         step=step,
-        distilled=distilled,
+        distilled=learned_set.distilled_from(parts, recipe),
         follows_length=start_ridge is not None,
         features=feature_settings(example),
     )
-
-
-def _start_of_run() -> Progress:
-    return Progress(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
-
-
-def _check_names(gap_space: str, duals: str) -> None:
-    for name, value, known in (
-        ("gap_space", gap_space, GAP_SPACES),
-        ("duals", duals, DUALS),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}")
-
-
-def _check_ridges(
-    real_ridge: float,
-    distilled_ridge: float,
-    start_ridge: float | None,
-    anneal: float,
-) -> None:
-    for name, value in (
-        ("real_ridge", real_ridge),
-        ("distilled_ridge", distilled_ridge),
-        ("start_ridge", distilled_ridge if start_ridge is None else start_ridge),
-    ):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(
-                f"{name} must be > 0 (the bound divides by it), got {value}"
-            )
-    if not 0 < anneal <= 1:
-        raise ValueError(f"anneal is a share of the run, in (0, 1], got {anneal}")

@@ -56,4 +56,4 @@ def dsa(
       ValueError: an unknown name or a number out of range; when a run starts, a problem
         without classes.
     """
-    return gradient_matching.build("dsa", dict(locals()), **locals())
+    return gradient_matching.build("dsa", dict(locals()), augment=augment)

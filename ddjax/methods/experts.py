@@ -36,7 +36,7 @@ from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, gather, on_device, rows_of_step
 from ddjax.data.problem import Problem, Split, identity
 from ddjax.kernels.blocks import map_in_blocks
-from ddjax.methods import class_samples
+from ddjax.methods import checks, class_samples
 from ddjax.methods.class_samples import Augment
 from ddjax.models import networks
 from ddjax.storage.cache import Arrays, Cache, no_cache
@@ -88,25 +88,16 @@ def expert_training(given: Mapping[str, Any] | ExpertTraining) -> ExpertTraining
     Raises:
       ValueError: an unknown field, or a number out of range.
     """
-    fields = given._asdict() if isinstance(given, ExpertTraining) else dict(given)
-    for name in fields:
-        if name not in ExpertTraining._fields:
-            raise ValueError(
-                f"experts has no {name!r}; there are: "
-                f"{', '.join(ExpertTraining._fields)}"
-            )
-    training = ExpertTraining(**fields)
-    for name, allowed, fits in (
-        ("experts", "at least 1", lambda x: x >= 1),
-        ("epochs", "at least 1", lambda x: x >= 1),
-        ("learning_rate", "> 0", lambda x: x > 0),
-        ("momentum", "in [0, 1)", lambda x: 0 <= x < 1),
-        ("batch_size", "at least 1", lambda x: x >= 1),
-        ("seed", "at least 0", lambda x: x >= 0),
-    ):
-        value = getattr(training, name)
-        if not (math.isfinite(value) and fits(value)):
-            raise ValueError(f"experts.{name} must be {allowed}, got {value!r}")
+    training = ExpertTraining(**checks.fields_of("experts", ExpertTraining, given))
+    checks.check_counts(
+        "experts.",
+        experts=training.experts,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+    )
+    checks.check_positive("experts.", learning_rate=training.learning_rate)
+    checks.check_momentum("experts.", training.momentum)
+    checks.check_not_negative("experts.", seed=training.seed)
     return training
 
 

@@ -36,10 +36,9 @@ from ddjax.methods import checks, class_samples, learned_set, student_pool
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples
-from ddjax.methods.student_pool import Pool, StudentTraining
+from ddjax.methods.student_pool import Pool, PoolState, StudentTraining
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.targets import centred_one_hot
 
 __all__ = ["DESCENT", "POOL", "frepo", "outer_loss", "separation"]
@@ -68,13 +67,6 @@ class FeatureRegressionData(NamedTuple):
 
     real: Split | Batches
     first: DescentState
-    pool: Pool
-
-
-class State(NamedTuple):
-    """What a step changes."""
-
-    descent: DescentState
     pool: Pool
 
 
@@ -160,12 +152,14 @@ def frepo(
     given = dict(locals())
     checks.check_not_negative(ridge=ridge)
     checks.check_counts(batch_size=batch_size)
-    described = pool._asdict() if isinstance(pool, StudentTraining) else dict(pool)
-    training = student_pool.student_training({**POOL._asdict(), **described})
+    training = student_pool.student_training(pool, POOL)
     parts = learned_set.learned_set(
-        decoder=decoder, descent=descent, default=DESCENT, learn_targets=learn_targets
+        decoder=decoder,
+        descent=descent,
+        default=DESCENT,
+        learn_targets=learn_targets,
+        initialization=initialization,
     )
-    learned_set.check_initialization(parts.decoder, initialization)
     start = learned_set.class_init(
         parts, _scaled_one_hot, per_class=per_class, initialization=initialization
     )
@@ -187,15 +181,17 @@ def frepo(
         students = student_pool.started(pool_key, training, pairs, cache)
         return FeatureRegressionData(data.real, first, students)
 
-    def init(key: PRNGKeyArray, problem: Problem, data: FeatureRegressionData) -> State:
+    def init(
+        key: PRNGKeyArray, problem: Problem, data: FeatureRegressionData
+    ) -> PoolState:
         del key, problem
-        return State(data.first, data.pool)
+        return PoolState(data.first, data.pool)
 
     def sample(key: PRNGKeyArray, data: FeatureRegressionData) -> Split | Batches:
         del key
         return data.real
 
-    def step(state: State, batch: Split, key: PRNGKeyArray, progress: Progress):
+    def step(state: PoolState, batch: Split, key: PRNGKeyArray, progress: Progress):
         which_key, fresh_key = jax.random.split(key)
         which = jax.random.randint(which_key, (), 0, training.students)
         student = student_pool.student(state.pool, which)
@@ -218,24 +214,13 @@ def frepo(
             fresh_key, training, state.pool, which, Pairs(*pairs)
         )
         age = state.pool.ages[which].astype(value.dtype)
-        return State(descended, after), {"loss": value, "age": age}
+        return PoolState(descended, after), {"loss": value, "age": age}
 
-    def distilled(
-        key: PRNGKeyArray, state: State, problem: Problem, data: FeatureRegressionData
-    ) -> DistilledSet:
-        del key, data
-        return distilled_set(
-            state.descent.learned["stored"],
-            parts.decoder,
-            problem,
-            recipe={
-                "targets_kind": "scores",
-                "loss": {"name": "squared"},
-                "ridge": {"strength": ridge, "convention": "relative"},
-            },
-            labels=state.descent.labels,
-        )
-
+    recipe = {
+        "targets_kind": "scores",
+        "loss": {"name": "squared"},
+        "ridge": {"strength": ridge, "convention": "relative"},
+    }
     return learned_set.gradient_method(
         "frepo",
         given,
@@ -244,6 +229,6 @@ def frepo(
         init=init,
         sample=sample,
         step=step,
-        distilled=distilled,
+        distilled=learned_set.distilled_from(parts, lambda *_: recipe),
         pool=dict(training._asdict()),
     )

@@ -15,7 +15,7 @@ from ddjax.data.augment import Transform
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split, identity
 from ddjax.data.stored import StoredInputs, on_host
-from ddjax.methods.learned_set import class_labels
+from ddjax.methods.class_samples import check_problem as check_classes
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.cache import cached_features
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder
@@ -62,8 +62,8 @@ def as_encoders(
 
 def augmentation_of(
     setting: str | Mapping[str, Any] | None,
-) -> tuple[Transform | None, dict[str, Any] | None]:
-    """An augmentation and its recipe.
+) -> tuple[Transform | None, dict[str, Any]]:
+    """An augmentation, and what the recipe of a set that is made with it says of it.
 
     Args:
       setting: see `ddjax.data.augment.make`; None for images as they are.
@@ -72,9 +72,9 @@ def augmentation_of(
       ValueError: an unknown name or setting.
     """
     if setting is None:
-        return None, None
+        return None, {}
     recipe = {"name": setting} if isinstance(setting, str) else dict(setting)
-    return augment.make(recipe), recipe
+    return augment.make(recipe), {"augmentation": recipe}
 
 
 def sources(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
@@ -94,12 +94,7 @@ def check_problem(problem: Problem) -> None:
             f"encoders take pixels in [0, 1], but problem {problem.name!r} has "
             f"preprocessing {kind!r}; load it with preprocessing='none'"
         )
-    if problem.classes < 2:
-        raise ValueError(
-            f"problem {problem.name!r} has {problem.classes} classes; at least 2 are "
-            "needed for a probe"
-        )
-    class_labels(problem.train)
+    check_classes(problem)
 
 
 def real_features(

@@ -35,7 +35,6 @@ from ddjax.methods.class_samples import Augment, ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples
 from ddjax.models import networks
-from ddjax.synthetic.decoders.base import Decoder
 from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "build", "gradient_distance", "loops", "matched"]
@@ -110,27 +109,26 @@ class State(NamedTuple):
 def build(
     name: str,
     given: Mapping[str, Any],
-    *,
-    per_class: int,
-    architecture: str,
-    settings: Mapping[str, Any] | None,
-    real_per_class: int,
-    outer_steps: int | None,
-    network_steps: int | None,
     augment: augmentations.PlainSetting | None,
-    initialization: str,
-    decoder: str | Mapping[str, Any] | Decoder,
-    descent: Mapping[str, Any] | Descent,
 ) -> Method:
-    """A method from what tells the two apart; the arguments are those of `dsa`."""
+    """A method from what tells the two apart.
+
+    Args:
+      name: the registered name.
+      given: the keywords of its factory, see `ddjax.methods.dsa.dsa`.
+      augment: drawn once for each class; None for none.
+    """
+    architecture, settings = given["architecture"], given["settings"]
+    per_class, real_per_class = given["per_class"], given["real_per_class"]
+    outer_steps, network_steps = given["outer_steps"], given["network_steps"]
     checks.check_counts(real_per_class=real_per_class)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=True)
     parts = class_samples.balanced_set(
-        decoder=decoder,
-        descent=descent,
+        decoder=given["decoder"],
+        descent=given["descent"],
         default=DESCENT,
-        initialization=initialization,
+        initialization=given["initialization"],
     )
     published_outer, epochs = loops(per_class)
     outer = published_outer if outer_steps is None else outer_steps
@@ -150,7 +148,7 @@ def build(
         parts,
         one_hot,
         per_class=per_class,
-        initialization=initialization,
+        initialization=given["initialization"],
     )
 
     def init(key: PRNGKeyArray, problem: Problem, data: ClassData) -> State:

@@ -35,8 +35,7 @@ from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.dm import mean_feature_distance
-from ddjax.methods.learned_set import DescentState
-from ddjax.methods.student_pool import Pool, StudentTraining
+from ddjax.methods.student_pool import Pool, PoolState, StudentTraining
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs
 from ddjax.synthetic.targets import one_hot
@@ -60,13 +59,6 @@ class MatchingData(NamedTuple):
     """What steps look at: real samples of each class, and the first networks."""
 
     samples: ClassData
-    pool: Pool
-
-
-class State(NamedTuple):
-    """What a step changes."""
-
-    descent: DescentState
     pool: Pool
 
 
@@ -103,8 +95,7 @@ def idm(
     given = dict(locals())
     checks.check_counts(real_per_class=real_per_class)
     checks.check_not_negative(class_weight=class_weight)
-    described = pool._asdict() if isinstance(pool, StudentTraining) else dict(pool)
-    training = student_pool.student_training({**POOL._asdict(), **described})
+    training = student_pool.student_training(pool, POOL)
     transform = class_samples.augmenter(augment, shared=True)
     parts = class_samples.balanced_set(
         decoder=decoder,
@@ -128,14 +119,14 @@ def idm(
         initialization=initialization,
     )
 
-    def init(key: PRNGKeyArray, problem: Problem, data: MatchingData) -> State:
-        return State(start(key, problem, data.samples), data.pool)
+    def init(key: PRNGKeyArray, problem: Problem, data: MatchingData) -> PoolState:
+        return PoolState(start(key, problem, data.samples), data.pool)
 
     def sample(key: PRNGKeyArray, data: MatchingData) -> Split | Batches:
         del key
         return data.samples.real
 
-    def step(state: State, batch: Split, key: PRNGKeyArray, progress: Progress):
+    def step(state: PoolState, batch: Split, key: PRNGKeyArray, progress: Progress):
         which_key, fresh_key, key = jax.random.split(key, 3)
         which = jax.random.randint(which_key, (), 0, training.students)
         student = student_pool.student(state.pool, which)
@@ -175,7 +166,7 @@ def idm(
         )
         age = state.pool.ages[which].astype(value.dtype)
         metrics = {"loss": value, "class_error": error, "age": age}
-        return State(descended, after), metrics
+        return PoolState(descended, after), metrics
 
     return learned_set.gradient_method(
         "idm",

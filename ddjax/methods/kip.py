@@ -20,18 +20,12 @@ import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.kernels import precision
-from ddjax.methods import checks, learned_set, ridge_objective
-from ddjax.methods.base import Method, Progress
+from ddjax.methods import ridge_objective
+from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
-from ddjax.methods.learned_set import DescentState
-from ddjax.methods.ridge_objective import KernelData
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
-from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
-from ddjax.synthetic.targets import centred_one_hot
 
 __all__ = ["DESCENT", "kip"]
 
@@ -77,87 +71,35 @@ def kip(
         )
     if kernel_settings.get("kind", "random_features") == "random_features":
         kernel_settings.setdefault("readout", True)
-    checks.check_counts(batch_size=batch_size)
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:
         return feature_maps.from_settings(key, kernel_settings)
 
     # What is applied to the networks is fixed by the settings, whatever their key.
     example = feature_map(jax.random.key(0))
-    parts = learned_set.learned_set(
-        decoder=decoder, descent=descent, default=DESCENT, learn_targets=learn_targets
-    )
-    learned_set.check_initialization(parts.decoder, initialization)
+    random = example.kind == "random_features"
 
-    def prepare(
-        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
-    ) -> KernelData:
-        params: Any = {}
-        if example.kind == "random_features":
-            shape = problem.train.inputs.shape[1:]
-            params, _ = feature_maps.build(feature_map(key), shape)
-        real = ridge_objective.real_rows(problem, batch_size)
-        return KernelData(real, params, parts.fit(problem, cache))
+    def params(key: PRNGKeyArray, problem: Problem) -> Any:
+        if not random:
+            return {}
+        return feature_maps.build(feature_map(key), problem.train.inputs.shape[1:])[0]
 
-    init = learned_set.class_init(
-        parts,
-        centred_one_hot,
-        per_class=per_class,
-        initialization=initialization,
-    )
-
-    def grams(params: Any, inputs: Array, real: Any) -> tuple[Array, Array]:
-        if example.kind == "random_features":
+    def grams(
+        key: PRNGKeyArray, params: Any, inputs: Array, real: Array
+    ) -> tuple[Array, Array]:
+        del key
+        if random:
             apply = feature_maps.application(example)
-            rows = apply(params, inputs)
-            return precision.gram(rows), precision.gram(apply(params, real), rows)
+            return ridge_objective.grams_of_features(apply, params, inputs, real)
         kernel = feature_maps.kernel(example)
         return kernel(inputs, inputs), kernel(real, inputs)
 
-    def step(
-        state: DescentState, batch: KernelData, key: PRNGKeyArray, progress: Progress
-    ):
-        del key
-        real = ridge_objective.real_of_step(batch)
-
-        def objective(learned):
-            pairs = parts.pairs(learned)
-            gram, cross = grams(batch.params, pairs.inputs, real.inputs)
-            wanted = ridge_objective.real_targets(real, pairs.targets.shape[1])
-            return ridge_objective.ridge_loss(
-                gram, cross, pairs.targets, wanted, ridge=ridge
-            )
-
-        (value, jitter), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.learned
-        )
-        metrics = {"loss": value, "jitter": jitter}
-        return parts.update(state, gradients, progress), metrics
-
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: KernelData
-    ) -> DistilledSet:
-        del data
-        return distilled_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            recipe={
-                "targets_kind": "scores",
-                "features": feature_maps.to_recipe(feature_map(key)),
-                "loss": {"name": "squared"},
-                "ridge": {"strength": ridge, "convention": "relative"},
-            },
-            labels=state.labels,
-        )
-
-    return learned_set.gradient_method(
+    return ridge_objective.build(
         "kip",
         given,
-        parts,
-        prepare=prepare,
-        init=init,
-        step=step,
-        distilled=distilled,
+        default=DESCENT,
+        grams=grams,
+        recipe=lambda key: {"features": feature_maps.to_recipe(feature_map(key))},
+        params=params,
         features=feature_settings(example),
     )

@@ -75,10 +75,9 @@ def krr_st(
         descent=descent,
         default=DESCENT,
         learn_targets=learn_targets,
+        initialization=initialization,
+        known=ROW_INITIALIZATIONS,
         by_class=False,
-    )
-    learned_set.check_initialization(
-        parts.decoder, initialization, known=ROW_INITIALIZATIONS
     )
 
     def start(

@@ -31,6 +31,7 @@ from ddjax.storage.cache import Cache
 from ddjax.synthetic import decoders
 from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.initialization import INITIALIZATIONS, balanced_labels, select
 from ddjax.synthetic.json_text import plain
 
@@ -44,6 +45,7 @@ __all__ = [
     "class_start",
     "class_targets_for",
     "check_initialization",
+    "distilled_from",
     "fit_decoder",
     "gradient_method",
     "learned_set",
@@ -115,6 +117,8 @@ def learned_set(
     descent: Mapping[str, Any] | Descent | None,
     default: Descent,
     learn_targets: bool,
+    initialization: str | None = None,
+    known: Collection[str] = INITIALIZATIONS,
     groups: Collection[str] = (),
     frozen: Collection[str] = (),
     with_views: bool = False,
@@ -128,6 +132,9 @@ def learned_set(
       descent: what the user says about it, see `ddjax.methods.descent.describe`.
       default: the method's own.
       learn_targets: whether the targets are learned as well.
+      initialization: one of `known`, or `decoder_noise`, the decoder's own random
+        start; None where it is checked elsewhere.
+      known: the initialisations that the method has.
       groups: the method's own groups, which may have a rate of their own.
       frozen: those of them that are not learned.
       with_views: whether the method knows what the targets of views are, so that a
@@ -139,9 +146,11 @@ def learned_set(
 
     Raises:
       ValueError: an unknown name or a number out of range; a decoder whose targets
-        cannot be projected, or that makes views.
+        cannot be projected, that makes views, or that has no random start.
     """
     made = decoders.from_setting(decoder)
+    if initialization is not None:
+        check_initialization(made, initialization, known)
     if made.pairs_per_sample > 1 and not with_views:
         raise ValueError(
             f"decoder {made.name!r} makes {made.pairs_per_sample} pairs of each "
@@ -295,6 +304,36 @@ def class_init(
         return learned.start(stored, labels, extra())
 
     return init
+
+
+def distilled_from(
+    learned: LearnedSet, recipe: Callable[[PRNGKeyArray, Any, Problem], dict[str, Any]]
+) -> DistilledFn:
+    """The slot `distilled` of a method whose samples are all that it leaves.
+
+    Args:
+      learned: the shared part.
+      recipe: `(key, state, problem) -> recipe`, see
+        `ddjax.synthetic.distilled.DistilledSet`; the key is that of `prepare`.
+
+    Returns:
+      Takes a `DescentState`, or a state whose `descent` is one.
+    """
+
+    def distilled(
+        key: PRNGKeyArray, state: Any, problem: Problem, data: Any
+    ) -> DistilledSet:
+        del data
+        descent = getattr(state, "descent", state)
+        return distilled_set(
+            descent.learned["stored"],
+            learned.decoder,
+            problem,
+            recipe={**recipe(key, state, problem)},
+            labels=descent.labels,
+        )
+
+    return distilled
 
 
 def gradient_method(

@@ -12,17 +12,17 @@ with the least squares solution W* of least norm and its error e*. Nothing cance
 the second form, so that float32 has all its digits near a perfect fit as well.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ddjax.data.problem import Problem, Split, identity
+from ddjax.data.problem import Problem, identity
 from ddjax.data.stored import on_host
 from ddjax.kernels import precision, statistics
+from ddjax.methods import checks
 from ddjax.methods.learned_set import regression_targets
 from ddjax.models import feature_maps
 from ddjax.storage.cache import Arrays, Cache, no_cache
@@ -94,8 +94,7 @@ def moments(
         features, or a block below 1.
     """
     regression_targets(problem.train)
-    if block < 1:
-        raise ValueError(f"a block has at least 1 row, got {block}")
+    checks.check_counts(block=block)
     shape = problem.train.inputs.shape[1:]
     params, apply = feature_maps.build(feature_map, shape)
     one = jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float))
@@ -107,12 +106,17 @@ def moments(
         )
 
     def compute() -> Arrays:
+        # On the host: a slice of a device array at a new place would be compiled anew.
+        inputs = on_host(problem.train.inputs)
+        targets = on_host(regression_targets(problem.train))
         total = None
-        for features, targets in _blocks(problem.train, params, apply, block):
+        for start in range(0, len(inputs), block):
+            rows = slice(start, start + block)
+            features = np.asarray(apply(params, jnp.asarray(inputs[rows])))
             with jax.enable_x64(True):
                 part = statistics.sufficient_statistics(
                     jnp.asarray(features, jnp.float64),
-                    jnp.asarray(targets, jnp.float64),
+                    jnp.asarray(targets[rows], jnp.float64),
                 )
                 if total is not None:
                     part = statistics.add_statistics(total, part)
@@ -137,17 +141,6 @@ def moments(
         targets=float(sums["targets_norm"]) / count,
         count=round(count),
     )
-
-
-def _blocks(
-    split: Split, params: Any, apply: feature_maps.Features, block: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    # On the host: a slice of a device array at a new place would be compiled anew.
-    inputs = on_host(split.inputs)
-    targets = on_host(regression_targets(split))
-    for start in range(0, len(inputs), block):
-        rows = jnp.asarray(inputs[start : start + block])
-        yield np.asarray(apply(params, rows)), targets[start : start + block]
 
 
 def squared_error(found: Moments) -> SquaredError:
@@ -188,8 +181,7 @@ def ridge_weights(found: Moments, *, ridge: float) -> Float[np.ndarray, "p c"]:
     Raises:
       ValueError: a negative or non-finite ridge.
     """
-    if not 0 <= ridge < np.inf:
-        raise ValueError(f"ridge is {ridge}, but must be finite and >= 0")
+    checks.check_not_negative(ridge=ridge)
     values, vectors = np.linalg.eigh(found.gram)
     shifted = values + ridge
     present = shifted > len(values) * np.finfo(np.float64).eps * shifted[-1]

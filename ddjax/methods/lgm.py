@@ -40,7 +40,6 @@ from ddjax.methods.learned_set import DescentState
 from ddjax.models.encoders.settings import EncoderSetting
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Fitted
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
 from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "HEAD_STD", "REAL_PER_CLASS", "GradientData", "lgm"]
@@ -111,14 +110,17 @@ def lgm(
     """
     given = dict(locals())
     checks.check_counts(copies=copies, micro_batch=micro_batch, block=block)
-    transform, recipe = frozen_features.augmentation_of(augmentation)
+    transform, augmented = frozen_features.augmentation_of(augmentation)
     if transform is None:
         copies, augment_real = 1, False
     encoders = frozen_features.as_encoders(encoder)
     parts = learned_set.learned_set(
-        decoder=decoder, descent=descent, default=DESCENT, learn_targets=False
+        decoder=decoder,
+        descent=descent,
+        default=DESCENT,
+        learn_targets=False,
+        initialization=initialization,
     )
-    learned_set.check_initialization(parts.decoder, initialization)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
@@ -214,21 +216,11 @@ def lgm(
         value, gradients = jax.value_and_grad(objective)(state.learned)
         return parts.update(state, gradients, progress), {"loss": value}
 
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: GradientData
-    ) -> DistilledSet:
-        del key, data
-        return distilled_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            recipe={
-                "targets_kind": "probabilities",
-                "encoders": frozen_features.sources(encoders),
-                **({} if recipe is None else {"augmentation": recipe}),
-            },
-            labels=state.labels,
-        )
+    recipe = {
+        "targets_kind": "probabilities",
+        "encoders": frozen_features.sources(encoders),
+        **augmented,
+    }
 
     return learned_set.gradient_method(
         "lgm",
@@ -237,6 +229,6 @@ def lgm(
         prepare=prepare,
         init=init,
         step=step,
-        distilled=distilled,
+        distilled=learned_set.distilled_from(parts, lambda *_: recipe),
         encoder=encoders,
     )

@@ -17,10 +17,10 @@ from typing import Any
 
 from ddjax.data import augment as augmentations
 from ddjax.methods import class_samples, learned_set, trajectory_matching
-from ddjax.methods.base import InitFn, Method
+from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.experts import ExpertTraining
-from ddjax.methods.trajectory_matching import GROUP, Prepared, Starts
+from ddjax.methods.trajectory_matching import GROUP, Starts
 from ddjax.synthetic.decoders.base import Decoder
 from ddjax.synthetic.targets import one_hot
 
@@ -73,23 +73,18 @@ def mtt(
     """
     given = dict(locals())
 
-    def init(prepared: Prepared) -> InitFn:
-        learned_set.check_initialization(
-            prepared.parts.decoder, initialization, class_samples.BALANCED
-        )
-        return learned_set.class_init(
-            prepared.parts,
-            one_hot,
-            per_class=per_class,
-            initialization=initialization,
-            extra=prepared.extra,
-        )
-
     return trajectory_matching.build(
         "mtt",
         given,
         starts=Starts(0, max_start, max_start, 1.0),
         soft=False,
         default=DESCENT,
-        init=init,
+        known=class_samples.BALANCED,
+        init=lambda parts, extra: learned_set.class_init(
+            parts,
+            one_hot,
+            per_class=per_class,
+            initialization=initialization,
+            extra=extra,
+        ),
     )

@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import least_squares
+from ddjax.methods import checks, least_squares
 from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import (
     check_settings,
@@ -106,8 +106,7 @@ def nystrom(
     keywords = check_settings(
         count=count, how=how, ridges=(ridge, strength), features=features
     )
-    if ridge == 0:
-        raise ValueError("ridge must be > 0, got 0")
+    checks.check_positive(ridge=ridge)
     made = exact_decoder(decoder, "nystrom")
 
     def feature_map(key: PRNGKeyArray) -> feature_maps.FeatureMap:

@@ -57,8 +57,7 @@ def pair_selection(
       EncoderError: a teacher that cannot be made.
     """
     given = dict(locals())
-    if how not in HOW:
-        raise ValueError(f"unknown how {how!r}; known: {', '.join(HOW)}")
+    checks.check_names(how=(how, HOW))
     checks.check_counts(count=count)
     guide = teachers.as_teacher(teacher, teacher_size)
     decoder = pixels()

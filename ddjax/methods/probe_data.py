@@ -1,6 +1,6 @@
 """The real features that a probe is judged on, as it sees them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -102,15 +102,16 @@ def probe_data(
     )
     data = ProbeData(params, centres, (), (), (), fitted)
     if by_statistics:
+
+        def parts(rows: Any, centre: Array) -> Iterator[tuple[Array, Array]]:
+            for some, some_labels in frozen_features.blocks(rows, labels):
+                seen = embed(view, some, centre)
+                if view.centring == "intercept":
+                    seen = jnp.concatenate([seen, jnp.ones_like(seen[:, :1])], axis=1)
+                yield seen, centred_one_hot(some_labels, classes)
+
         statistics = (
-            _statistics(
-                (
-                    (embed(view, rows, centre), some_labels)
-                    for rows, some_labels in frozen_features.blocks(each, labels)
-                ),
-                classes=classes,
-                intercept=view.centring == "intercept",
-            )
+            ridge_regression.streamed_statistics(parts(each, centre))
             for each, centre in zip(features, centres, strict=True)
         )
         return data._replace(statistics=tuple(statistics))
@@ -150,18 +151,3 @@ def _centre(features: Any, *, subtracted: bool) -> Float[Array, " p"]:
     if not subtracted:
         return jnp.zeros(features.shape[1])
     return jnp.asarray(np.mean(features, axis=0, dtype=np.float64))
-
-
-def _statistics(
-    blocks: Iterable[tuple[Array, Array]], *, classes: int, intercept: bool
-) -> SufficientStatistics:
-    """Of features and labels that come block by block, with a column of ones or not."""
-
-    def parts():
-        for features, labels in blocks:
-            if intercept:
-                ones = jnp.ones_like(features[:, :1])
-                features = jnp.concatenate([features, ones], axis=1)
-            yield features, centred_one_hot(labels, classes)
-
-    return ridge_regression.streamed_statistics(parts())

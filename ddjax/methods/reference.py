@@ -55,26 +55,18 @@ class ReferenceNotConverged(erm.NotConverged):
     Its attributes are those of `ddjax.solvers.erm.NotConverged`.
     """
 
-    def __init__(
-        self,
-        *,
-        gap: float,
-        primal: float,
-        tolerance: float,
-        iterations: int,
-        radius: float,
-    ):
+    def __init__(self, found: Arrays, *, tolerance: float, radius: float):
         """Says what follows; `radius` is that of `relative_radius`."""
+        self.gap, self.primal = float(found["gap"]), float(found["primal"])
+        self.tolerance, self.iterations = tolerance, int(found["iterations"])
         RuntimeError.__init__(
             self,
             "the solution on all real data, which samples are distilled towards, did "
             f"not converge to the relative duality gap {tolerance:g}: after "
-            f"{iterations} iterations it is only known to lie within {radius:.3g} "
+            f"{self.iterations} iterations it is only known to lie within {radius:.3g} "
             "times its norm of the optimum. Raise solver_iterations, solver_tolerance "
             "or real_ridge",
         )
-        self.gap, self.primal = gap, primal
-        self.tolerance, self.iterations = tolerance, iterations
 
 
 def solve_reference(
@@ -174,13 +166,8 @@ def solve_reference(
         params=params,
     )
     if not converged:
-        error = ReferenceNotConverged(
-            gap=float(found["gap"]),
-            primal=float(found["primal"]),
-            tolerance=tolerance,
-            iterations=int(found["iterations"]),
-            radius=float(relative_radius(reference)),
-        )
+        radius = float(relative_radius(reference))
+        error = ReferenceNotConverged(found, tolerance=tolerance, radius=radius)
         if require_convergence:
             raise error
         warnings.warn(str(error), stacklevel=2)

@@ -49,12 +49,13 @@ from ddjax.methods.inner_regression import (
     step_size_in_range,
 )
 from ddjax.methods.learned_set import DescentState, regression_targets
+from ddjax.methods.row_selection import regression_set
 from ddjax.methods.settings import feature_settings
 from ddjax.models import feature_maps
 from ddjax.solvers import analytic
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs, Stored
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
+from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.initialization import ROW_INITIALIZATIONS, select_rows
 
 __all__ = [
@@ -167,7 +168,11 @@ def regression(
         without targets, or a step size that is too large, with its limit.
     """
     given = dict(locals())
-    _check_names(inner, reduction, form)
+    checks.check_names(
+        inner=(inner, INNER),
+        reduction=(reduction, REDUCTIONS),
+        form=(form, unrolled.FORMS),
+    )
     checks.check_counts(
         count=count,
         inner_steps=inner_steps,
@@ -205,11 +210,12 @@ def regression(
         descent=descent,
         default=DESCENT,
         learn_targets=learn_targets,
+        initialization=initialization,
+        known=INITIALIZATIONS,
         by_class=False,
         groups=("step_size",),
         frozen=() if learn_step_size and iterated else ("step_size",),
     )
-    learned_set.check_initialization(parts.decoder, initialization, INITIALIZATIONS)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
@@ -332,16 +338,13 @@ def regression(
                 "step_size": float(learned["step_size"]),
                 "weights_scale": weights_scale,
             }
-        return distilled_set(
-            learned["stored"],
-            parts.decoder,
+        return regression_set(
             problem,
-            recipe={
-                "targets_kind": "regression",
-                "features": feature_maps.to_recipe(feature_map(key)),
-                "inner": trained,
-                "ridge": {"strength": inner_ridge, "convention": "per_sample"},
-            },
+            parts.decoder,
+            learned["stored"],
+            ridge=inner_ridge,
+            features=feature_map(key),
+            inner=trained,
         )
 
     return learned_set.gradient_method(
@@ -419,13 +422,3 @@ def _analytic_start(
         inputs, targets = rotation @ inputs, rotation @ targets
     shape = (count, *problem.train.inputs.shape[1:])
     return Pairs(jnp.asarray(inputs.reshape(shape)), jnp.asarray(targets))
-
-
-def _check_names(inner: str, reduction: str, form: str) -> None:
-    for name, value, known in (
-        ("inner", inner, INNER),
-        ("reduction", reduction, REDUCTIONS),
-        ("form", form, unrolled.FORMS),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}, not one of {known}")

@@ -31,8 +31,8 @@ from ddjax.methods import checks, learned_set, student_pool
 from ddjax.methods import teacher as teachers
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
-from ddjax.methods.learned_set import DescentState, LearnedSet
-from ddjax.methods.student_pool import Pool, StudentTraining
+from ddjax.methods.learned_set import LearnedSet
+from ddjax.methods.student_pool import Pool, PoolState, StudentTraining
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.settings import as_encoder
 from ddjax.storage.cache import Cache, no_cache
@@ -59,13 +59,6 @@ class RepresentationData(NamedTuple):
 
     real: Split | Batches
     stored: Stored
-    pool: Pool
-
-
-class State(NamedTuple):
-    """What a step changes."""
-
-    descent: DescentState
     pool: Pool
 
 
@@ -141,16 +134,18 @@ def build(
         real = Split(seen.train.inputs, targets=seen.train.targets)
         return RepresentationData(batches(real, batch_size), stored, students)
 
-    def init(key: PRNGKeyArray, problem: Problem, data: RepresentationData) -> State:
+    def init(
+        key: PRNGKeyArray, problem: Problem, data: RepresentationData
+    ) -> PoolState:
         del key, problem
-        return State(parts.start(data.stored), data.pool)
+        return PoolState(parts.start(data.stored), data.pool)
 
     def sample(key: PRNGKeyArray, data: RepresentationData) -> Split:
         del key
         assert isinstance(data.real, Split)
         return data.real
 
-    def step(state: State, batch: Split, key: PRNGKeyArray, progress: Progress):
+    def step(state: PoolState, batch: Split, key: PRNGKeyArray, progress: Progress):
         which_key, fresh_key = jax.random.split(key)
         which = jax.random.randint(which_key, (), 0, training.students)
         student = student_pool.student(state.pool, which)
@@ -165,10 +160,10 @@ def build(
         descent = parts.update(state.descent, gradients, progress)
         after = student_pool.after_step(fresh_key, training, state.pool, which, pairs)
         age = state.pool.ages[which].astype(value.dtype)
-        return State(descent, after), {"loss": value, "age": age}
+        return PoolState(descent, after), {"loss": value, "age": age}
 
     def distilled(
-        key: PRNGKeyArray, state: State, problem: Problem, data: RepresentationData
+        key: PRNGKeyArray, state: PoolState, problem: Problem, data: RepresentationData
     ) -> DistilledSet:
         del data
         decoder, stored = finished(

@@ -23,19 +23,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ddjax.data.problem import Problem
-from ddjax.kernels import precision, random_features
-from ddjax.methods import checks, learned_set, ridge_objective
-from ddjax.methods.base import Method, Progress
+from ddjax.kernels import random_features
+from ddjax.methods import checks, ridge_objective
+from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
-from ddjax.methods.learned_set import DescentState
-from ddjax.methods.ridge_objective import KernelData
 from ddjax.methods.settings import architecture_settings
 from ddjax.models import feature_maps
-from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.distilled import DistilledSet, distilled_set
-from ddjax.synthetic.targets import centred_one_hot
 
 __all__ = ["DESCENT", "LOSSES", "rfad"]
 
@@ -78,102 +72,41 @@ def rfad(
       ValueError: an unknown name or a number out of range.
     """
     given = dict(locals())
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-    checks.check_counts(batch_size=batch_size)
+    checks.check_names(loss=(loss, LOSSES))
     hidden = feature_maps.as_architecture(architecture)
     apply = feature_maps.application(
         feature_maps.random(jax.random.key(0), hidden, networks=networks, readout=True)
     )
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=learn_targets,
-        groups=("temperature",),
-    )
-    learned_set.check_initialization(parts.decoder, initialization)
 
-    def prepare(
-        key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
-    ) -> KernelData:
-        del key
-        real = ridge_objective.real_rows(problem, batch_size)
-        return KernelData(real, {}, parts.fit(problem, cache))
-
-    init = learned_set.class_init(
-        parts,
-        centred_one_hot,
-        per_class=per_class,
-        initialization=initialization,
-        extra=lambda: {"temperature": jnp.zeros(())},
-    )
-
-    def step(
-        state: DescentState, batch: KernelData, key: PRNGKeyArray, progress: Progress
-    ):
-        real = ridge_objective.real_of_step(batch)
-        params = random_features.init_networks(
-            key, hidden, input_shape=real.inputs.shape[1:], networks=networks
+    def grams(
+        key: PRNGKeyArray, params: Any, inputs: Array, real: Array
+    ) -> tuple[Array, Array]:
+        del params
+        drawn = random_features.init_networks(
+            key, hidden, input_shape=real.shape[1:], networks=networks
         )
         # The same networks in every precision, as `feature_maps.build` has it.
         dtype = jnp.result_type(float)
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        drawn = jax.tree.map(lambda leaf: leaf.astype(dtype), drawn)
+        return ridge_objective.grams_of_features(apply, drawn, inputs, real)
 
-        def objective(learned):
-            pairs = parts.pairs(learned)
-            rows = apply(params, pairs.inputs)
-            return ridge_objective.ridge_loss(
-                precision.gram(rows),
-                precision.gram(apply(params, jnp.asarray(real.inputs)), rows),
-                pairs.targets,
-                ridge_objective.real_targets(real, pairs.targets.shape[1]),
-                ridge=ridge,
-                loss=_platt(learned["temperature"]) if loss == "platt" else None,
-            )
-
-        (value, jitter), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.learned
-        )
-        metrics = {"loss": value, "jitter": jitter}
-        return parts.update(state, gradients, progress), metrics
-
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: KernelData
-    ) -> DistilledSet:
-        del key, data
-        return distilled_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            recipe={
-                "targets_kind": "scores",
-                "loss": {"name": "squared"},
-                "ridge": {"strength": ridge, "convention": "relative"},
-                "architecture": dict(hidden._asdict()),
-            },
-            labels=state.labels,
-        )
-
-    return learned_set.gradient_method(
+    return ridge_objective.build(
         "rfad",
         given,
-        parts,
-        prepare=prepare,
-        init=init,
-        step=step,
-        distilled=distilled,
+        default=DESCENT,
+        grams=grams,
+        recipe=lambda key: {"architecture": dict(hidden._asdict())},
+        loss=_platt if loss == "platt" else ridge_objective.half_mean_square,
+        extra=lambda: {"temperature": jnp.zeros(())},
         architecture=architecture_settings(hidden),
     )
 
 
-def _platt(log_scale: Float[Array, ""]):
+def _platt(
+    learned: dict[str, Any], real_targets: Array, predictions: Array
+) -> Float[Array, ""]:
     """Cross-entropy of scaled predictions; centred one-hot targets name the class."""
-
-    def loss(real_targets: Array, predictions: Array) -> Array:
-        labels = jnp.argmax(real_targets, axis=1)
-        return optax.softmax_cross_entropy_with_integer_labels(
-            jnp.exp(log_scale) * predictions, labels
-        ).mean()
-
-    return loss
+    labels = jnp.argmax(real_targets, axis=1)
+    return optax.softmax_cross_entropy_with_integer_labels(
+        jnp.exp(learned["temperature"]) * predictions, labels
+    ).mean()

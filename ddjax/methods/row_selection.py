@@ -189,8 +189,7 @@ def check_settings(
       ValueError: an unknown name or a number out of range.
     """
     checks.check_counts(count=count)
-    if how not in HOW:
-        raise ValueError(f"how is {how!r}, not one of {HOW}")
+    checks.check_names(how=(how, HOW))
     for ridge in ridges:
         checks.check_not_negative(ridge=ridge)
     settings = dict(features or {"kind": "inputs"})
@@ -271,7 +270,16 @@ def regression_set(
     features: FeatureMap,
     **recipe: Any,
 ) -> DistilledSet:
-    """Rows as a distilled set, to be trained on with a ridge per sample."""
+    """A set for regression, to be trained on with a ridge per sample.
+
+    Args:
+      problem: the real data.
+      decoder: how the stored numbers become pairs.
+      stored: these.
+      ridge: lambda per sample.
+      features: what the learner sees inputs through.
+      **recipe: what else the recipe says.
+    """
     return distilled_set(
         stored,
         decoder,

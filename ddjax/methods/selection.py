@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ddjax.data.problem import Problem
-from ddjax.methods import learned_set
+from ddjax.methods import checks, learned_set
 from ddjax.methods.base import Method, without_steps
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic import decoders
@@ -57,12 +57,7 @@ def selection(
         classes.
     """
     given = dict(locals())
-    for name, value, known in (
-        ("how", how, INITIALIZATIONS),
-        ("targets", targets, tuple(TARGETS)),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    checks.check_names(how=(how, INITIALIZATIONS), targets=(targets, TARGETS))
     made = decoders.from_setting(decoder)
 
     def prepare(key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache) -> Fitted:

@@ -26,7 +26,7 @@ from jaxtyping import PRNGKeyArray
 
 from ddjax.data.problem import Problem
 from ddjax.data.views import with_views
-from ddjax.methods import learned_set, representation_regression
+from ddjax.methods import checks, learned_set, representation_regression
 from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.representation_regression import DESCENT, POOL
@@ -120,16 +120,10 @@ def ssl_dd(
       EncoderError: a teacher that cannot be made.
     """
     given = dict(locals())
-    if images < 1 or approximation_steps < 1 or (count is not None and count < 1):
-        raise ValueError(
-            f"images={images}, count={count}, approximation_steps="
-            f"{approximation_steps}; each must be at least 1"
-        )
-    if initialization not in INITIALIZATIONS:
-        raise ValueError(
-            f"unknown initialization {initialization!r}; known: "
-            f"{', '.join(INITIALIZATIONS)}"
-        )
+    checks.check_counts(
+        images=images, count=count, approximation_steps=approximation_steps
+    )
+    checks.check_names(initialization=(initialization, INITIALIZATIONS))
     if initialization == "uniform" and basis_start != "principal_components":
         raise ValueError(
             f"basis_start={basis_start!r} has no orthonormal bases to project real "

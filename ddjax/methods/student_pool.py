@@ -22,7 +22,6 @@ of 0.1 is the mean at a rate of 0.1 c: with hundreds of outputs that trains netw
 less than they were worth untrained.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -33,6 +32,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ddjax.methods import checks
+from ddjax.methods.learned_set import DescentState
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, cached_tree, no_cache
 from ddjax.storage.checksum import checksum
@@ -42,6 +43,7 @@ __all__ = [
     "LOSSES",
     "OPTIMIZERS",
     "Pool",
+    "PoolState",
     "StudentTraining",
     "after_step",
     "features",
@@ -106,35 +108,42 @@ class Pool(NamedTuple):
     ages: Int[Array, " l"]
 
 
-def student_training(given: Mapping[str, Any] | StudentTraining) -> StudentTraining:
+class PoolState(NamedTuple):
+    """What a step changes of a method that learns from students.
+
+    Attributes:
+      descent: the samples.
+      pool: the students.
+    """
+
+    descent: DescentState
+    pool: Pool
+
+
+def student_training(
+    given: Mapping[str, Any] | StudentTraining,
+    default: StudentTraining = StudentTraining(),  # noqa: B008
+) -> StudentTraining:
     """A description from a configuration's values over the defaults.
+
+    Args:
+      given: fields that differ from the defaults, or a whole description.
+      default: the method's own.
 
     Raises:
       ValueError: an unknown field or network, or a number out of range.
     """
-    fields = given._asdict() if isinstance(given, StudentTraining) else dict(given)
-    for name in fields:
-        if name not in StudentTraining._fields:
-            raise ValueError(
-                f"pool has no {name!r}; there are: {', '.join(StudentTraining._fields)}"
-            )
-    training = StudentTraining(**fields)
+    training = default._replace(**checks.fields_of("pool", StudentTraining, given))
     networks.check_name(training.network)
     networks.check_compute_dtype(training.compute_dtype)
-    for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS)):
-        value = getattr(training, name)
-        if value not in known:
-            raise ValueError(f"pool.{name} must be one of {known}, got {value!r}")
-    for name, allowed, fits in (
-        ("students", "at least 1", lambda x: x >= 1),
-        ("steps", "at least 1", lambda x: x >= 1),
-        ("learning_rate", "> 0", lambda x: x > 0),
-        ("momentum", "in [0, 1)", lambda x: 0 <= x < 1),
-        ("weight_decay", ">= 0", lambda x: x >= 0),
-    ):
-        value = getattr(training, name)
-        if not (math.isfinite(value) and fits(value)):
-            raise ValueError(f"pool.{name} must be {allowed}, got {value!r}")
+    checks.check_names(
+        **{"pool.loss": (training.loss, LOSSES)},
+        **{"pool.optimizer": (training.optimizer, OPTIMIZERS)},
+    )
+    checks.check_counts("pool.", students=training.students, steps=training.steps)
+    checks.check_positive("pool.", learning_rate=training.learning_rate)
+    checks.check_momentum("pool.", training.momentum)
+    checks.check_not_negative("pool.", weight_decay=training.weight_decay)
     _network(training, 1)
     return training
 
@@ -213,11 +222,7 @@ def features(
 
     In evaluation mode: normalised by the running statistics.
     """
-    params, statistics = student
-    network = _network(training, None)
-    params, images = _computing(training, (params, inputs))
-    found = network.apply({"params": params, **statistics}, images)
-    found = jnp.asarray(found, inputs.dtype).reshape(inputs.shape[0], -1)
+    found = outputs(training, student, inputs, None).reshape(inputs.shape[0], -1)
     return jnp.concatenate([found, jnp.ones_like(found[:, :1])], axis=1)
 
 
@@ -225,15 +230,15 @@ def outputs(
     training: StudentTraining,
     student: tuple[Any, Any],
     inputs: Float[Array, "n *shape"],
-    number: int,
-) -> Float[Array, "n k"]:
+    number: int | None,
+) -> Float[Array, "n ..."]:
     """What a student answers, in evaluation mode.
 
     Args:
       training: what its network is.
       student: its parameters and statistics.
       inputs: to be answered.
-      number: of outputs k.
+      number: of outputs; None for the network without its head.
     """
     params, statistics = student
     network = _network(training, number)

@@ -22,9 +22,10 @@ stays positive, and at its start moves as fast with a rate that is
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,11 +45,9 @@ from ddjax.methods.learned_set import DescentState, LearnedSet, Samples
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Fitted
-from ddjax.synthetic.distilled import DistilledSet
 
 __all__ = [
     "GROUP",
-    "Prepared",
     "Starts",
     "TrajectoryData",
     "build",
@@ -90,18 +89,6 @@ class TrajectoryData(NamedTuple):
     experts: Split | Batches
     fitted: Fitted
     predictions: Float[Array | ndarray, "n c"] | None
-
-
-class Prepared(NamedTuple):
-    """What a start may be made from.
-
-    Attributes:
-      parts: the shared part of the method.
-      extra: makes the method's own groups.
-    """
-
-    parts: LearnedSet
-    extra: Callable[[], dict[str, Any]]
 
 
 def latest_start(starts: Starts, progress: Progress) -> Int[Array, ""]:
@@ -146,7 +133,8 @@ def build(
     starts: Starts,
     soft: bool,
     default: Descent,
-    init: Callable[[Prepared], InitFn],
+    known: Collection[str],
+    init: Callable[[LearnedSet, Callable[[], dict[str, Any]]], InitFn],
 ) -> Method:
     """A method from what tells the two apart.
 
@@ -157,7 +145,9 @@ def build(
       starts: from which epochs students start.
       soft: whether targets are learned, and an expert's predictions made for a start.
       default: the method's own descent.
-      init: makes the slot `init`.
+      known: the initialisations that it has.
+      init: makes the slot `init` of the shared part and of what makes the method's own
+        groups.
     """
     architecture, settings = given["architecture"], given["settings"]
     augment, expert_epochs = given["augment"], given["expert_epochs"]
@@ -178,6 +168,8 @@ def build(
         descent=given["descent"],
         default=default,
         learn_targets=soft,
+        initialization=given["initialization"],
+        known=known,
         groups=(GROUP,),
         project_targets=learned_set.onto_simplex,
     )
@@ -238,9 +230,7 @@ def build(
         def objective(pairs: Samples, log_step_size: Array) -> Array:
             trained = _student(
                 student_key,
-                lambda params, *seen: class_samples.trained_on(
-                    network, params, {}, *seen
-                ),
+                network,
                 unravel(along[epoch]),
                 pairs,
                 jnp.full(student_steps, jnp.exp(log_step_size)),
@@ -264,28 +254,18 @@ def build(
         gradients = {**gradients, GROUP: of_step_size}
         return parts.update(state, gradients, progress), metrics
 
-    def distilled(
-        key: PRNGKeyArray, state: DescentState, problem: Problem, data: TrajectoryData
-    ) -> DistilledSet:
-        del key, data
+    def inner(state: DescentState) -> dict[str, Any]:
         learned_rate = float(np.exp(np.asarray(state.learned[GROUP], np.float64)))
-        return class_samples.class_set(
-            state.learned["stored"],
-            parts.decoder,
-            problem,
-            labels=state.labels,
-            augment=augment,
-            inner={"optimizer": "sgd", "learning_rate": learned_rate},
-        )
+        return {"optimizer": "sgd", "learning_rate": learned_rate}
 
     return learned_set.gradient_method(
         name,
         given,
         parts,
         prepare=prepare,
-        init=init(Prepared(parts, extra)),
+        init=init(parts, extra),
         step=step,
-        distilled=distilled,
+        distilled=class_samples.distilled_samples(parts, augment, inner=inner),
         follows_length=starts.last > starts.last_at_start,
         experts=training,
     )
@@ -311,7 +291,7 @@ def normalized_distance(
 
 def _student(
     key: PRNGKeyArray,
-    loss: Callable[..., tuple[Array, dict[str, Any]]],
+    network: nn.Module,
     params: Any,
     pairs: Samples,
     step_sizes: Float[Array, " n"],
@@ -328,8 +308,9 @@ def _student(
     def inner(params: Any, statistics: dict[str, Any], given: tuple[Array, Any]):
         key, places = given
         inputs, targets = pairs if places is None else (x[places] for x in pairs)
-        inputs = transform(key, inputs)
-        return loss(params, inputs, targets)
+        return class_samples.trained_on(
+            network, params, statistics, transform(key, inputs), targets
+        )
 
     each = jax.random.split(key, steps), rows
     return class_samples.after_steps(inner, params, {}, step_sizes, each)[0]
@@ -341,10 +322,7 @@ def _check_starts(starts: Starts, training: ExpertTraining, expert_epochs: int) 
             "students start from epochs between 0 <= min_start <= first_max_start <= "
             f"max_start, got {starts.first}, {starts.last_at_start} and {starts.last}"
         )
-    if not 0 < starts.growth <= 1:
-        raise ValueError(
-            f"growth is a share of the run, in (0, 1], got {starts.growth}"
-        )
+    checks.check_share_of_run(growth=starts.growth)
     if starts.last + expert_epochs > training.epochs:
         raise ValueError(
             f"max_start={starts.last} and expert_epochs={expert_epochs} need experts "

@@ -88,15 +88,6 @@ def test_a_decoder_and_a_method(name, decoder):
     assert np.array_equal(first.inputs, last.inputs) != (name in LEARNS)
 
 
-@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"partition", "pixels"}))
-def test_decoders_of_images_refuse_tables(decoder):
-    method = methods.regression(
-        **TINY["regression"].keywords, decoder=unbounded(decoder)
-    )
-    with pytest.raises(ValueError, match=r"inputs of shape \(10,\) are no images"):
-        method.prepare(jax.random.key(0), problems.table())
-
-
 @pytest.mark.parametrize("name", sorted(set(methods.METHODS) - set(WITHOUT_LABELS)))
 def test_methods_need_labels_or_targets(name):
     method = methods.make(name, **TINY[name].keywords)

@@ -33,16 +33,6 @@ class Tiny(NamedTuple):
 
 
 def _tiny() -> dict[str, Tiny]:
-    kernel = evaluation.kernel_regression(
-        architecture={"kind": "fully_connected", "depth": 1, "width": 16},
-        networks=2,
-        draws=1,
-    )
-    encoded = evaluation.linear_probe(
-        encoder=ENCODER, kinds=("closed_form",), views=None
-    )
-    on_images, on_table = problems.images(), problems.table()
-    regression = evaluation.regression(draws=1)
     layers = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 4}}
     trajectories = {
         **layers,
@@ -51,101 +41,66 @@ def _tiny() -> dict[str, Tiny]:
         "experts": {"experts": 2, "epochs": 3, "batch_size": 20},
         "augment": None,
     }
-    learned_rate = evaluation.make(
-        "network", **layers, learning_rate="learned", epochs=2, networks=1
-    )
-    pool = {
-        "network": "fully_connected",
-        "settings": layers["settings"],
-        "students": 2,
-        "steps": 2,
-    }
+    starts = {"min_start": 1, "first_max_start": 1, "max_start": 2}
+    pool = {"network": "fully_connected", "settings": layers["settings"]}
+    pool |= {"students": 2, "steps": 2}
     students = {"teacher": ENCODER, "pool": pool, "batch_size": 20}
-    trained = evaluation.make("network", **layers, epochs=2, networks=1)
-    pretraining = evaluation.make(
-        "pretraining",
-        **layers,
-        epochs=2,
-        networks=1,
-        probes={"kinds": ["closed_form"]},
+    classes = {"real_per_class": 4, "augment": "flip"}
+    bases = {"image_bases": 6, "target_bases": 3, "approximation_steps": 20}
+    keywords = {
+        "analytic": {},
+        "clp": {"encoder": ENCODER, "batch_size": 20, "learn_ridge": True, **PIXELS},
+        "datm": {**trajectories, **starts, "student_batch": 2},
+        "dc": {**layers, "real_per_class": 4},
+        "dd": {**layers, "inner_steps": 2, "batch_size": 20, "learn_targets": True},
+        "dgkip": {"features": NETWORKS, "real_ridge": 1e-2, "duals": "learned"},
+        "dm": {**layers, **classes},
+        "dsa": {**layers, **classes},
+        "frepo": {"pool": pool},
+        "idm": {"pool": pool, **classes},
+        "kip": {"features": NETWORKS, "batch_size": 20},
+        "krr_st": {"count": 4, **students},
+        "lgm": {"encoder": ENCODER, "augmentation": None, **PIXELS},
+        "mtt": {**trajectories, "max_start": 1},
+        "nystrom": {"count": 3},
+        "pair_selection": {"count": 4, "how": "kmeans", "teacher": ENCODER},
+        "regression": {"count": 3, "batch_size": 20, "inner_steps": 5, "draws": 2},
+        "rfad": {
+            **{"architecture": NETWORKS["architecture"], "networks": 2},
+            "batch_size": 20,
+        },
+        "row_selection": {"count": 3, "how": "leverage"},
+        "selection": {"how": "kmeans_nearest"},
+        "ssl_dd": {"images": 4, **bases, **students},
+    }
+    # What trains a network compiles slowly: each kind of it judges one method or two.
+    kernel = evaluation.kernel_regression(
+        architecture=NETWORKS["architecture"], networks=2, draws=1
     )
+    encoded = evaluation.linear_probe(
+        encoder=ENCODER, kinds=("closed_form",), views=None
+    )
+    of_numbers = evaluation.regression(draws=1)
+    probes = {"kinds": ["closed_form"]}
+
+    def training(name="network", **settings):
+        return evaluation.make(name, **layers, networks=1, **settings)
+
+    pretraining = training("pretraining", epochs=2, probes=probes)
+    judges = {
+        **dict.fromkeys(("clp", "lgm"), encoded),
+        **dict.fromkeys(("krr_st", "pair_selection", "ssl_dd"), pretraining),
+        "dd": training(protocol="inner"),
+        "dgkip": evaluation.probe(draws=1, ridge_per_sample=1e-2),
+        "dm": training(epochs=2),
+        "mtt": training(epochs=2, learning_rate="learned"),
+    }
+    on_table = ("analytic", "nystrom", "regression", "row_selection")
     return {
-        "analytic": Tiny({}, on_table, regression),
-        "clp": Tiny(
-            {"encoder": ENCODER, "batch_size": 20, "learn_ridge": True, **PIXELS},
-            on_images,
-            encoded,
-        ),
-        "datm": Tiny(
-            {
-                **trajectories,
-                "student_batch": 2,
-                "min_start": 1,
-                "first_max_start": 1,
-                "max_start": 2,
-            },
-            on_images,
-            learned_rate,
-        ),
-        "dd": Tiny(
-            {
-                **layers,
-                "inner_steps": 2,
-                "batch_size": 20,
-                "learn_targets": True,
-            },
-            on_images,
-            evaluation.make("network", **layers, protocol="inner", networks=1),
-        ),
-        "dc": Tiny({**layers, "real_per_class": 4}, on_images, trained),
-        "dgkip": Tiny(
-            {"features": NETWORKS, "real_ridge": 1e-2, "duals": "learned"},
-            on_images,
-            evaluation.probe(draws=1, ridge_per_sample=1e-2),
-        ),
-        "dm": Tiny(
-            {**layers, "real_per_class": 4, "augment": "flip"}, on_images, trained
-        ),
-        "dsa": Tiny(
-            {**layers, "real_per_class": 4, "augment": "flip"}, on_images, trained
-        ),
-        "frepo": Tiny({"pool": pool}, on_images, trained),
-        "idm": Tiny(
-            {"pool": pool, "real_per_class": 4, "augment": "flip"},
-            on_images,
-            trained,
-        ),
-        "kip": Tiny({"features": NETWORKS, "batch_size": 20}, on_images, kernel),
-        "krr_st": Tiny({"count": 4, **students}, on_images, pretraining),
-        "lgm": Tiny(
-            {"encoder": ENCODER, "augmentation": None, **PIXELS}, on_images, encoded
-        ),
-        "mtt": Tiny({**trajectories, "max_start": 1}, on_images, learned_rate),
-        "nystrom": Tiny({"count": 3}, on_table, regression),
-        "pair_selection": Tiny(
-            {"count": 4, "how": "kmeans", "teacher": ENCODER}, on_images, pretraining
-        ),
-        "regression": Tiny(
-            {"count": 3, "batch_size": 20, "inner_steps": 5, "draws": 2},
-            on_table,
-            regression,
-        ),
-        "rfad": Tiny(
-            {
-                "architecture": NETWORKS["architecture"],
-                "networks": 2,
-                "batch_size": 20,
-            },
-            on_images,
-            kernel,
-        ),
-        "row_selection": Tiny({"count": 3, "how": "leverage"}, on_table, regression),
-        "selection": Tiny({"how": "kmeans_nearest"}, on_images, kernel),
-        "ssl_dd": Tiny(
-            {"images": 4, "image_bases": 6, "target_bases": 3, **students},
-            on_images,
-            pretraining,
-        ),
+        name: Tiny(given, problems.table(), of_numbers)
+        if name in on_table
+        else Tiny(given, problems.images(), judges.get(name, kernel))
+        for name, given in keywords.items()
     }
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from ddjax import data
+from tests.methods.encoders import colour_digits, small
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,13 @@ def binary():
 @pytest.fixture(scope="session")
 def three_classes():
     return data.load("digits", classes=(0, 1, 2))
+
+
+@pytest.fixture(scope="session")
+def coloured():
+    return colour_digits()
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    return small()

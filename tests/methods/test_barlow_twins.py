@@ -1,19 +1,16 @@
 """Barlow Twins: its loss, its steps, and runs that leave a network."""
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from hypothesis import strategies as st
 
 from ddjax import runtime
-from ddjax.data import preprocess
-from ddjax.data.problem import Problem, Split
+from ddjax.data import from_arrays
+from ddjax.data.problem import Split
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.trained_network import trained_network
-from ddjax.methods.barlow_twins import VIEWS, barlow_twins, redundancy_loss
+from ddjax.methods.barlow_twins import barlow_twins, redundancy_loss
 from ddjax.methods.base import Progress
 from ddjax.models import trained
 from ddjax.models.trained import TrainedNetwork, make_network
@@ -32,32 +29,27 @@ QUICK = {
 STILL = {**QUICK, "views": ([], [])}
 
 
-def problem(n=40, size=4, channels=3, seed=0, kind="standardize") -> Problem:
+def problem(channels=3, kind="standardize"):
     """Bright or dark images, in more than one dtype under x64."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
 
     def split(count):
         labels = (np.arange(count) % 2).astype(np.int32)
-        shape = (count, size, size, channels)
-        images = 0.6 * generator.random(shape) + 0.4 * labels.reshape(-1, 1, 1, 1)
+        images = 0.6 * generator.random((count, 4, 4, channels))
+        images += 0.4 * labels.reshape(-1, 1, 1, 1)
         return images.astype(jnp.result_type(float)), labels
 
-    (train, labels), *others = split(n), split(10), split(10)
-    fitted = preprocess.fit(train, kind=kind)
-
-    def placed(images, labels):
-        return Split(jnp.asarray(preprocess.apply(fitted, images)), jnp.asarray(labels))
-
-    return Problem(
+    return from_arrays(
+        *(split(40), split(10)),
+        validation=split(10),
         name="bright",
-        train=placed(train, labels),
-        validation=placed(*others[0]),
-        test=placed(*others[1]),
-        preprocessing=fitted,
+        preprocessing=kind,
         class_names=("dark", "bright"),
-        fingerprint="0" * 64,
-        source={},
     )
+
+
+def one_image():
+    return problem()._replace(train=Split(problem().train.inputs[:1]))
 
 
 def plain_loss(first, second, weight):
@@ -79,9 +71,9 @@ def loss_of(first, second):
     return redundancy_loss(first, second, redundancy_weight=0.5)
 
 
-@hypothesis.given(size=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
-def test_the_loss_is_the_equation(size, seed):
-    first, second = size * np.random.default_rng(seed).normal(size=(2, 5, 3))
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_loss_is_the_equation(size):
+    first, second = size * np.random.default_rng(0).normal(size=(2, 5, 3))
     with jax.enable_x64(True):
         loss, sums = loss_of(first, second)
         np.testing.assert_allclose(loss, plain_loss(first, second, 0.5), rtol=1e-9)
@@ -299,20 +291,6 @@ def test_bfloat16_computes_and_float32_keeps(stepped):
     assert dtypes == {np.dtype(jnp.result_type(float))}
 
 
-def test_the_defaults_are_made_of_names():
-    method = barlow_twins()
-    settings = method.settings
-    assert settings["network"] == {
-        "name": "resnet18",
-        "size": "small",
-        "width": 64,
-        "norm": "batch",
-    }
-    assert [each["solarize"] for each in settings["views"]] == [0.0, 0.2]
-    assert settings["descent"]["optimizer"] == "lars" and method.follows_length
-    assert hasattr(optax, settings["descent"]["optimizer"]) and len(VIEWS) == 2
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -335,7 +313,7 @@ def test_mistakes_are_named(settings, message):
     ("on", "message"),
     [
         (problem(channels=2), r"1 or 3\), but problem 'bright' has inputs of shape"),
-        (problem(n=1, kind="none"), "needs at least 2 images, got 1"),
+        (one_image(), "needs at least 2 images, got 1"),
         (problem(kind="zca"), "has preprocessing 'zca'; load it with 'standardize'"),
     ],
 )

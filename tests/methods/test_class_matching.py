@@ -159,24 +159,20 @@ def test_unrolled_training_is_that_of_pytorch():
         check(name, value, slopes)
 
 
+def coloured(*, brightness=0.0, saturation=1.0, contrast=1.0):
+    values = {"brightness": brightness, "saturation": saturation, "contrast": contrast}
+    return augment.color(), {name: [each] for name, each in values.items()}
+
+
 TRANSFORMS = {
     "flip": (augment.flip(), [True]),
     "scale": (augment.scale(), {"rows": [1.15], "columns": [0.9]}),
     "rotate": (augment.rotate(), [11.0]),
     "crop": (augment.crop(), {"rows": [-1], "columns": [1]}),
     "cutout": (augment.cutout(), {"row": [2], "column": [-1]}),
-    "brightness": (
-        augment.color(),
-        {"brightness": [0.3], "saturation": [1.0], "contrast": [1.0]},
-    ),
-    "saturation": (
-        augment.color(),
-        {"brightness": [0.0], "saturation": [1.7], "contrast": [1.0]},
-    ),
-    "contrast": (
-        augment.color(),
-        {"brightness": [0.0], "saturation": [1.0], "contrast": [0.8]},
-    ),
+    "brightness": coloured(brightness=0.3),
+    "saturation": coloured(saturation=1.7),
+    "contrast": coloured(contrast=0.8),
 }
 
 
@@ -285,29 +281,6 @@ def test_published_loops():
     assert gradient_matching.loops(50) == gradient_matching.loops(60) == (50, 10)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "keywords"),
-    [
-        (
-            "idm",
-            {"pool": {**POOL, "students": 2}, "augment": None},
-        ),
-        (
-            "frepo",
-            {
-                "pool": {"settings": {"widths": (4,), "depth": 1}, "students": 2},
-                "descent": {"learning_rate": 0.01},
-            },
-        ),
-    ],
-)
-def test_steps_lower_the_loss(three_classes, name, keywords):
-    method = methods.make(name, **keywords)
-    _, _, _, metrics = run(method, three_classes, steps=40)
-    assert metrics["loss"][-10:].mean() < 0.9 * metrics["loss"][:10].mean()
-
-
 def test_idm_matches_classes_as_well(three_classes):
     """Its loss is DM's on the network of the pool, and the cross-entropy."""
     method = methods.idm(
@@ -341,36 +314,10 @@ def test_separation_is_capped():
     np.testing.assert_allclose(separation(targets), (1 / 3 + 0.1) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "keywords", "message"),
-    [
-        ("dm", {"real_per_class": 0}, "real_per_class must be at least 1, got 0"),
-        ("dm", {"architecture": "lenet"}, "unknown network 'lenet'"),
-        ("dm", {"initialization": "uniform"}, "unknown initialization 'uniform'"),
-        ("dsa", {"outer_steps": 0}, "outer_steps must be at least 1, got 0"),
-        ("dc", {"network_steps": -1}, "network_steps must be at least 0, got -1"),
-        ("dsa", {"augment": "blur"}, "unknown augmentation 'blur'"),
-        ("idm", {"class_weight": -1.0}, "class_weight must be finite and >= 0, got -"),
-        ("idm", {"pool": {"loss": "hinge"}}, "pool.loss must be one of"),
-        ("frepo", {"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
-        ("frepo", {"pool": {"optimizer": "lion"}}, "pool.optimizer must be one of"),
-        ("frepo", {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_bad_keywords_are_refused(name, keywords, message):
-    with pytest.raises(ValueError, match=message):
-        methods.make(name, **keywords)
-
-
-def test_samples_without_mirror_images_are_refused(three_classes):
-    rows = three_classes._replace(
-        **{
-            name: split._replace(inputs=np.asarray(split.inputs).reshape(-1, 64))
-            for name, split in zip(
-                ("train", "validation", "test"), three_classes[1:4], strict=True
-            )
-        }
-    )
-    pool = {"network": "fully_connected", "settings": {"width": 4}, "students": 1}
-    with pytest.raises(ValueError, match="no mirror image; give mirrored=False"):
-        methods.frepo(pool=pool).prepare(jax.random.key(0), rows)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["frepo", "idm"])
+def test_steps_lower_the_loss(three_classes, name):
+    pool = {"settings": {"widths": (4,), "depth": 1}, "students": 2}
+    method = methods.make(name, pool=pool, descent={"learning_rate": 0.05})
+    *_, metrics = run(method, three_classes, steps=40)
+    assert metrics["loss"][-10:].mean() < 0.9 * metrics["loss"][:10].mean()

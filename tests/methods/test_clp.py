@@ -1,15 +1,13 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax import methods, runtime, synthetic
+from ddjax import methods, runtime
 from ddjax.data.feed import Batches
 from ddjax.methods import frozen_features
 from ddjax.storage.cache import in_memory
-from tests.methods.encoders import colour_digits, small
+from tests.methods.encoders import small
 from tests.methods.runs import distilled, drawn, prepared, progress, run
 
 PIXELS = dict(decoder="pixels", initialization="balanced")
@@ -17,16 +15,6 @@ SCALARS = {"log_ridge": 1.0, "log_temperature": 1.0}
 DESCENT = dict(
     descent={"optimizer": "sgd", "learning_rate": 1.0, "rates": SCALARS}, **PIXELS
 )
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return colour_digits()
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return small()
 
 
 def gradients(problem, *, key=9, **settings):
@@ -47,7 +35,6 @@ def gradients(problem, *, key=9, **settings):
 def by_definition(stored, targets, log_ridge, log_tau, *, encoder, problem, options):
     """The outer loss from the equations, with a general solver."""
     centring, normalize, anchors, outer = options
-
     real, rows = (
         encoder.apply(encoder.params, images)
         for images in (problem.train.inputs, stored)
@@ -80,20 +67,24 @@ def by_definition(stored, targets, log_ridge, log_tau, *, encoder, problem, opti
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "batch_size"),
     [
-        ("none", False, False, "cross_entropy"),
-        ("real", True, True, "cross_entropy"),
-        ("intercept", True, False, "cross_entropy"),
-        ("intercept", True, False, "squared"),
+        (("real", True, True, "cross_entropy"), None),
+        (("intercept", True, False, "cross_entropy"), None),
+        # Through the statistics of the real features, and through all of them.
+        (("intercept", True, False, "squared"), None),
+        (("none", False, False, "squared"), 10_000),
     ],
 )
-def test_the_gradient_is_that_of_the_definition(problem, encoder, options):
+def test_the_gradient_is_that_of_the_definition(coloured, encoder, options, batch_size):
+    """Of the first case with two encoders, which add up."""
     centring, normalize, anchors, outer = options
     squared = outer == "squared"
+    encoders = [encoder, small(seed=1, width=7)][: 2 if anchors else 1]
     learned, moved, metrics = gradients(
-        problem,
-        encoder=encoder,
+        coloured,
+        encoder=encoders,
+        batch_size=batch_size,
         per_class=2,
         centring=centring,
         normalize_features=normalize,
@@ -105,9 +96,13 @@ def test_the_gradient_is_that_of_the_definition(problem, encoder, options):
         learn_ridge=True,
         learn_temperature=not squared,
     )
-    loss = functools.partial(
-        by_definition, encoder=encoder, problem=problem, options=options
-    )
+
+    def loss(*given):
+        return sum(
+            by_definition(*given, encoder=each, problem=coloured, options=options)
+            for each in encoders
+        )
+
     stored = learned["stored"]
     at = [stored["inputs"], stored["targets"], jnp.log(0.1), jnp.log(0.5)]
     value, expected = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*at)
@@ -119,18 +114,7 @@ def test_the_gradient_is_that_of_the_definition(problem, encoder, options):
         np.testing.assert_allclose(ours / scale, theirs / scale, atol=2e-3)
 
 
-def test_statistics_stand_for_all_real_features(problem, encoder):
-    everything = len(problem.train.labels)
-    keywords = dict(encoder=encoder, outer="squared", centring="real")
-    _, through, first = gradients(problem, **keywords)
-    _, directly, second = gradients(problem, **keywords, batch_size=everything)
-    assert first["loss"] == pytest.approx(float(second["loss"]), rel=1e-4)
-    np.testing.assert_allclose(
-        through["stored"]["inputs"], directly["stored"]["inputs"], atol=1e-5
-    )
-
-
-def test_encoders_that_share_weights_do_not_share_features(problem, encoder):
+def test_encoders_that_share_weights_do_not_share_features(coloured, encoder):
     """Such as one network with two poolings."""
     negative = encoder._replace(
         apply=lambda params, images: -encoder.apply(params, images),
@@ -139,22 +123,11 @@ def test_encoders_that_share_weights_do_not_share_features(problem, encoder):
     cache = in_memory()
     first, second = (
         frozen_features.real_features(
-            each, problem, directory=None, block=64, cache=cache
+            each, coloured, directory=None, block=64, cache=cache
         )
         for each in (encoder, negative)
     )
     np.testing.assert_array_equal(first, -second)
-
-
-def test_micro_batches_change_nothing(problem, encoder):
-    flips = {"name": "dsa", "strategy": "flip"}
-    keywords = dict(encoder=encoder, per_class=3, augmentation=flips, copies=3)
-    _, whole, first = gradients(problem, **keywords)
-    _, parts, second = gradients(problem, **keywords, micro_batch=4)
-    assert first["loss"] == pytest.approx(float(second["loss"]), rel=1e-4)
-    np.testing.assert_allclose(
-        whole["stored"]["inputs"], parts["stored"]["inputs"], atol=1e-4
-    )
 
 
 def test_memory_is_that_of_a_micro_batch():
@@ -183,79 +156,49 @@ def test_memory_is_that_of_a_micro_batch():
     assert temporary(128, None) - temporary(16, None) > 2 * 112
 
 
-def test_copies_are_rows_of_the_solve(problem, encoder):
+def test_copies_are_rows_of_the_solve(coloured, encoder):
     """Augmentation that does nothing: copies are worth a weaker ridge."""
     still = {"name": "dsa", "strategy": "flip", "flip": 0.0}
-    _, once, _ = gradients(problem, encoder=encoder, ridge=0.1)
+    _, once, _ = gradients(coloured, encoder=encoder, ridge=0.1)
     _, thrice, _ = gradients(
-        problem, encoder=encoder, ridge=0.3, augmentation=still, copies=3
+        coloured, encoder=encoder, ridge=0.3, augmentation=still, copies=3
     )
     np.testing.assert_allclose(
         once["stored"]["inputs"], thrice["stored"]["inputs"], atol=1e-5
     )
 
 
-def test_features_of_several_widths_are_drawn_from(problem):
+def test_features_of_several_widths_are_drawn_from(coloured):
     # A checker of types may look at one encoder's features and at another's width.
-    labels = problem.train.labels
+    labels = coloured.train.labels
     features = [np.zeros((len(labels), width), np.float32) for width in (20, 7)]
     for _ in range(40):
         rows = frozen_features.rows_to_draw_from(features, labels, batch_size=None)
         assert [each.inputs.shape[1] for each in rows] == [20, 7]
 
 
-def test_several_encoders_add_up(problem, encoder):
-    other = small(seed=1, width=7)
-    alone = [gradients(problem, encoder=each) for each in (encoder, other)]
-    _, both, metrics = gradients(problem, encoder=[encoder, other])
-    np.testing.assert_allclose(
-        both["stored"]["inputs"],
-        sum(moved["stored"]["inputs"] for _, moved, _ in alone),
-        atol=1e-5,
-    )
-    total = sum(float(each["loss"]) for *_, each in alone)
-    assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
-
-
-def test_steps_raise_the_accuracy_of_the_probe(problem, encoder):
-    method = methods.clp(
-        encoder=encoder,
-        batch_size=64,
-        descent={"learning_rate": 0.05},
-        decoder={"name": "pyramid", "extend_every": 0.125},
-    )
-    data, start, state, metrics = run(method, problem, steps=40)
-    assert float(start.learned["stored"]["active"]) == 1
-    assert float(state.learned["stored"]["active"]) == 4
-    assert metrics["loss"][-5:].mean() < 0.9 * metrics["loss"][:3].mean()
-    assert metrics["accuracy"][-5:].mean() > 0.7
-    made = distilled(method, problem, data, state)
-    assert made.targets_kind == "scores"
-    assert made.recipe["encoders"] == [{"name": "small0", "file": "none"}]
-    assert made.recipe["probe"]["ridge"] == 1e-2
-    images = synthetic.natural_inputs(made)
-    assert float(images.min()) >= 0 and float(images.max()) <= 1
-
-
-def test_encoders_of_one_name_are_told_apart_by_their_weights(problem, encoder):
+def test_encoders_of_one_name_are_told_apart_by_their_weights(coloured, encoder):
     twin = small(seed=1)._replace(name=encoder.name)
     method = methods.clp(encoder=[encoder, twin], **PIXELS)
-    data = method.prepare(jax.random.key(0), problem, in_memory())
+    data = method.prepare(jax.random.key(0), coloured, in_memory())
     assert not np.allclose(data.real[0].inputs, data.real[1].inputs, atol=1e-2)
 
 
-def test_learned_scalars_are_kept_with_the_set(problem, encoder):
+def test_learned_scalars_are_kept_with_the_set(coloured, encoder):
     method = methods.clp(
         encoder=encoder, learn_ridge=True, learn_temperature=True, **PIXELS
     )
-    data, _, state, metrics = run(method, problem, steps=3)
-    probe = distilled(method, problem, data, state).recipe["probe"]
+    data, _, state, metrics = run(method, coloured, steps=3)
+    made = distilled(method, coloured, data, state)
+    assert made.targets_kind == "scores"
+    assert made.recipe["encoders"] == [{"name": "small0", "file": "none"}]
+    probe = made.recipe["probe"]
     assert probe["ridge"] != 1e-2 and probe["temperature"] != 0.1
     assert probe["ridge"] == pytest.approx(float(metrics["ridge"][-1]), rel=0.05)
 
 
 def test_features_that_do_not_fit_stay_on_the_host(
-    problem, encoder, tmp_path, monkeypatch
+    coloured, encoder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 0)
     method = methods.clp(
@@ -266,69 +209,16 @@ def test_features_that_do_not_fit_stay_on_the_host(
         descent={"learning_rate": 0.05},
         **PIXELS,
     )
-    data = method.prepare(jax.random.key(0), problem)
+    data = method.prepare(jax.random.key(0), coloured)
     assert not data.real and all(isinstance(rows, Batches) for rows in data.raw)
     assert all(isinstance(rows.split.inputs, np.ndarray) for rows in data.raw)
     result = runtime.train(
-        method, problem, seed=0, steps=4, workdir=tmp_path / "run", verbose=False
+        method, coloured, seed=0, steps=4, workdir=tmp_path / "run", verbose=False
     )
     assert result.step == 4
     # The same rows, hence the same run, as with features on the device.
     monkeypatch.setattr(frozen_features, "DEVICE_BYTES", 2**30)
-    there = runtime.train(method, problem, seed=0, steps=4, verbose=False)
+    there = runtime.train(method, coloured, seed=0, steps=4, verbose=False)
     np.testing.assert_allclose(
         result.distilled.stored["inputs"], there.distilled.stored["inputs"], atol=1e-5
     )
-
-
-def test_one_trace_and_a_run_that_resumes(problem, tmp_path):
-    traces = []
-
-    def counted(params, images):
-        if images.shape[0] == 3:
-            traces.append(images.shape)
-        return small().apply(params, images)
-
-    def train(where, *stops):
-        method = methods.clp(
-            encoder=small(function=counted),
-            batch_size=64,
-            descent={"learning_rate": 0.05},
-            learn_temperature=True,
-            decoder="decorrelated_colour",
-        )
-        for steps in stops:
-            result = runtime.train(
-                method, problem, seed=3, steps=steps, workdir=where, verbose=False
-            )
-        return synthetic.digest(result.distilled)
-
-    straight = train(tmp_path / "straight", 7)
-    assert len(traces) == 1
-    assert train(tmp_path / "resumed", 1, 3, 7) == straight
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"outer": "hinge"}, "outer must be one of"),
-        ({"centring": "median"}, "centring must be one of"),
-        ({"ridge": 0.0}, "ridge must be > 0"),
-        ({"temperature": -1.0}, "temperature must be > 0"),
-        ({"copies": 2}, "need an augmentation"),
-        ({"micro_batch": 0}, "micro_batch must be at least 1"),
-        ({"augmentation": "blur"}, "unknown augmentation 'blur'"),
-        ({"outer": "squared", "learn_temperature": True}, "learn_temperature"),
-        ({"encoder": []}, "at least one encoder"),
-        ({"decoder": "pixels"}, "no random start"),
-    ],
-)
-def test_refuses_settings(encoder, settings, message):
-    with pytest.raises(ValueError, match=message):
-        methods.clp(**{"encoder": encoder, **settings})
-
-
-def test_refuses_preprocessed_images(encoder, three_classes):
-    method = methods.clp(encoder=encoder, **PIXELS)
-    with pytest.raises(ValueError, match="preprocessing='none'"):
-        method.prepare(jax.random.key(0), three_classes)

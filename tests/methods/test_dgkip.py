@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ddjax import methods
+from ddjax.data.problem import Split
 from ddjax.kernels import duality, losses
 from ddjax.methods.distilled_gap import SampleFeatures, gap_of, sample_features
 from ddjax.methods.reference import ReferenceSolution
@@ -29,42 +30,44 @@ def falling(learning_rate):
     return {"learning_rate": learning_rate, "schedule": "cosine"}
 
 
-def solved_distance(method, problem, data, state, loss, ridge_per_sample=1e-6):
-    """Distance in weights between the solutions on the samples and on the real data."""
-    made = distilled(method, problem, data, state)
-    feature_map = feature_maps.from_recipe(made.recipe["features"])
-    params, apply = feature_maps.build(feature_map, problem.train.inputs.shape[1:])
-    inputs, targets = decoded(made)
-    rows = apply(params, inputs)
-    ridge = ridge_per_sample * rows.shape[0]
-    solution = erm.solve(rows, targets, loss=loss, ridge=ridge, tolerance=1e-9)
-    away = np.asarray(solution.weights, np.float64)
-    away = away - np.asarray(data.reference.weights, np.float64)
-    return rows, targets, np.linalg.norm(away)
+def few(problem, count=60):
+    inputs, labels = (each[:count] for each in problem.train[:2])
+    return problem._replace(train=Split(inputs, labels))
 
 
-@pytest.mark.parametrize("loss", ["logistic", "hinge", "squared"])
-def test_binary_step_lowers_the_gap_and_the_bound_holds(binary, loss):
+@pytest.mark.parametrize(
+    ("loss", "duals"),
+    [
+        ("logistic", "optimality"),
+        ("hinge", "optimality"),
+        ("multiclass_hinge", "learned"),
+    ],
+)
+def test_steps_lower_the_gap_and_the_bound_holds(binary, loss, duals):
+    """The reported gap is that of the loss itself, and a bound on its own solution."""
     method = methods.dgkip(
         loss=loss,
         per_class=2,
         distilled_ridge=1e-4,
-        **{**KEYWORDS, "descent": falling(2e-3 if loss == "squared" else 2e-2)},
+        duals=duals,
+        **{**KEYWORDS, "descent": falling(2e-2)},
     )
     data, _, state, metrics = run(method, binary, steps=60)
-    assert metrics["gap"][-1] < 0.5 * metrics["gap"][0]
-    assert state.learned["stored"]["targets"].shape == (4,)
-    rows, targets, distance = solved_distance(
-        method, binary, data, state, losses.get(loss), 1e-4
+    assert metrics["loss"][-1] < metrics["loss"][0] - np.log(2)
+    made = distilled(method, binary, data, state)
+    feature_map = feature_maps.from_recipe(made.recipe["features"])
+    params, apply = feature_maps.build(feature_map, binary.train.inputs.shape[1:])
+    inputs, targets = decoded(made)
+    solution = erm.solve(
+        apply(params, inputs), targets, loss=loss, ridge=4e-4, tolerance=1e-9
     )
-    ridge = 1e-4 * 4
-    gap = duality.gap(
-        data.reference.weights, rows, targets, loss=losses.get(loss), ridge=ridge
-    )
-    assert distance <= np.sqrt(2 * float(gap) / ridge) * (1 + 1e-3)
+    away = np.float64(solution.weights) - np.float64(data.reference.weights)
+    last = jax.jit(method.step)(state, data, jax.random.key(0), progress(59, 60))[1]
+    bound = np.sqrt(2 * float(last["gap"]) / 4e-4)
+    assert np.linalg.norm(away) <= bound * (1 + 1e-3)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "logistic", "squared"])
+@pytest.mark.parametrize("loss", ["softmax", "logistic"])
 def test_several_classes(three_classes, loss):
     method = methods.dgkip(loss=loss, per_class=1, distilled_ridge=1e-4, **KEYWORDS)
     data, _, state, metrics = run(method, three_classes, steps=60)
@@ -79,25 +82,6 @@ def test_several_classes(three_classes, loss):
     kind = "probabilities" if losses.get(loss).kind == "multiclass" else "scores"
     assert made.targets_kind == kind
     assert made.recipe["ridge"] == {"strength": 1e-4, "convention": "per_sample"}
-
-
-@pytest.mark.parametrize("loss", ["softmax", "multiclass_hinge"])
-def test_learned_duals_lower_the_gap_and_the_bound_holds(binary, loss):
-    """The reported gap is that of the loss itself, and a bound on its own solution."""
-    method = methods.dgkip(
-        loss=loss,
-        per_class=2,
-        distilled_ridge=1e-4,
-        duals="learned",
-        **{**KEYWORDS, "descent": falling(2e-2)},
-    )
-    data, _, state, metrics = run(method, binary, steps=60)
-    assert metrics["loss"][-1] < metrics["loss"][0] - 1.0
-    _, _, distance = solved_distance(
-        method, binary, data, state, losses.get(loss), 1e-4
-    )
-    last = jax.jit(method.step)(state, data, jax.random.key(0), progress(59, 60))[1]
-    assert distance <= np.sqrt(2 * float(last["gap"]) / (1e-4 * 4)) * (1 + 1e-3)
 
 
 def test_learned_duals_leave_the_trap(binary):
@@ -148,13 +132,6 @@ def test_a_gap_of_kernel_values_that_rounds_below_zero_stays_positive():
     assert np.isfinite(np.log(kept)).all() and max(kept) < 1e-5
 
 
-def test_learned_duals_are_for_classification():
-    with pytest.raises(ValueError, match="'learned' is for classification.*'huber'"):
-        methods.dgkip(loss="huber", duals="learned")
-    with pytest.raises(ValueError, match="duals must be one of .*'free'"):
-        methods.dgkip(duals="free")
-
-
 def test_gap_is_the_squared_gradient_of_the_distilled_problem(binary):
     """The identity that makes DGKIP gradient matching, by automatic differentiation."""
     method = methods.dgkip(per_class=3, **KEYWORDS)
@@ -200,11 +177,7 @@ def test_kernel_form_is_the_feature_form(binary, loss):
 
 def test_exact_kernels(binary):
     architecture = {"kind": "fully_connected", "depth": 1, "width": 1}
-    small = binary._replace(
-        train=binary.train._replace(
-            inputs=binary.train.inputs[:60], labels=binary.train.labels[:60]
-        )
-    )
+    small = few(binary)
     method = methods.dgkip(
         features={"kind": "ntk", "architecture": architecture},
         per_class=1,
@@ -221,11 +194,7 @@ def test_exact_kernels(binary):
 def test_exact_kernel_agrees_with_many_random_networks(binary):
     """The gap seen through 64 wide networks tends to that of the exact kernel."""
     architecture = {"kind": "fully_connected", "depth": 1, "width": 2048}
-    small = binary._replace(
-        train=binary.train._replace(
-            inputs=binary.train.inputs[:40], labels=binary.train.labels[:40]
-        )
-    )
+    small = few(binary, 40)
     keywords = dict(per_class=2, real_ridge=1e-1, distilled_ridge=1e-1)
     gaps = {}
     for kind in ("random_features", "nngp"):
@@ -252,14 +221,6 @@ def test_ridge_falls_from_its_start_to_its_end(binary):
     # With a larger ridge another gap is descended.
     assert (np.abs(metrics["loss"][:4] - logarithms[:4]) > 1e-2).all()
     np.testing.assert_allclose(metrics["loss"][4:], logarithms[4:], rtol=1e-5)
-
-
-def test_fixed_targets_stay(binary):
-    method = methods.dgkip(learn_targets=False, per_class=1, **KEYWORDS)
-    _, start, state, _ = run(method, binary, steps=5)
-    first, last = (each.learned["stored"] for each in (start, state))
-    np.testing.assert_array_equal(first["targets"], last["targets"])
-    assert not np.array_equal(first["inputs"], last["inputs"])
 
 
 def test_the_second_solution_comes_from_the_cache(binary):
@@ -289,11 +250,7 @@ EXACT = {"kind": "nngp", "architecture": {"kind": "fully_connected", "depth": 1}
 
 @pytest.mark.parametrize("features", [SMALL, EXACT], ids=["features", "kernel"])
 def test_a_reference_that_did_not_converge_says_so(binary, features):
-    small = binary._replace(
-        train=binary.train._replace(
-            inputs=binary.train.inputs[:60], labels=binary.train.labels[:60]
-        )
-    )
+    small = few(binary)
     keywords = {**KEYWORDS, "features": features, "real_ridge": 1e-6}
     early = methods.dgkip(solver_iterations=1, **keywords)
     kept, key = in_memory(), jax.random.key(0)
@@ -321,44 +278,3 @@ def test_a_reference_that_converged_says_so(binary):
     assert bool(data.reference.converged)
     metrics = jax.jit(method.step)(state, data, jax.random.key(0), progress())[1]
     assert 0 <= float(metrics["reference_radius"]) < 0.1
-
-
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [
-        ({"anneal": 0.0}, r"anneal is a share of the run, in \(0, 1\], got 0.0"),
-        ({"gap_space": "dual"}, "'dual'"),
-        ({"distilled_ridge": 0.0}, "distilled_ridge"),
-        ({"real_ridge": float("nan")}, "real_ridge"),
-        ({"start_ridge": -1.0}, "start_ridge"),
-        ({"loss": "hinged"}, "hinged"),
-        ({"descent": {"optimizer": "adamaxx"}}, "adamaxx"),
-        ({"decoder": "jpeg"}, "jpeg"),
-        ({"descent": {"learning_rate": -1.0}}, "learning_rate"),
-        ({"features": {"kind": "resnet"}}, "resnet"),
-        ({"descent": {"rates": {"duals": 1.0}}}, "'duals'.*targets, outputs"),
-    ],
-)
-def test_refuses(keywords, message):
-    with pytest.raises(ValueError, match=message):
-        methods.dgkip(**keywords)
-
-
-def test_needs_labels(binary):
-    unlabelled = binary._replace(train=binary.train._replace(labels=None))
-    with pytest.raises(ValueError, match="no class labels"):
-        methods.dgkip(**KEYWORDS).prepare(jax.random.key(0), unlabelled)
-
-
-def test_registry():
-    assert isinstance(methods.make("selection", how="kmeans_nearest"), methods.Method)
-    with pytest.raises(ValueError, match="'dgkp'.*dgkip"):
-        methods.make("dgkp")
-    with pytest.raises(ValueError, match="did you mean 'per_class'"):
-        methods.make("dgkip", per_clas=3)
-    with pytest.raises(
-        ValueError, match="'dgkip' takes no 'x'; it takes: loss, per_cl"
-    ):
-        methods.make("dgkip", x=3)
-    with pytest.raises(ValueError, match="method 'clp' needs 'encoder'"):
-        methods.make("clp")

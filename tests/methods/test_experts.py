@@ -136,31 +136,6 @@ def test_predictions_are_probabilities_of_the_trained_expert(three_classes):
     assert np.mean(rows.argmax(axis=1) == labels) > 0.8
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"epoch": 3}, "experts has no 'epoch'; there are: experts, epochs"),
-        ({"experts": 0}, "experts.experts must be at least 1, got 0"),
-        ({"momentum": 1.0}, r"experts.momentum must be in \[0, 1\), got 1.0"),
-        ({"learning_rate": float("nan")}, "experts.learning_rate must be > 0, got nan"),
-        ({"seed": -1}, "experts.seed must be at least 0, got -1"),
-    ],
-)
-def test_mistakes_are_named(given, message):
-    with pytest.raises(ValueError, match=message):
-        experts.expert_training(given)
-
-
-def test_running_statistics_are_refused(three_classes):
-    with pytest.raises(ValueError, match="batch_stats.* convnet with norm='instance'"):
-        experts.trajectories(
-            three_classes,
-            TRAINING,
-            architecture="convnet",
-            settings={"depth": 1, "width": 2, "norm": "batch"},
-        )
-
-
 def test_a_diverging_expert_is_named(three_classes):
     wild = TRAINING._replace(learning_rate=1e30)
     with pytest.raises(ValueError, match="expert 0 diverged in epoch 1; .* is 1e.30"):

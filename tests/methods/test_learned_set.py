@@ -149,10 +149,6 @@ def test_a_start_of_the_decoders_own_is_balanced(three_classes):
     parts = made(decoder=PYRAMID)
     state = start(parts, three_classes, initialization="decoder_noise", per_class=2)
     np.testing.assert_array_equal(state.labels, [0, 0, 1, 1, 2, 2])
-    with pytest.raises(ValueError, match="'pixels' has no random start.*balanced"):
-        learned_set.check_initialization(made().decoder, "decoder_noise")
-    with pytest.raises(ValueError, match="'best'; known: balanced.*decoder_noise"):
-        learned_set.check_initialization(parts.decoder, "best")
 
 
 def test_a_decoder_is_fitted_once(three_classes):

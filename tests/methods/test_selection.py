@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 
@@ -19,22 +18,3 @@ def test_takes_samples_and_leaves_them(binary, how):
         real = np.asarray(binary.train.inputs).reshape(len(binary.train.inputs), -1)
         chosen = np.asarray(state.stored["inputs"]).reshape(4, -1)
         assert all((real == row).all(axis=1).any() for row in chosen)
-
-
-def test_refuses():
-    with pytest.raises(ValueError, match="'soft'"):
-        methods.selection(targets="soft")
-    with pytest.raises(
-        ValueError, match="how must be one of .*'balanced'.* got 'real'"
-    ):
-        methods.selection(how="real")
-    with pytest.raises(ValueError, match="'webp'"):
-        methods.selection(decoder="webp")
-
-
-def test_margins_of_more_than_two_classes_are_refused_before_anything_runs(
-    three_classes,
-):
-    method = methods.selection(targets="margin")
-    with pytest.raises(ValueError, match="'margin' is for two classes, .* has 3"):
-        method.prepare(jax.random.key(0), three_classes)

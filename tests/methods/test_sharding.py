@@ -21,10 +21,10 @@ from tests.methods.encoders import small
 
 def _steps() -> None:
     assert jax.device_count() == 2
+    layers = {"depth": 2, "width": 4}
     pool = {
-        "settings": {"widths": (4,), "depth": 1, "norm": "batch"},
-        "students": 4,
-        "steps": 2,
+        **{"network": "fully_connected", "settings": layers},
+        **{"students": 4, "steps": 2},
     }
     method = methods.krr_st(count=4, teacher=small(width=6), pool=pool, batch_size=999)
     problem, key = problems.unlabelled(), jax.random.key(0)
