@@ -126,8 +126,10 @@ def test_agrees_with_scikit_learn(theirs, loss, columns):
         ours = labels
     theirs.fit(features, labels)
     found = erm.solve(features, ours, loss=loss, ridge=0.3, tolerance=1e-11)
+    # Coordinate descent ends before its last digits; the others are as exact as ours.
+    atol = 1e-5 if isinstance(theirs, LinearSVC | LinearSVR) else 1e-6
     np.testing.assert_allclose(
-        found.weights.T, np.squeeze(theirs.coef_), rtol=1e-6, atol=1e-5
+        found.weights.T, np.squeeze(theirs.coef_), rtol=1e-6, atol=atol
     )
 
 
