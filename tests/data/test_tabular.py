@@ -116,20 +116,11 @@ def test_rows_with_missing_cells_are_dropped_if_one_says_so(write):
     assert source.origin["dropped"] == 5 and source.columns.inputs[2] == "c=u"
 
 
-def test_constant_columns_become_zeros(write):
-    text = "a,b,y\n" + "".join(f"5,{i},{i % 3}\n" for i in range(20))
-    problem = data.load(f"table:{write(text)}", table={"target": "y"})
-    assert not np.asarray(problem.train.inputs)[:, 0].any()
-    assert problem.source["preprocessing"]["constant_channels"] == [0]
-
-
 def test_fewer_rows_than_columns_warn(write):
     names = ",".join(f"x{i}" for i in range(30))
-    rows = "".join(
-        ",".join(map(str, np.random.default_rng(i).normal(size=30))) + "\n"
-        for i in range(10)
-    )
-    path = write(f"{names}\n{rows}")
+    rows = np.random.default_rng(0).normal(size=(10, 30)).tolist()
+    lines = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    path = write(f"{names}\n{lines}")
     with pytest.warns(UserWarning, match="10 rows are fewer than the 29 input columns"):
         problem = data.load(f"table:{path}", table={"target": "x7"})
     assert problem.train.inputs.shape == (7, 29)
@@ -314,37 +305,31 @@ def test_options_of_the_wrong_type_are_named(options, message):
         unchecked(options)
 
 
-def test_a_pipe_is_no_table(tmp_path):
-    os.mkfifo(tmp_path / "a.csv")
-    with pytest.raises(MissingDataError, match="a.csv: a pipe, .* not a file"):
-        tabular.read(tmp_path / "a.csv", target="y")
-
-
-def test_too_few_rows_to_split(write):
-    path = write("a,y\n1,1\n2,2\n3,3\n")
-    with pytest.raises(DataError, match="table.csv: 1 sample is left for training"):
-        data.load(f"table:{path}", table={"target": "y"})
-
-
 def test_what_load_says_of_tables(write, tmp_path):
-    path = write(PLAIN)
-    with pytest.raises(MissingDataError, match=r"none.csv: no such file"):
-        data.load("table:none.csv", directory=tmp_path, table={"target": "price"})
-    with pytest.raises(MissingDataError, match="a folder, not a file"):
-        tabular.read(tmp_path, target="price")
-    with pytest.raises(DataError, match="needs the column to predict"):
-        data.load(f"table:{path}")
-    with pytest.raises(
-        DataError, match=r"takes no 'targt' \(did you mean 'target'\?\); it takes: t"
+    write(PLAIN)
+    write("a,price\n1,1\n2,2\n3,3\n", "few.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    table = {"table": {"target": "price"}}
+    for name, options, message in (
+        ("table:none.csv", table, "none.csv: no such file"),
+        ("table:pipe.csv", table, "pipe.csv: a pipe, .* not a file"),
+        ("table:../" + tmp_path.name, table, "a folder, not a file"),
+        ("table:few.csv", table, "few.csv: 1 sample is left for training"),
+        ("table:table.csv", {}, "needs the column to predict"),
+        (
+            "table:table.csv",
+            {"table": {"targt": "price"}},
+            r"takes no 'targt' \(did you mean 'target'\?\); it takes: t",
+        ),
+        ("table:table.csv", {**table, "classes": (0, 1)}, "has no classes"),
+        ("digits", table, "table is only for table, california_housing"),
+        ("california_housing", {}, "california_housing.csv: .* Get .*github.com"),
+        ("diamonds", {}, "diamonds.csv: .* Get .*github.com"),
     ):
-        data.load(f"table:{path}", table={"targt": "price"})
-    with pytest.raises(DataError, match="table is only for table, california_housing"):
-        data.load("digits", table={"target": "price"})
-    with pytest.raises(DataError, match="has no classes"):
-        data.load(f"table:{path}", table={"target": "price"}, classes=(0, 1))
-    for name in ("california_housing", "diamonds"):
-        with pytest.raises(MissingDataError, match=f"{name}.csv: .* Get .*github.com"):
-            data.load(name, directory=tmp_path)
+        missing = any(words in message for words in ("no such", "not a file", "Get"))
+        kind = MissingDataError if missing else DataError
+        with pytest.raises(kind, match=message):
+            data.load(name, directory=tmp_path, **options)
 
 
 def test_diabetes_is_always_there():

@@ -45,35 +45,17 @@ CASES = {
     "dinov2": (vit, DINOV2, conversion.dinov2, {}, (12, 12)),
     "dinov2_other_size": (vit, DINOV2, conversion.dinov2, {}, (16, 8)),
     "dinov2_registers": (vit, REGISTERS, conversion.dinov2, {}, (16, 12)),
-    "dinov2_mean": (
-        vit,
-        REGISTERS,
-        conversion.eva02,
-        {"pooling": "mean"},
-        (12, 12),
-    ),
+    "dinov2_mean": (vit, REGISTERS, conversion.eva02, {"pooling": "mean"}, (12, 12)),
     "eva02": (vit, EVA02, conversion.eva02, {"pooling": "mean"}, (12, 12)),
     "eva02_other_size": (vit, EVA02, conversion.eva02, {"pooling": "mean"}, (8, 16)),
     "eva02_class": (vit, EVA02, conversion.eva02, {}, (12, 12)),
     "mocov3": (vit, SMALL, conversion.mocov3, {}, (12, 12)),
     "transformers_clip": (vit, CLIP, conversion.clip, {}, (12, 12)),
     "transformers_dinov2": (vit, DINOV2, conversion.dinov2, {}, (12, 12)),
-    "transformers_dinov2_registers": (
-        vit,
-        DINOV2._replace(registers=2, class_position=False),
-        conversion.dinov2,
-        {},
-        (12, 12),
-    ),
+    "transformers_dinov2_registers": (vit, REGISTERS, conversion.dinov2, {}, (12, 12)),
     "resnet": (resnet, RESNET, conversion.unchanged, {}, (20, 17)),
     "mobilenetv2": (mobile, MOBILENETV2, conversion.mobilenetv2, {}, (17, 12)),
-    "efficientnet_lite0": (
-        mobile,
-        EFFICIENTNET,
-        conversion.unchanged,
-        {},
-        (32, 32),
-    ),
+    "efficientnet_lite0": (mobile, EFFICIENTNET, conversion.unchanged, {}, (32, 32)),
 }
 
 

@@ -194,19 +194,11 @@ def test_fourier_features_are_rebuilt_and_relative_to_the_size_of_inputs():
     assert np.abs(wanted - np.eye(4)).max() > 0.1
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, bool])
-@pytest.mark.parametrize(
-    "description",
-    [
-        feature_maps.inputs(),
-        feature_maps.random(jax.random.key(3), SMALL, networks=2),
-        feature_maps.fourier(jax.random.key(4), frequencies=5),
-    ],
-)
-def test_bytes_are_refused(description, dtype):
-    params, apply = feature_maps.build(description, SHAPE)
-    with pytest.raises(ValueError, match=f"type {np.dtype(dtype)}.*scale or standard"):
-        apply(params, jnp.ones((2, *SHAPE), dtype))
+@pytest.mark.parametrize("kind", ["inputs", "random_features", "fourier"])
+def test_bytes_are_refused(kind):
+    apply = feature_maps.application(feature_maps.from_settings(KEY, {"kind": kind}))
+    with pytest.raises(ValueError, match="type uint8.*scale or standardise"):
+        apply(jnp.ones((3, 36)), jnp.ones((2, *SHAPE), np.uint8))
 
 
 @pytest.mark.parametrize(
