@@ -205,9 +205,6 @@ def read_cub50(
       image_size: see `read`; None: 128 x 128.
       **options: `channels` and `broken`, see `read`.
 
-    Returns:
-      The source.
-
     Raises:
       DataError: see `read`, or another number of classes.
       MissingDataError: no such files, with where to get them.

@@ -226,9 +226,6 @@ def read_source(name: str, request: Request) -> Source:
       name: a key of `SOURCES`, with its argument.
       request: what is asked of it, but for the argument.
 
-    Returns:
-      The source.
-
     Raises:
       DataError: unknown name, with the known ones; an argument missing or too many; an
         option that the source does not take.

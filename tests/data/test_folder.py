@@ -82,10 +82,8 @@ def test_files_that_are_not_images_are_passed_over(tmp_path):
 def test_formats(suffix, tmp_path):
     write_images(tmp_path)
     pixels = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    (tmp_path / "cat" / "0.png").unlink()
     Image.fromarray(pixels).save(tmp_path / "cat" / f"0.{suffix}", quality=95)
-    (tmp_path / "cat" / "0.png").unlink(missing_ok=suffix != "png")
-    if suffix == "png":
-        Image.fromarray(pixels).save(tmp_path / "cat" / "0.png")
     assert np.abs(one(tmp_path).astype(int) - pixels).max() <= 12
 
 
@@ -244,26 +242,22 @@ def test_named_folders_say_where_to_get_them(tmp_path, name, where):
         load(name, directory=tmp_path)
 
 
-TRANSPARENT = {
-    "RGBA": (255, 0, 0, 0),
-    "LA": (0, 0),
-    "P": 0,
-    "RGB": (1, 2, 3),
-}
-
-
-@pytest.mark.parametrize("mode", TRANSPARENT)
-def test_what_is_transparent_is_white(mode, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "transparent", "opaque"),
+    [
+        ("RGBA", (255, 0, 0, 0), (10, 20, 30, 255)),
+        ("LA", (0, 0), (40, 255)),
+        ("P", 0, 1),
+        ("RGB", (1, 2, 3), (9, 9, 9)),
+    ],
+)
+def test_what_is_transparent_is_white(mode, transparent, opaque, tmp_path):
     write_images(tmp_path)
-    picture = Image.new(mode, (8, 8), TRANSPARENT[mode])
-    opaque = {"RGBA": (10, 20, 30, 255), "LA": (40, 255), "P": 1, "RGB": (9, 9, 9)}
-    picture.putpixel((3, 5), opaque[mode])
-    options = {}
+    picture = Image.new(mode, (8, 8), transparent)
+    picture.putpixel((3, 5), opaque)
+    options = {"transparency": transparent} if mode in ("P", "RGB") else {}
     if mode == "P":
         picture.putpalette([255, 0, 0, 10, 20, 30])
-        options = {"transparency": 0}
-    if mode == "RGB":
-        options = {"transparency": (1, 2, 3)}
     picture.save(tmp_path / "cat" / "0.png", **options)
     for channels in (1, 3):
         image = one(tmp_path, channels=channels)

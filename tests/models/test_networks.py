@@ -173,18 +173,15 @@ def test_networks_are_arguments_of_compiled_functions():
 @pytest.mark.parametrize(
     ("name", "keywords", "message"),
     [
-        *(
-            (name, {size: 0}, f"{size} must be at least 1, got 0")
-            for name, size in (
-                *(("vgg11", "width"), ("resnet18", "outputs"), ("convnet", "outputs")),
-                *(("convnet", "depth"), ("convnet", "width")),
-                ("convnet", "first_padding"),
-            )
-        ),
-        *(
-            ("convnet", {"widths": widths}, "widths=.*depth 3 needs 3 of them")
-            for widths in ((4, 8), (4, 8, 0), ())
-        ),
+        ("vgg11", {"width": 0}, "width must be at least 1, got 0"),
+        ("resnet18", {"outputs": 0}, "outputs must be at least 1, got 0"),
+        ("convnet", {"outputs": 0}, "outputs must be at least 1, got 0"),
+        ("convnet", {"depth": 0}, "depth must be at least 1, got 0"),
+        ("convnet", {"width": 0}, "width must be at least 1, got 0"),
+        ("convnet", {"first_padding": 0}, "first_padding must be at least 1, got 0"),
+        ("convnet", {"widths": (4, 8)}, "widths=.*depth 3 needs 3 of them"),
+        ("convnet", {"widths": (4, 8, 0)}, "widths=.*depth 3 needs 3 of them"),
+        ("convnet", {"widths": ()}, "widths=.*depth 3 needs 3 of them"),
         ("convnet", {"norm": "layer"}, "norm 'layer'; known: instance, batch"),
         ("vgg11", {"norm": "layer"}, "norm 'layer'; known: instance, batch, none"),
         ("resnet18", {"norm": "none"}, "norm 'none'; known: instance, batch"),
