@@ -252,7 +252,8 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 
 
 def _subfolders(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("[!.]*") if path.is_dir())
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in shown if path.is_dir())
 
 
 def _listed(folder: Path) -> _Files:
