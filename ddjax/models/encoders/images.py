@@ -66,8 +66,8 @@ def image_rows(inputs: Any, count: int | None = None) -> ImageRows:
     if first is None:
         raise EncoderError(f"no blocks of images, but count={count}")
     first = _check_images(np.asarray(first), 0)
-    read = _of_blocks(itertools.chain([first], blocks), count)
-    return ImageRows(read, count, first.shape[1:], str(first.dtype))
+    rest = _of_blocks(itertools.chain([first], blocks), count)
+    return ImageRows(rest, count, first.shape[1:], str(first.dtype))
 
 
 def _of_blocks(blocks: Iterable[Any], count: int) -> Callable[[range], ndarray]:
