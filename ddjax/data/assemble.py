@@ -33,14 +33,6 @@ def assemble(name: str, source: Source, options: Options) -> Problem:
     recorded. Beyond those arrays (files, with `options.scratch`), memory does not
     depend on the number of samples.
 
-    Args:
-      name: the problem's name.
-      source: the data.
-      options: what to do with them.
-
-    Returns:
-      The problem.
-
     Raises:
       DataError: data that cannot be used.
     """

@@ -89,10 +89,7 @@ def on_device(split: Split) -> bool:
 
 def to_device(split: Split) -> Split:
     """The split with all that it holds on JAX's default device."""
-    inputs, *known = split
-    return Split(
-        jnp.asarray(inputs), *(None if x is None else jnp.asarray(x) for x in known)
-    )
+    return jax.tree.map(jnp.asarray, split)
 
 
 def rows_of_step(rows: Batches, *, seed: int, step: int) -> Int[ndarray, " b"]:

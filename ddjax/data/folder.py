@@ -4,7 +4,7 @@ import os
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +67,8 @@ class _BrokenImageError(DataError):
 def read(
     folder: Path,
     *,
-    image_size: tuple[int, int] | None,
-    channels: int,
+    image_size: tuple[int, int] | None = None,
+    channels: int = 3,
     broken: str = "refuse",
 ) -> Source:
     """Reads a folder of images in any format that Pillow reads.
@@ -169,19 +169,14 @@ def read(
 
 
 def read_imagenette(
-    folder: Path,
-    *,
-    image_size: tuple[int, int] | None = None,
-    channels: int = 3,
-    broken: str = "refuse",
+    folder: Path, *, image_size: tuple[int, int] | None = None, **options: Any
 ) -> Source:
     """Imagenette, ten classes of ImageNet: `train` and `val`, by WordNet id.
 
     Args:
       folder: the unpacked archive.
       image_size: see `read`; None: 128 x 128.
-      channels: 1 or 3.
-      broken: see `read`.
+      **options: `channels` and `broken`, see `read`.
 
     Returns:
       The source; `val` is the test data, the classes have their English names.
@@ -194,29 +189,21 @@ def read_imagenette(
         "Get imagenette2 (any size) from github.com/fastai/imagenette and unpack it "
         "there: train/ and val/ with a folder per WordNet id"
     )
-    source = _read_named_set(folder, "train", get, image_size, channels, broken)
+    source = _read_named_set(folder, "train", get, image_size, options)
     if source.class_names != tuple(_IMAGENETTE):
         raise DataError(f"{folder}: not the ten classes of Imagenette. {get}")
     return source._replace(class_names=tuple(_IMAGENETTE.values()))
 
 
 def read_cub50(
-    folder: Path,
-    *,
-    image_size: tuple[int, int] | None = None,
-    channels: int = 3,
-    broken: str = "refuse",
+    folder: Path, *, image_size: tuple[int, int] | None = None, **options: Any
 ) -> Source:
     """The first 50 classes of CUB-200-2011: `folder/train` and `folder/test`, by class.
 
     Args:
       folder: where they lie.
       image_size: see `read`; None: 128 x 128.
-      channels: 1 or 3.
-      broken: see `read`.
-
-    Returns:
-      The source.
+      **options: `channels` and `broken`, see `read`.
 
     Raises:
       DataError: see `read`, or another number of classes.
@@ -227,7 +214,7 @@ def read_cub50(
         "images of classes 001 to 050 there: train/ and test/ as train_test_split.txt "
         "says, with a folder per class"
     )
-    source = _read_named_set(folder, "test", get, image_size, channels, broken)
+    source = _read_named_set(folder, "test", get, image_size, options)
     if len(source.class_names or ()) != _CUB50_CLASSES:
         raise DataError(f"{folder}: not the first {_CUB50_CLASSES} classes. {get}")
     return source
@@ -238,14 +225,12 @@ def _read_named_set(
     held_out: str,
     get: str,
     image_size: tuple[int, int] | None,
-    channels: int,
-    broken: str,
+    options: Mapping[str, Any],
 ) -> Source:
     for part in ("train", held_out):
         if not (folder / part).is_dir():
             raise MissingDataError(f"{folder / part}: no such folder. {get}")
-    size = image_size or (_SIDE, _SIDE)
-    return read(folder, image_size=size, channels=channels, broken=broken)
+    return read(folder, image_size=image_size or (_SIDE, _SIDE), **options)
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:
@@ -267,11 +252,8 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 
 
 def _subfolders(root: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in root.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in shown if path.is_dir())
 
 
 def _listed(folder: Path) -> _Files:
@@ -435,12 +417,12 @@ def _decode(
     path: Path, size: tuple[int, int], keep_size: bool, channels: int
 ) -> np.ndarray:
     """One image, `(height, width, channels)` uint8."""
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
     height, width = size
     image = _picture(path, channels)
     if not keep_size:
-        image = ImageOps.fit(image, (width, height), _bicubic())
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     elif image.size != (width, height):
         raise DataError(
             f"{path}: {image.height} x {image.width} pixels, others have {height} x "
@@ -546,9 +528,3 @@ def _suffixes() -> frozenset[str]:
         for suffix, name in Image.registered_extensions().items()
         if name in Image.OPEN and name not in _UNREAD_FORMATS
     )
-
-
-def _bicubic() -> Any:
-    from PIL import Image
-
-    return Image.Resampling.BICUBIC

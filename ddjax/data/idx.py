@@ -14,16 +14,8 @@ from ddjax.data.source import LazyRows, Source, rows_of_array
 __all__ = ["read_fashion_mnist", "read_file", "read_mnist"]
 
 _FASHION_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 _UNSIGNED_BYTE = 0x08
 # Deflate cannot compress further than this, so a larger claim is false.
@@ -49,17 +41,7 @@ def read_mnist(folder: Path) -> Source:
 
 
 def read_fashion_mnist(folder: Path) -> Source:
-    """Reads Fashion-MNIST from `folder`; its files are named as those of MNIST.
-
-    Args:
-      folder: as for `read_mnist`.
-
-    Returns:
-      Inputs `(n, 28, 28, 1)` uint8, ten classes.
-
-    Raises:
-      DataError: a file is missing, truncated or not what its name says.
-    """
+    """Reads Fashion-MNIST from files that are named as those of `read_mnist`."""
     where = "the Fashion-MNIST repository, github.com/zalandoresearch/fashion-mnist"
     return _read(folder, _FASHION_NAMES, where)
 

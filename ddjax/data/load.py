@@ -169,9 +169,6 @@ def from_arrays(
       scratch: a folder.
       standardize_targets: of regression.
 
-    Returns:
-      The problem.
-
     Raises:
       DataError: arrays that do not fit together, or an argument that makes no sense.
     """

@@ -27,9 +27,6 @@ def read(path: Path, *, task: str | None = None) -> Source:
         `arrays.read`.
       task: as in `arrays.read`.
 
-    Returns:
-      The source.
-
     Raises:
       DataError: not such a file, or one that holds Python objects.
       MissingDataError: no such file.

@@ -16,20 +16,7 @@ DEVICE_BUDGET = 4 * 2**30
 
 
 class Options(NamedTuple):
-    """How a source becomes a problem; the fields are those of `load`, explained there.
-
-    Attributes:
-      classes: which classes, in which order; None: all.
-      validation: the part of the training data held out, in (0, 1).
-      seed: of the draws.
-      preprocessing: one of `preprocess.KINDS`.
-      zca_ridge: ridge of ZCA, relative to the mean eigenvalue.
-      limit: the most training and the most test samples; None: all.
-      on_device: True, False, `auto` or `files`.
-      device_budget: bytes, for `auto`.
-      scratch: folder for memory-mapped arrays; None: memory.
-      standardize_targets: whether regression targets are standardised.
-    """
+    """How a source becomes a problem; the fields are explained at `load`."""
 
     classes: Sequence[int | str] | None
     validation: float

@@ -143,11 +143,6 @@ def fit_and_report(
 ) -> tuple[Preprocessing, dict[str, Any]]:
     """`fit`, and what it did as a JSON-able record.
 
-    Args:
-      inputs: as in `fit`.
-      kind: as in `fit`.
-      zca_ridge: as in `fit`.
-
     Returns:
       The preprocessing, and `kind`, `count` (inputs it was fitted to), and where they
       apply `zca_ridge`, `constant_channels` (those centred but not scaled) and

@@ -20,12 +20,10 @@ class PrincipalComponents(NamedTuple):
       mean: `(d,)` float64.
       components: `(k, d)` float64, orthonormal rows, the largest variance first; of
         each the entry of largest modulus is positive.
-      variances: `(k,)`, of the data along the components (n - 1 in the denominator).
     """
 
     mean: Float[ndarray, " d"]
     components: Float[ndarray, "k d"]
-    variances: Float[ndarray, " k"]
 
 
 def principal_components(blocks: Iterable[Any], count: int) -> PrincipalComponents:
@@ -57,12 +55,10 @@ def principal_components(blocks: Iterable[Any], count: int) -> PrincipalComponen
             f"are at most {max(0, min(rows - 1, width))}, and at least 1 is needed"
         )
     covariance = moments.scatter / (moments.count - 1)
-    variances, vectors = eigh(covariance, subset_by_index=[width - count, width - 1])
+    _, vectors = eigh(covariance, subset_by_index=[width - count, width - 1])
     components = vectors.T[::-1]
     largest = np.abs(components).argmax(axis=1)
     signs = np.sign(components[np.arange(count), largest])
     return PrincipalComponents(
-        moments.mean,
-        np.ascontiguousarray(components * signs[:, None]),
-        np.maximum(variances[::-1], 0.0),
+        moments.mean, np.ascontiguousarray(components * signs[:, None])
     )

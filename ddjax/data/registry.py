@@ -80,6 +80,10 @@ def _named_folder(request: Request, name: str) -> Path:
     return inside
 
 
+def _of_images(request: Request) -> dict[str, Any]:
+    return {option: getattr(request, option) for option in _OF_IMAGES}
+
+
 def _with_target(table: Mapping[str, Any]) -> Mapping[str, Any]:
     if "target" not in table:
         raise DataError("a table needs the column to predict: table={'target': NAME}")
@@ -116,12 +120,7 @@ SOURCES: dict[str, Reader] = {
         lambda r: cifar.read_cifar100(_named_folder(r, "cifar100")), _CIFAR
     ),
     "folder": Reader(
-        lambda r: folder.read(
-            r.directory / r.argument,
-            image_size=r.image_size,
-            channels=r.channels,
-            broken=r.broken,
-        ),
+        lambda r: folder.read(r.directory / r.argument, **_of_images(r)),
         _USERS_OWN_TERMS,
         argument="may",
         accepts=_OF_IMAGES,
@@ -178,10 +177,7 @@ SOURCES: dict[str, Reader] = {
     ),
     "imagenette": Reader(
         lambda r: folder.read_imagenette(
-            _named_folder(r, "imagenette"),
-            image_size=r.image_size,
-            channels=r.channels,
-            broken=r.broken,
+            _named_folder(r, "imagenette"), **_of_images(r)
         ),
         Terms(
             page="https://github.com/fastai/imagenette",
@@ -192,12 +188,7 @@ SOURCES: dict[str, Reader] = {
         accepts=_OF_IMAGES,
     ),
     "cub50": Reader(
-        lambda r: folder.read_cub50(
-            _named_folder(r, "cub50"),
-            image_size=r.image_size,
-            channels=r.channels,
-            broken=r.broken,
-        ),
+        lambda r: folder.read_cub50(_named_folder(r, "cub50"), **_of_images(r)),
         Terms(
             page="https://www.vision.caltech.edu/datasets/cub_200_2011/",
             note="photographs from Flickr",
@@ -234,9 +225,6 @@ def read_source(name: str, request: Request) -> Source:
     Args:
       name: a key of `SOURCES`, with its argument.
       request: what is asked of it, but for the argument.
-
-    Returns:
-      The source.
 
     Raises:
       DataError: unknown name, with the known ones; an argument missing or too many; an

@@ -39,11 +39,6 @@ def coarse_columns(mean: ndarray, std: ndarray, dtype: np.dtype) -> ndarray:
     r"""Mask of the columns whose variation a floating type holds to few digits.
 
     .. math:: \epsilon\, |\mu| > 10^{-3} \sigma, \qquad \sigma > 0 .
-
-    Args:
-      mean: of each column.
-      std: standard deviation of each, zero for those that do not vary.
-      dtype: the floating type that holds them.
     """
     return (std > 0) & (np.finfo(dtype).eps * np.abs(mean) > _LARGEST_ROUNDING * std)
 
@@ -56,14 +51,9 @@ def warn_of_lost_digits(
     dtype: np.dtype,
     remedy: str,
 ) -> None:
-    """Warns, in one line, of columns whose digits are lost.
+    """Warns, in one line, of columns whose digits a floating type loses.
 
-    Args:
-      where: the file or argument, for the message.
-      columns: what they are called.
-      statistics: mean and standard deviation of each.
-      dtype: the floating type that cannot hold them.
-      remedy: what the user may do.
+    `statistics` are the mean and the standard deviation of each.
     """
     named = [
         f"{name} (varies by {std:.3g} about {mean:.6g})"

@@ -10,7 +10,7 @@ from ddjax.data.errors import DataError
 from ddjax.data.options import Options
 from ddjax.data.source import LazyRows, Source
 
-__all__ = ["TEST_FRACTION", "Part", "Selection", "select"]
+__all__ = ["TEST_FRACTION", "Part", "select"]
 
 # Where there is no official test data, this part of the data is the test data, and
 # which part does not depend on the seed: changing it must not reveal test samples.
@@ -44,33 +44,18 @@ class Part(NamedTuple):
         return Part(self.rows, self.indices[chosen], labels, targets)
 
 
-class Selection(NamedTuple):
-    """The three splits.
-
-    Attributes:
-      parts: `train`, `validation` and `test`, in this order.
-      class_names: one name per label, or None.
-      record: how they were cut (JSON-able).
-    """
-
-    parts: dict[str, Part]
-    class_names: tuple[str, ...] | None
-    record: dict[str, Any]
-
-
-def select(source: Source, options: Options) -> Selection:
+def select(
+    source: Source, options: Options
+) -> tuple[dict[str, Part], tuple[str, ...] | None, dict[str, Any]]:
     """Cuts a source into train, validation and test.
 
     In this order: a test split where the source has none (before anything depends on
     the seed or on the classes), the chosen classes, the limit, the validation split
     where the source has none. Every class is in every split.
 
-    Args:
-      source: the data.
-      options: which classes, how many, how much validation, the seed.
-
     Returns:
-      The selection.
+      `train`, `validation` and `test`, in this order; one name per label, or None; and
+      how they were cut (JSON-able).
 
     Raises:
       DataError: labels that are out of range or leave a class empty, or options that
@@ -101,7 +86,7 @@ def select(source: Source, options: Options) -> Selection:
             parts["train"], names, options.validation,
             seed=options.seed, purpose=_CUT_VALIDATION,
         )  # fmt: skip
-    return Selection({key: parts[key] for key in _PURPOSES}, names, record)
+    return {key: parts[key] for key in _PURPOSES}, names, record
 
 
 def _check_rows(rows: LazyRows, class_names: tuple[str, ...] | None) -> None:

@@ -82,15 +82,7 @@ def keep_at_most(
 ) -> np.ndarray:
     """Keeps at most `limit` samples, in the proportions of the classes.
 
-    Args:
-      labels: as in `hold_out`.
-      count: number of samples.
-      limit: the most to keep.
-      least: the fewest to keep of each class.
-      seed: the seed.
-      purpose: a second key, so that draws of one seed differ.
-      where: what is cut, for messages.
-      class_names: one name per label.
+    There are at least `least` of each class; the other arguments are as in `hold_out`.
 
     Returns:
       Sorted indices.

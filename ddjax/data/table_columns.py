@@ -3,7 +3,6 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,6 @@ __all__ = [
     "MISSING",
     "MOST_CATEGORIES",
     "TEXT",
-    "Encoded",
     "choose_columns",
     "encode_text",
     "parse_numbers",
@@ -31,13 +29,6 @@ MISSING = ("refuse", "drop")
 
 MOST_CATEGORIES = 64
 """A text column of more values is taken for names or remarks and refused."""
-
-
-class Encoded(NamedTuple):
-    """Numeric columns by name, and the values behind those that were text."""
-
-    columns: dict[str, np.ndarray]
-    categories: dict[str, list[str]]
 
 
 def choose_columns(
@@ -199,13 +190,14 @@ def without_missing(table: Table, missing: str) -> tuple[Table, int]:
     kept = np.flatnonzero(~incomplete)
     line = table.line
     complete = {name: cells[kept] for name, cells in table.columns.items()}
-    return Table(table.path, complete, lambda i: line(int(kept[i]))), int(
-        incomplete.sum()
-    )
+    dropped = int(incomplete.sum())
+    return Table(table.path, complete, lambda i: line(int(kept[i]))), dropped
 
 
-def encode_text(table: Table, text: str, orders: Mapping[str, list[str]]) -> Encoded:
-    """Every column as numbers: columns of text become what `text` says.
+def encode_text(
+    table: Table, text: str, orders: Mapping[str, list[str]]
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Every column as numbers, and the values of those of text, which become `text`.
 
     Raises:
       DataError: text that is refused, not in its order, or of too many values.
@@ -231,7 +223,7 @@ def encode_text(table: Table, text: str, orders: Mapping[str, list[str]]) -> Enc
                         f"{column!r}; rename that one"
                     )
                 columns[column] = (positions == position).astype(np.float64)
-    return Encoded(columns, categories)
+    return columns, categories
 
 
 def _categories(

@@ -64,9 +64,6 @@ def read_table(path: Path, *, delimiter: str | None = None) -> Table:
       delimiter: of a CSV file; None: the one of comma, semicolon, tab and bar that
         splits the header into most names.
 
-    Returns:
-      Its columns.
-
     Raises:
       DataError: a file that cannot be read, with what to do.
       MissingDataError: no such file.

@@ -50,9 +50,6 @@ def read(
       image_size: (height, width) that images are cropped (about the centre, to this
         aspect) and resized to; None: as they are, all of one size.
 
-    Returns:
-      The source.
-
     Raises:
       DataError: no `tensorflow-datasets` package, or features that cannot be used.
       MissingDataError: not prepared here.

@@ -24,34 +24,31 @@ class View(NamedTuple):
     """A transform of images that is always the same.
 
     Attributes:
-      name: for people.
       apply: images `(n, h, w, c)` -> images of the same shape; differentiable, linear.
       invert: undoes it exactly, or None where nothing does.
     """
 
-    name: str
     apply: Callable[[Images], Images]
     invert: Callable[[Images], Images] | None
 
 
 def _rotation(quarters: int) -> View:
     return View(
-        f"rotated by {90 * quarters} degrees",
         lambda images: jnp.rot90(images, quarters, axes=(1, 2)),
         lambda images: jnp.rot90(images, -quarters, axes=(1, 2)),
     )
 
 
-def _swap(name: str, *axes: int) -> View:
+def _swap(*axes: int) -> View:
     """Halves of even sizes change places; doing it twice changes nothing."""
 
     def swapped(images: Images) -> Images:
         return jnp.roll(images, [images.shape[axis] // 2 for axis in axes], axes)
 
-    return View(name, swapped, swapped)
+    return View(swapped, swapped)
 
 
-def _crop(name: str, down: float, right: float) -> View:
+def _crop(down: float, right: float) -> View:
     """A window at a share of the way down and to the right, enlarged."""
 
     def cropped(images: Images) -> Images:
@@ -62,23 +59,16 @@ def _crop(name: str, down: float, right: float) -> View:
         window = images[:, top : top + rows, left : left + columns]
         return jax.image.resize(window, images.shape, "linear")
 
-    return View(name, cropped, None)
+    return View(cropped, None)
 
 
 VIEWS: dict[str, tuple[View, ...]] = {
     "none": (),
     "rotation": tuple(_rotation(quarters) for quarters in (1, 2, 3)),
-    "jigsaw": (
-        _swap("left and right halves swapped", 2),
-        _swap("upper and lower halves swapped", 1),
-        _swap("both swapped", 1, 2),
-    ),
+    "jigsaw": (_swap(2), _swap(1), _swap(1, 2)),
     "crop": (
-        _crop("upper left corner", 0.0, 0.0),
-        _crop("upper right corner", 0.0, 1.0),
-        _crop("lower left corner", 1.0, 0.0),
-        _crop("lower right corner", 1.0, 1.0),
-        _crop("centre", 0.5, 0.5),
+        *(_crop(down, right) for down in (0.0, 1.0) for right in (0.0, 1.0)),
+        _crop(0.5, 0.5),
     ),
 }
 """Sets of views by name: turns by 90, 180 and 270 degrees (counter-clockwise); the

@@ -300,7 +300,7 @@ def _views_of(
     count, *shape = pixels.shape
     seen = []
     for transform, own in zip(transforms, jax.random.split(key), strict=True):
-        drawn = transform.draw(own, count, tuple(shape), False)
+        drawn = transform.draw(own, count, tuple(shape))
         seen.append((transform.apply(drawn, pixels) - mean) / std)
     return seen
 

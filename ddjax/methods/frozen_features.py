@@ -251,4 +251,4 @@ def encoded(
 
 
 def _drawn(transform: Transform, keys: Key[Array, " n"], shape: tuple[int, ...]) -> Any:
-    return jax.vmap(lambda key: transform.draw(key, 1, shape, True))(keys)
+    return jax.vmap(lambda key: transform.draw(key, 1, shape))(keys)

@@ -259,9 +259,6 @@ def filling(rows: ShardedRows) -> Iterator[list[int]]:
     another process is filling them, this one waits for it, with a warning that says who
     that is, and computes what is then still pending.
 
-    Args:
-      rows: the description.
-
     Yields:
       The pending shards, ascending.
 

@@ -132,7 +132,7 @@ def _drawn(method: str, sizes: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray
     transform = augment.make(_TRANSFORM)
     scales = []
     for key in keys:
-        _, (drawn,) = transform.draw(key, 1, shape, True)
+        _, (drawn,) = transform.draw(key, 1, shape)
         scales.append([float(drawn[axis][0]) for axis in ("rows", "columns")])
     return found, np.asarray(scales, np.float32)
 

@@ -28,18 +28,16 @@ from ddjax.data.augment import (
     one_of,
     resized_crop,
     rotate,
-    sample_bilinear,
     scale,
     solarize,
 )
 
 SHAPE = (8, 10, 3)
 IMAGES = jax.random.normal(jax.random.key(0), (6, *SHAPE), jnp.float32)
-EVERY = {**AUGMENTATIONS, **TRANSFORMS}
 
 
-def drawn(transform, number=400, *, shape=SHAPE, shared=False, seed=1):
-    params = transform.draw(jax.random.key(seed), number, shape, shared)
+def drawn(transform, count=400, *, shape=SHAPE, seed=1):
+    params = transform.draw(jax.random.key(seed), count, shape)
     return jax.tree.map(np.asarray, params)
 
 
@@ -193,14 +191,6 @@ PLAIN = {
         np.array([True, False, True]),
     ),
 }
-NOT_AFFINE = ("color_jitter", "solarize")
-
-
-def fixed(name):
-    """The definition and parameters of three images, in float64."""
-    plain, params = PLAIN[name]
-    is_array = {"is_leaf": lambda leaf: isinstance(leaf, list)}
-    return plain, jax.tree.map(np.asarray, params, **is_array)
 
 
 def test_every_transform_has_its_definition():
@@ -208,64 +198,38 @@ def test_every_transform_has_its_definition():
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_transforms_are_what_they_say(name):
-    plain, params = fixed(name)
+def test_transforms_and_their_gradients_are_what_they_say(name):
+    plain, params = PLAIN[name]
+    is_array = {"is_leaf": lambda leaf: isinstance(leaf, list)}
+    params = jax.tree.map(np.asarray, params, **is_array)
+    generator = np.random.default_rng(1)
+    weights, direction = generator.normal(size=(2, 3, *SHAPE))
+
+    @jax.jit
+    def transformed(params, images):
+        apply = TRANSFORMS[name]().apply
+        out, pull = jax.vjp(lambda images: apply(params, images), images)
+        return out, pull(jnp.asarray(weights))[0]
+
     with jax.enable_x64(True):
         images = np.asarray(IMAGES[:3], np.float64)
-        apply = jax.jit(TRANSFORMS[name]().apply)
-        found = apply(params, images)
-        assert found.dtype == jnp.float64
-        expected = np.stack(
-            [
+        one = jax.tree.map(lambda leaf: leaf[:1], params)  # for all of the images
+        for own, found in (
+            ([0, 1, 2], transformed(params, images)[0]),
+            ([0, 0, 0], jax.jit(TRANSFORMS[name]().apply)(one, images)),
+        ):
+            expected = [
                 plain(jax.tree.map(lambda leaf, i=i: leaf[i], params), image)
-                for i, image in enumerate(images)
+                for i, image in zip(own, images, strict=True)
             ]
-        )
-        np.testing.assert_allclose(found, expected, atol=1e-12)
-        # One set of parameters for all images.
-        one = jax.tree.map(lambda leaf: leaf[:1], params)
-        expected = np.stack(
-            [plain(jax.tree.map(lambda leaf: leaf[0], params), x) for x in images]
-        )
-        np.testing.assert_allclose(apply(one, images), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", [n for n in TRANSFORMS if n not in NOT_AFFINE])
-def test_gradients_are_finite_differences(name):
-    """At fixed parameters most transforms are affine: differences are exact."""
-    _, params = fixed(name)
-    with jax.enable_x64(True):
-        images, direction = np.random.default_rng(1).normal(size=(2, 3, *SHAPE))
-        weights = np.random.default_rng(2).normal(size=(3, *SHAPE))
-
-        @jax.jit
-        def total(images, params):
-            return (weights * TRANSFORMS[name]().apply(params, images)).sum()
-
-        slope = (jax.jit(jax.grad(total))(images, params) * direction).sum()
-        difference = total(images + direction, params) - total(images, params)
-        np.testing.assert_allclose(slope, difference, rtol=1e-10)
-        assert abs(slope) > 1e-3
-
-
-@pytest.mark.parametrize("name", NOT_AFFINE)
-def test_gradients_are_small_differences(name):
-    """Of what is affine piece by piece, or smooth between its kinks."""
-    _, params = fixed(name)
-    with jax.enable_x64(True):
-        generator = np.random.default_rng(1)
+            assert found.dtype == jnp.float64
+            np.testing.assert_allclose(found, np.stack(expected), atol=1e-12)
+        # At fixed parameters transforms are affine, or smooth between their kinks.
         images = generator.uniform(0.2, 0.7, size=(3, *SHAPE))
-        direction, weights = generator.normal(size=(2, 3, *SHAPE))
-
-        params = jax.tree.map(jnp.asarray, params)
-
-        @jax.jit
-        def total(images):
-            return (weights * TRANSFORMS[name]().apply(params, images)).sum()
-
-        slope = (jax.jit(jax.grad(total))(images) * direction).sum()
         moved = 1e-7 * direction
-        difference = (total(images + moved) - total(images - moved)) / 2e-7
+        slope = (transformed(params, images)[1] * direction).sum()
+        ends = (transformed(params, images + step)[0] for step in (moved, -moved))
+        difference = (weights * np.subtract(*map(np.asarray, ends))).sum() / 2e-7
         np.testing.assert_allclose(slope, difference, rtol=1e-6)
         assert abs(slope) > 1e-3
 
@@ -273,53 +237,34 @@ def test_gradients_are_small_differences(name):
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_parameters_of_another_dtype_are_brought_to_that_of_the_images(name):
     transform = TRANSFORMS[name]()
-
-    def parameters():
-        return jax.eval_shape(
-            lambda: transform.draw(jax.random.key(0), 6, SHAPE, False)
-        )
-
-    def result(params, images):
-        return jax.eval_shape(transform.apply, params, images)
-
     with jax.enable_x64(True):
         double = IMAGES.astype(jnp.float64)
-        wide = parameters()
-        chex.assert_trees_all_equal_shapes_and_dtypes(result(wide, IMAGES), IMAGES)
-        chex.assert_trees_all_equal_shapes_and_dtypes(result(wide, double), double)
-    narrow = parameters()
-    with jax.enable_x64(True):
-        chex.assert_trees_all_equal_shapes_and_dtypes(result(narrow, double), double)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_shared_draws_do_not_depend_on_how_many_images_there_are(name):
-    transform = EVERY[name]()
-
-    def program(number, shared):
-        made = jax.make_jaxpr(lambda key: transform.draw(key, number, SHAPE, shared))
-        return made(jax.random.key(0))
-
-    assert str(program(6, True)) == str(program(2, True))
-    leading = [
-        {leaf.shape[0] for leaf in program(6, shared).out_avals}
-        for shared in (True, False)
-    ]
-    # Which operation it is, is drawn for the batch.
-    assert leading == [{1}, {1, 6} if name == "dsa" else {6}]
+    for wide, images in ((True, IMAGES), (True, double), (False, double)):
+        with jax.enable_x64(wide):
+            params = jax.eval_shape(lambda: transform.draw(jax.random.key(0), 6, SHAPE))
+        with jax.enable_x64(True):
+            found = jax.eval_shape(transform.apply, params, images)
+            chex.assert_trees_all_equal_shapes_and_dtypes(found, images)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_every_image_has_a_draw_of_its_own(name):
-    leaves = jax.tree.leaves(drawn(TRANSFORMS[name]()))
-    assert all(np.ptp(leaf.astype(float), axis=0).any() for leaf in leaves)
+    for leaf in jax.tree.leaves(drawn(TRANSFORMS[name]())):
+        assert len(leaf) == 400
+        assert np.ptp(leaf.astype(float), axis=0).any()
 
 
-@pytest.fixture(scope="module", params=AUGMENTATIONS)
-def outcomes(request):
-    """A whole augmentation of three images and their twins, compiled once."""
-    alike = augmenter(request.param, shared=True)
-    own = augmenter(request.param, shared=False)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"name": "dsa", "strategy": "cutout_color"},
+        "flip_crop_noise",
+        pytest.param("dsa", marks=pytest.mark.slow),
+        pytest.param("crop_jitter_solarize", marks=pytest.mark.slow),
+    ],
+)
+def test_shared_augmentations_act_alike_and_have_gradients(setting):
+    alike, own = (augmenter(setting, shared=shared) for shared in (True, False))
     traces = []
 
     @jax.jit
@@ -335,12 +280,10 @@ def outcomes(request):
     twins = jnp.concatenate([IMAGES[:3], IMAGES[:3]])
     found = [run(key, twins) for key in jax.random.split(jax.random.key(4), 6)]
     assert len(traces) == 1
-    return twins, found
-
-
-def test_shared_augmentations_act_alike(outcomes):
-    twins, found = outcomes
     for out in found:
+        chex.assert_trees_all_equal_shapes_and_dtypes(out["gradient"], twins)
+        assert bool(jnp.isfinite(out["gradient"]).all())
+        assert float(jnp.abs(out["gradient"]).max()) > 0
         np.testing.assert_allclose(out["same"][:3], out["same"][3:], atol=1e-5)
         assert not np.allclose(out["same"], twins, atol=1e-3)
     assert any(
@@ -350,20 +293,7 @@ def test_shared_augmentations_act_alike(outcomes):
     assert len({np.asarray(out["same"]).tobytes() for out in found}) > 3
 
 
-def test_gradients_of_whole_augmentations_reach_the_pixels(outcomes):
-    twins, found = outcomes
-    for out in found:
-        chex.assert_trees_all_equal_shapes_and_dtypes(out["gradient"], twins)
-        assert bool(jnp.isfinite(out["gradient"]).all())
-        assert float(jnp.abs(out["gradient"]).max()) > 0
-
-
 # The draws.
-
-
-def test_flips_are_drawn_for_each_image():
-    assert 0.22 < drawn(flip(probability=0.3)).mean() < 0.38
-    assert not drawn(flip(probability=0.0)).any() and drawn(flip(probability=1.0)).all()
 
 
 def test_crops_shift_by_up_to_a_part_of_each_side():
@@ -372,43 +302,68 @@ def test_crops_shift_by_up_to_a_part_of_each_side():
     assert set(found["columns"].tolist()) == {-3, -2, -1, 0, 1, 2, 3}
 
 
-def test_scales_are_drawn_for_each_axis():
-    found = drawn(scale(largest=1.2))
-    for factors in found.values():
-        assert 1 / 1.2 <= factors.min() < 0.85 and 1.18 < factors.max() <= 1.2
-        assert abs(factors.mean() - (1 / 1.2 + 1.2) / 2) < 0.02
-    assert abs(np.corrcoef(found["rows"], found["columns"])[0, 1]) < 0.15
+@pytest.mark.parametrize(
+    ("transform", "ranges"),
+    [
+        (scale(largest=1.25), {"rows": (0.8, 1.25), "columns": (0.8, 1.25)}),
+        (rotate(degrees=15.0), {"angle": (-15.0, 15.0)}),
+        (
+            TRANSFORMS["color"](),
+            {
+                "brightness": (-0.5, 0.5),
+                "saturation": (0.0, 2.0),
+                "contrast": (0.5, 1.5),
+            },
+        ),
+        (
+            color_jitter(brightness=1.5, hue=0.2),
+            {
+                "brightness": (0.0, 2.5),
+                "contrast": (0.6, 1.4),
+                "saturation": (0.8, 1.2),
+                "hue": (-0.2, 0.2),
+            },
+        ),
+    ],
+)
+def test_numbers_are_drawn_from_their_ranges(transform, ranges):
+    found = drawn(transform)
+    found = found if isinstance(found, dict) else {"angle": found}
+    values = [
+        (found[name] - low) / (high - low) for name, (low, high) in ranges.items()
+    ]
+    for each in values:
+        assert -1e-6 <= each.min() < 0.02 and 0.98 < each.max() <= 1 + 1e-6
+        assert abs(each.mean() - 0.5) < 0.05
+    between = np.corrcoef(values) - np.eye(len(values))
+    assert (np.abs(between) < 0.15).all()
 
 
-def test_angles_are_drawn():
-    found = drawn(rotate(degrees=15.0))
-    assert -15 <= found.min() < -14 and 14 < found.max() <= 15
+@pytest.mark.parametrize(
+    ("transform", "changed"),
+    [
+        (flip, lambda drawn: drawn),
+        (solarize, lambda drawn: drawn),
+        (noise, lambda drawn: drawn.any(axis=(1, 2, 3))),
+        (color_jitter, lambda drawn: drawn["which"]),
+    ],
+)
+def test_images_are_changed_with_a_probability(transform, changed):
+    assert 0.22 < changed(drawn(transform(probability=0.3))).mean() < 0.38
+    assert not changed(drawn(transform(probability=0.0))).any()
+    assert changed(drawn(transform(probability=1.0))).all()
+
+
+def test_jitters_come_in_every_order():
+    orders = set(map(tuple, drawn(color_jitter())["order"].tolist()))
+    assert len(orders) == 24 and all(sorted(each) == [0, 1, 2, 3] for each in orders)
 
 
 @pytest.mark.parametrize("size", [8, 9])
 def test_holes_have_their_middle_in_the_image(size):
-    transform = cutout()
-    params = drawn(transform, shape=(size, size, 1))
     side = int(size * 0.5 + 0.5)
-    for first in params.values():
+    for first in drawn(cutout(), shape=(size, size, 1)).values():
         assert first.min() == -(side // 2) and first.max() == size - (side + 1) // 2
-    ones = jnp.ones((400, size, size, 1))
-    out = np.asarray(jax.jit(transform.apply)(params, ones))
-    hidden = (out[..., 0] == 0).reshape(400, -1).sum(axis=1)
-    assert hidden.max() == side**2 and hidden.min() >= (side // 2) ** 2
-    assert (out[:, 0, 0] == 0).any() and (out[:, -1, -1] == 0).any()
-
-
-def test_colours_are_drawn():
-    found = drawn(TRANSFORMS["color"]())
-    for name, low, high in (
-        ("brightness", -0.5, 0.5),
-        ("saturation", 0.0, 2.0),
-        ("contrast", 0.5, 1.5),
-    ):
-        margin = 0.02 * (high - low)
-        assert low <= found[name].min() < low + margin
-        assert high - margin < found[name].max() <= high
 
 
 def test_parts_of_crops_have_the_area_and_the_aspect_that_were_asked_for():
@@ -431,67 +386,24 @@ def test_parts_that_would_be_longer_than_the_image_are_cut():
     assert min(found["height"].min(), found["width"].min()) < 0.9
 
 
-def test_noise_is_added_now_and_then():
-    found = drawn(noise(probability=0.3, std=0.2, mean=0.5))
-    noisy = found.any(axis=(1, 2, 3))
-    assert 0.22 < noisy.mean() < 0.38
-    assert found[noisy].mean() == pytest.approx(0.5, abs=0.01)
-    assert found[noisy].std() == pytest.approx(0.2, abs=0.01)
-    assert not drawn(noise(probability=0.0)).any()
-
-
-def test_jitters_are_drawn():
-    found = drawn(color_jitter(probability=0.3, brightness=1.5, hue=0.2))
-    assert 0.22 < found["which"].mean() < 0.38
-    for name, low, high in (
-        ("brightness", 0.0, 2.5),
-        ("contrast", 0.6, 1.4),
-        ("saturation", 0.8, 1.2),
-        ("hue", -0.2, 0.2),
-    ):
-        margin = 0.02 * (high - low)
-        assert low <= found[name].min() < low + margin
-        assert high - margin < found[name].max() <= high
-    orders = {tuple(order) for order in found["order"].tolist()}
-    assert len(orders) == 24 and all(sorted(each) == [0, 1, 2, 3] for each in orders)
+def test_noise_has_its_mean_and_deviation():
+    found = drawn(noise(probability=1.0, std=0.2, mean=0.5))
+    assert found.mean() == pytest.approx(0.5, abs=0.01)
+    assert found.std() == pytest.approx(0.2, abs=0.01)
 
 
 # What needs no parameters to be seen.
 
 
-def test_bilinear_sampling_agrees_with_scipy():
-    generator = np.random.default_rng(0)
-    rows = generator.uniform(-2, 9, (6, 5, 7)).astype(np.float32)
-    columns = generator.uniform(-2, 11, (6, 5, 7)).astype(np.float32)
-    out = jax.jit(sample_bilinear)(IMAGES, jnp.asarray(rows), jnp.asarray(columns))
-    for i in range(6):
-        expected = sampled(np.asarray(IMAGES[i]), rows[i], columns[i])
-        np.testing.assert_allclose(out[i], expected, atol=1e-5)
-
-
-def test_jittered_pixels_stay_pixels_and_grey_ones_have_no_hue():
-    images = jax.random.uniform(jax.random.key(3), (40, 3, 3, 3), jnp.float32)
-    strengths = dict.fromkeys(("brightness", "contrast", "saturation"), 1.0)
-    strong = color_jitter(probability=1.0, **strengths)
-    out = jax.jit(augmenter(strong, shared=False))(jax.random.key(1), images)
-    assert float(out.min()) >= 0 and float(out.max()) <= 1 + 1e-6
-    only_colour = compose(
-        color_jitter(probability=1.0, brightness=0.0, contrast=0.0, hue=0.5),
-        grayscale(probability=1.0),
-    )
-    augment = jax.jit(augmenter(only_colour, shared=False))
-    grey = images[..., :1]
-    np.testing.assert_allclose(augment(jax.random.key(1), grey), grey, atol=1e-6)
-
-
-def test_a_third_of_the_circle_exchanges_the_channels():
-    images = jax.random.uniform(jax.random.key(3), (2, 3, 3, 3), jnp.float32)
-    params = drawn(color_jitter(), 1)
-    still = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 1 / 3}
-    params |= {name: np.array([value]) for name, value in still.items()}
-    params["which"] = np.array([True])
-    out = jax.jit(color_jitter().apply)(params, images)
-    np.testing.assert_allclose(out, np.roll(images, 1, axis=-1), atol=1e-6)
+@pytest.mark.parametrize("transform", [color_jitter(), grayscale(probability=1.0)])
+def test_grey_images_have_no_hue(transform):
+    grey = jax.random.uniform(jax.random.key(3), (2, 3, 3, 1), jnp.float32)
+    params = drawn(transform, 1)
+    if transform.name == "color_jitter":
+        params |= dict.fromkeys(("brightness", "contrast"), np.ones(1, np.float32))
+        params |= {"which": np.array([True]), "hue": np.array([0.4], np.float32)}
+    found = jax.jit(transform.apply)(params, grey)
+    np.testing.assert_allclose(found, grey, atol=1e-6)
 
 
 @pytest.mark.parametrize("transform", [color_jitter(), grayscale()])
@@ -509,30 +421,10 @@ def test_solarized_pixels_mirror_at_one_half():
     np.testing.assert_allclose(out, [0.2, 0.75, 0.1], atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [7, 8])
-def test_a_quarter_turn_is_exact(size):
-    square = jax.random.normal(jax.random.key(5), (1, size, size, 2), jnp.float32)
+def test_a_quarter_turn_is_exact():
+    square = jax.random.normal(jax.random.key(5), (1, 8, 8, 2), jnp.float32)
     out = jax.jit(rotate().apply)(jnp.array([90.0]), square)
     np.testing.assert_allclose(out[0], np.rot90(square[0]), atol=1e-5)
-
-
-def test_crops_agree_with_pillow():
-    from PIL import Image
-
-    transform = resized_crop(scale=(0.5, 0.9))
-    params = jax.tree.map(lambda leaf: leaf[:6], drawn(transform, seed=5))
-    found = np.asarray(jax.jit(transform.apply)(params, IMAGES[..., :1]))
-    for i, image in enumerate(IMAGES[..., 0]):
-        left, width = 10 * params["left"][i], 10 * params["width"][i]
-        top, height = 8 * params["top"][i], 8 * params["height"][i]
-        box = (left, top, left + width, top + height)
-        resized = Image.fromarray(np.asarray(image)).resize(
-            (10, 8), Image.Resampling.BILINEAR, box=tuple(map(float, box))
-        )
-        # Pixels away from the border of the part, where Pillow looks beyond it.
-        np.testing.assert_allclose(
-            found[i, 2:-2, 2:-2, 0], np.asarray(resized)[2:-2, 2:-2], atol=2e-3
-        )
 
 
 # Several as one.
@@ -568,34 +460,22 @@ def test_one_of_them_is_drawn_for_the_batch():
         one_of()
 
 
-def test_dsa_draws_one_operation_of_its_strategy():
-    transform = dsa(strategy="flip_cutout", flip=1.0)
-    augment = jax.jit(augmenter(transform, shared=True))
-    seen = set()
-    for key in jax.random.split(jax.random.key(1), 20):
-        out = augment(key, IMAGES)
-        flipped = np.array_equal(out, IMAGES[:, :, ::-1])
-        assert flipped != bool((out == 0).any())
-        seen.add(flipped)
-    assert seen == {True, False}
-
-
 def test_dsa_has_its_published_numbers():
     """Every operation is the transform of that name with its defaults."""
     transform = dsa()
     keys = jax.random.split(jax.random.key(0), 200)
-    choose = jax.jit(jax.vmap(lambda key: transform.draw(key, 1, SHAPE, True)[0]))
+    choose = jax.jit(jax.vmap(lambda key: transform.draw(key, 1, SHAPE)[0]))
     choices = choose(keys)
     assert (np.bincount(np.ravel(choices), minlength=6) > 15).all()
     names = transform.settings["strategy"].split("_")
-    for name, own in zip(names, drawn(transform)[1], strict=True):
-        expected = drawn(TRANSFORMS[name](), seed=2)
-        chex.assert_trees_all_equal_shapes_and_dtypes(own, expected)
-        for one, other in zip(*map(jax.tree.leaves, (own, expected)), strict=True):
-            one, other = one.astype(float), other.astype(float)
-            room = 0.1 * np.ptp(other)
-            for statistic in (np.min, np.max, np.mean):
-                assert abs(statistic(one) - statistic(other)) < room
+    key = jax.random.key(1)
+    keys = jax.random.split(jax.random.split(key)[1], len(names))
+    expected = [
+        TRANSFORMS[name]().draw(own, 5, SHAPE)
+        for name, own in zip(names, keys, strict=True)
+    ]
+    chex.assert_trees_all_equal(list(transform.draw(key, 5, SHAPE)[1]), expected)
+    assert len(drawn(dsa(strategy="flip_cutout"))[1]) == 2
 
 
 def test_flip_crop_noise_is_those_three():
@@ -615,7 +495,8 @@ def test_flip_crop_noise_is_those_three():
 @pytest.mark.parametrize(
     "setting",
     [
-        *EVERY,
+        *AUGMENTATIONS,
+        *TRANSFORMS,
         {"name": "flip", "probability": 0.25},
         ["flip", {"name": "noise", "std": 0.1}],
         {"name": "one_of", "transforms": ["rotate", ["flip", "crop"]]},
@@ -653,7 +534,7 @@ def test_transforms_of_ones_own_are_not_taken_for_others():
         return Transform(
             "flip",
             {"probability": 0.5},
-            lambda key, number, shape, shared: jnp.full((1,), value),
+            lambda key, count, shape: jnp.full((1,), value),
             lambda params, images: images + params.reshape(1, 1, 1, 1),
         )
 

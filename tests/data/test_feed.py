@@ -1,8 +1,7 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddjax.data import (
@@ -14,7 +13,6 @@ from ddjax.data import (
     load,
     on_device,
     rows_of_step,
-    to_device,
 )
 from ddjax.data.feed import permuted
 from tests.data.files import write_images
@@ -31,13 +29,14 @@ def drawn(rows, steps, seed=0):
     return np.stack([rows_of_step(rows, seed=seed, step=step) for step in range(steps)])
 
 
-@given(st.integers(1, 300), st.integers(0, 2**70), st.integers(0, 2**40))
+@given(st.integers(1, 60), st.integers(0, 2**70), st.integers(0, 2**40))
 def test_permuted_is_a_permutation(n, seed, stream):
     image = permuted(np.arange(n), n, seed=seed, stream=stream)
     assert sorted(image.tolist()) == list(range(n))
 
 
-@given(st.integers(2, 60), st.data(), st.integers(0, 1000))
+@settings(max_examples=10)
+@given(st.integers(2, 40), st.data(), st.integers(0, 1000))
 def test_no_row_twice_in_a_batch_nor_in_an_epoch(n, data, seed):
     batch_size = data.draw(st.integers(1, n - 1))
     turns = n // batch_size
@@ -55,13 +54,8 @@ def test_no_batch_repeats_a_row_where_an_epoch_ends():
     assert set(found.ravel().tolist()) == set(range(13))
 
 
-def test_every_row_has_its_turn():
-    found = drawn(batches(numbered(7), 2), 600)
-    counts = np.bincount(found.ravel(), minlength=7)
-    np.testing.assert_allclose(counts, 1200 / 7, rtol=0.2)
-
-
-@given(st.lists(st.integers(2, 12), min_size=2, max_size=5), st.data())
+@settings(max_examples=10)
+@given(st.lists(st.integers(2, 9), min_size=2, max_size=4), st.data())
 def test_balanced_batches_hold_as_many_of_each_class(sizes, data):
     share = data.draw(st.integers(1, min(sizes)))
     seed = data.draw(st.integers(0, 2**32))
@@ -80,28 +74,12 @@ def test_balanced_batches_hold_as_many_of_each_class(sizes, data):
             assert len(set(epoch.tolist())) == len(epoch)
 
 
-def test_a_balanced_batch_of_everything_is_everything():
-    rows = batches(numbered(12, classes=3), 12, balanced=True)
-    assert sorted(rows_of_step(rows, seed=0, step=5).tolist()) == list(range(12))
-
-
 def test_class_membership_is_found_once(monkeypatch):
     rows = batches(numbered(12, classes=3), 6, balanced=True)
     first = rows_of_step(rows, seed=0, step=0)
     monkeypatch.setattr(feed, "_members", lambda *_: pytest.fail("found again"))
     blind = rows._replace(split=rows.split._replace(labels=None))
     np.testing.assert_array_equal(rows_of_step(blind, seed=0, step=0), first)
-
-
-@given(st.integers(0, 2**70), st.integers(0, 2**40), st.booleans())
-def test_rows_are_a_function_of_seed_and_step(seed, step, balanced):
-    one, other = (
-        rows_of_step(
-            batches(numbered(40, classes=4), 8, balanced=balanced), seed=seed, step=step
-        )
-        for _ in range(2)
-    )
-    assert np.array_equal(one, other) and one.dtype == np.int64
 
 
 def test_a_step_needs_no_earlier_step():
@@ -126,8 +104,9 @@ def test_classes_are_drawn_independently():
 
 
 def test_orders_are_uniform_enough():
-    orders = [tuple(permuted(np.arange(4), 4, seed=seed)) for seed in range(4800)]
-    counts = np.unique(orders, axis=0, return_counts=True)[1]
+    streams = np.repeat(np.arange(4800), 4)
+    orders = permuted(np.tile(np.arange(4), 4800), 4, seed=0, stream=streams)
+    counts = np.unique(orders.reshape(-1, 4), axis=0, return_counts=True)[1]
     statistic = ((counts - 200) ** 2 / 200).sum()
     assert len(counts) == 24 and statistic < 49.7  # 99.9 % point of chi2(23)
 
@@ -177,13 +156,6 @@ def test_a_step_that_takes_all_has_the_split_on_the_device(batch_size):
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_is_not_known_stays_none():
-    split = batches(numbered(10), None)
-    assert split.labels is None and split.targets is None
-    labelled = to_device(numbered(10, classes=2))
-    assert on_device(labelled) and labelled.labels.dtype == jnp.int32
-
-
 def test_gather_takes_rows_in_the_order_asked_for(tmp_path):
     inputs = np.arange(40, dtype=np.float32).reshape(10, 2, 2)
     np.save(tmp_path / "x.npy", inputs)
@@ -216,8 +188,7 @@ def test_batches_that_cannot_be_drawn(split, batch_size, balanced, message):
         batches(split, batch_size, balanced=balanced)
 
 
-@pytest.mark.parametrize("wrong", [{"seed": -1}, {"step": -1}])
-def test_arguments_out_of_range(wrong):
-    ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=f"{name}={value}; it must be at least 0"):
-        rows_of_step(batches(numbered(9), 2), **{"seed": 0, "step": 0, **wrong})
+def test_arguments_out_of_range():
+    for name in ("seed", "step"):
+        with pytest.raises(ValueError, match=f"{name}=-1; it must be at least 0"):
+            rows_of_step(batches(numbered(9), 2), **{"seed": 0, "step": 0, name: -1})

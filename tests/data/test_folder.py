@@ -10,12 +10,8 @@ from ddjax.data import DataError, MissingDataError, folder, load
 from tests.data.files import write_images
 
 
-def read(root, image_size=None, channels=3):
-    return folder.read(root, image_size=image_size, channels=channels)
-
-
 def one(root, index=0, **options):
-    return read(root, **options).train.read(np.array([index]))[0]
+    return folder.read(root, **options).train.read(np.array([index]))[0]
 
 
 def test_class_subfolders_are_split(tmp_path):
@@ -79,17 +75,15 @@ def test_files_that_are_not_images_are_passed_over(tmp_path):
     (tmp_path / "cat" / "notes.txt").write_text("x")
     (tmp_path / "cat" / ".hidden.png").write_text("x")
     (tmp_path / ".cache").mkdir()
-    assert read(tmp_path).train.count == 12
+    assert folder.read(tmp_path).train.count == 12
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif", "ppm"])
 def test_formats(suffix, tmp_path):
     write_images(tmp_path)
     pixels = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    (tmp_path / "cat" / "0.png").unlink()
     Image.fromarray(pixels).save(tmp_path / "cat" / f"0.{suffix}", quality=95)
-    (tmp_path / "cat" / "0.png").unlink(missing_ok=suffix != "png")
-    if suffix == "png":
-        Image.fromarray(pixels).save(tmp_path / "cat" / "0.png")
     assert np.abs(one(tmp_path).astype(int) - pixels).max() <= 12
 
 
@@ -117,7 +111,7 @@ def test_32_bit_pixels_are_refused(tmp_path):
     picture = Image.fromarray(np.zeros((8, 8), np.float32))
     picture.save(tmp_path / "cat" / "0.tif")
     with pytest.raises(DataError, match="0.tif: 32-bit pixels"):
-        read(tmp_path).train.read(np.arange(2))
+        one(tmp_path, 1)
 
 
 def test_orientation_is_applied(tmp_path):
@@ -152,7 +146,12 @@ def test_several_sizes_need_image_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "half"]
+    "content",
+    [
+        *(b"", b"<html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "half"),
+        # Pillow would have another program run this.
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n",
+    ],
 )
 def test_broken_images_are_named(content, tmp_path):
     write_images(tmp_path, size=(40, 40))
@@ -160,14 +159,6 @@ def test_broken_images_are_named(content, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     with pytest.raises(DataError, match="dog/3.png: (not a readable|broken or trunc)"):
-        load("folder", directory=tmp_path)
-
-
-def test_postscript_under_another_name_is_not_run(tmp_path):
-    write_images(tmp_path)
-    path = tmp_path / "cat" / "3.png"
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
-    with pytest.raises(DataError, match="3.png: not a readable image"):
         load("folder", directory=tmp_path)
 
 
@@ -193,15 +184,12 @@ def test_empty_and_missing_folders(tmp_path):
         load("folder", directory=tmp_path)
 
 
-def test_classes_must_agree_between_the_parts(tmp_path):
+def test_parts_must_agree(tmp_path):
     write_images(tmp_path / "train")
     write_images(tmp_path / "test", classes=("cat", "cow"))
     with pytest.raises(DataError, match="test: its class folders differ.*'cow'"):
         load("folder", directory=tmp_path)
-
-
-def test_two_validation_folders(tmp_path):
-    for name in ("train", "val", "valid"):
+    for name in ("val", "valid"):
         write_images(tmp_path / name)
     with pytest.raises(DataError, match="both val and valid"):
         load("folder", directory=tmp_path)
@@ -234,9 +222,9 @@ def test_imagenette_has_english_names_and_one_size(tmp_path):
 def test_cub50(tmp_path):
     names = [f"{i:03d}.Bird" for i in range(1, 51)]
     for part in ("train", "test"):
-        write_images(tmp_path / "cub50" / part, classes=names, count=3)
-    problem = load("cub50", directory=tmp_path, image_size=8)
-    assert problem.classes == 50 and problem.test.inputs.shape == (150, 8, 8, 3)
+        write_images(tmp_path / "cub50" / part, classes=names, count=2, size=(4, 4))
+    problem = load("cub50", directory=tmp_path, image_size=4)
+    assert problem.classes == 50 and problem.test.inputs.shape == (100, 4, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -254,39 +242,31 @@ def test_named_folders_say_where_to_get_them(tmp_path, name, where):
         load(name, directory=tmp_path)
 
 
-TRANSPARENT = {
-    "RGBA": (255, 0, 0, 0),
-    "LA": (0, 0),
-    "P": 0,
-    "RGB": (1, 2, 3),
-}
-
-
-@pytest.mark.parametrize("mode", TRANSPARENT)
-def test_what_is_transparent_is_white(mode, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "transparent", "opaque"),
+    [
+        ("RGBA", (255, 0, 0, 0), (10, 20, 30, 255)),
+        ("LA", (0, 0), (40, 255)),
+        ("P", 0, 1),
+        ("RGB", (1, 2, 3), (9, 9, 9)),
+    ],
+)
+def test_what_is_transparent_is_white(mode, transparent, opaque, tmp_path):
     write_images(tmp_path)
-    picture = Image.new(mode, (8, 8), TRANSPARENT[mode])
-    opaque = {"RGBA": (10, 20, 30, 255), "LA": (40, 255), "P": 1, "RGB": (9, 9, 9)}
-    picture.putpixel((3, 5), opaque[mode])
-    options = {}
+    picture = Image.new(mode, (8, 8), transparent)
+    picture.putpixel((3, 5), opaque)
+    options = {"transparency": transparent} if mode in ("P", "RGB") else {}
     if mode == "P":
         picture.putpalette([255, 0, 0, 10, 20, 30])
-        options = {"transparency": 0}
-    if mode == "RGB":
-        options = {"transparency": (1, 2, 3)}
     picture.save(tmp_path / "cat" / "0.png", **options)
     for channels in (1, 3):
         image = one(tmp_path, channels=channels)
         shown = image[5, 3].copy()
         image[5, 3] = 255
         assert (image == 255).all() and (shown < 100).all()
-
-
-def test_half_transparent_is_half_white(tmp_path):
-    write_images(tmp_path)
     Image.new("RGBA", (8, 8), (255, 0, 0, 127)).save(tmp_path / "cat" / "0.png")
-    expected = np.array([255, 128, 128])
-    assert np.abs(one(tmp_path).astype(int) - expected).max() <= 1
+    half = one(tmp_path).astype(int) - [255, 128, 128]
+    assert np.abs(half).max() <= 1
 
 
 def test_what_is_passed_over_is_counted(tmp_path):

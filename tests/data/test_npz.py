@@ -25,20 +25,13 @@ def test_the_arrays_of_a_file_are_those_from_memory(save, tmp_path):
     assert problem.class_names == ("no", "yes")
 
 
-def test_without_test_data_they_are_cut_out(tmp_path):
+def test_without_test_data_they_are_cut_out_and_without_labels_there_are_none(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=IMAGES, y_train=LABELS)
-    assert len(load("npz:x.npz", directory=tmp_path).test.inputs) == 8
-
-
-def test_without_labels(tmp_path):
+    problem = load(f"npz:{tmp_path / 'x.npz'}")
+    assert problem.classes == 2 and len(problem.test.inputs) == 8
     np.savez(tmp_path / "x.npz", x_train=IMAGES)
     problem = load("npz:x.npz", directory=tmp_path)
     assert problem.class_names is None and problem.train.labels is None
-
-
-def test_an_absolute_path(tmp_path):
-    np.savez(tmp_path / "x.npz", x_train=IMAGES, y_train=LABELS)
-    assert load(f"npz:{tmp_path / 'x.npz'}").classes == 2
 
 
 @pytest.mark.parametrize(
@@ -67,14 +60,11 @@ def test_broken_files_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match="x.npz: not an .npz file, or a broken one"):
             load("npz:x.npz", directory=tmp_path)
+    with pytest.raises(MissingDataError, match="y.npz: no such file"):
+        load("npz:y.npz", directory=tmp_path)
     np.save(path.with_suffix(".npy"), IMAGES)
     with pytest.raises(DataError, match="a single array"):
         load("npz:x.npy", directory=tmp_path)
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(MissingDataError, match="x.npz: no such file"):
-        load("npz:x.npz", directory=tmp_path)
 
 
 def test_floats_that_could_be_classes_need_the_task(tmp_path):

@@ -20,18 +20,17 @@ def images(count=50, shape=(4, 3, 2), dtype=np.float64):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-11), (np.float32, 1e-4)])
-def test_invert_undoes_apply(kind, dtype, tolerance):
-    natural = images(dtype=dtype)
+def test_invert_undoes_apply(kind):
+    natural = images(dtype=np.float32)
     fitted = preprocess.fit(natural, kind=kind)
     there = preprocess.apply(fitted, natural)
     back = preprocess.invert(fitted, there)
     # Natural units are float64 on the host, where offsets may be large.
-    assert there.dtype == dtype
-    assert back.dtype == (dtype if kind == "none" else np.float64)
-    np.testing.assert_allclose(back, natural, rtol=tolerance, atol=tolerance)
+    assert there.dtype == np.float32
+    assert back.dtype == (np.float32 if kind == "none" else np.float64)
+    np.testing.assert_allclose(back, natural, rtol=1e-4, atol=1e-4)
     again = preprocess.apply(fitted, back)
-    np.testing.assert_allclose(again, there, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(again, there, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,18 +70,12 @@ def test_round_trip_over_scales_and_offsets(count, size, scale, offset, kind, se
     np.testing.assert_allclose(back, natural, rtol=1e-9, atol=1e-9 * scale)
 
 
-def test_standardised_channels_have_mean_0_and_std_1():
-    natural = images()
+@pytest.mark.parametrize("shape", [(4, 3, 2), (5,)])
+def test_standardised_channels_have_mean_0_and_std_1(shape):
+    natural = images(shape=shape)
     fitted = preprocess.fit(natural, kind="standardize")
-    there = preprocess.apply(fitted, natural)
-    assert fitted.mean.shape == fitted.std.shape == (2,)
-    np.testing.assert_allclose(there.mean(axis=(0, 1, 2)), 0, atol=1e-12)
-    np.testing.assert_allclose(there.std(axis=(0, 1, 2)), 1, rtol=1e-12)
-
-
-def test_features_are_standardised_one_by_one():
-    natural = images(shape=(5,))
-    there = preprocess.apply(preprocess.fit(natural), natural)
+    there = preprocess.apply(fitted, natural).reshape(-1, shape[-1])
+    assert fitted.mean.shape == fitted.std.shape == shape[-1:]
     np.testing.assert_allclose(there.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(there.std(axis=0), 1, rtol=1e-12)
 
@@ -139,48 +132,9 @@ def test_zca_uncentred_is_its_definition(ridge, count):
     assert not fitted.mean.any() and (fitted.std == 1).all()
 
 
-def test_the_two_zca_differ_and_say_what_they_did():
-    natural = images()
-    default, report = preprocess.fit_and_report(natural, kind="zca_uncentred")
+def test_the_report_says_what_was_done():
+    report = preprocess.fit_and_report(images(), kind="zca_uncentred")[1]
     assert report == {"kind": "zca_uncentred", "count": 50, "zca_ridge": 0.1}
-    centred = preprocess.fit(natural, kind="zca")
-    assert preprocess.WHITENING_KINDS == (centred.kind, default.kind)
-    one, other = (preprocess.apply(each, natural) for each in (default, centred))
-    assert np.abs(one - other).max() > 0.1
-    np.testing.assert_allclose(other.mean(axis=0), 0, atol=1e-10)
-    assert np.abs(one.mean(axis=0)).max() > 0.1
-
-
-def test_zca_whitens_up_to_its_ridge():
-    natural = images(count=400, shape=(2, 2, 2))
-    fitted = preprocess.fit(natural, kind="zca", zca_ridge=0.25)
-    centred = (natural - fitted.mean) / fitted.std
-    flat = flattened(centred)
-    covariance = flat.T @ flat / len(flat)
-    ridge = 0.25 * np.trace(covariance) / len(covariance)
-    regularised = covariance + ridge * np.eye(len(covariance))
-    expected = np.linalg.inv(np.linalg.cholesky(regularised))
-    np.testing.assert_allclose(
-        fitted.whiten @ fitted.whiten, expected.T @ expected, rtol=1e-9, atol=1e-9
-    )
-    assert np.array_equal(fitted.whiten, fitted.whiten.T)
-    assert np.array_equal(fitted.unwhiten, fitted.unwhiten.T)
-    there = preprocess.apply(fitted, natural)
-    np.testing.assert_allclose(
-        there.reshape(len(there), -1), flat @ fitted.whiten, rtol=1e-9, atol=1e-9
-    )
-
-
-def flattened(array):
-    return array.reshape(len(array), -1)
-
-
-def test_zca_without_ridge_effect_gives_identity_covariance():
-    natural = images(count=400, shape=(2, 2, 2))
-    there = flattened(
-        preprocess.apply(preprocess.fit(natural, kind="zca", zca_ridge=1e-12), natural)
-    )
-    np.testing.assert_allclose(np.cov(there.T, bias=True), np.eye(8), atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,17 +163,6 @@ def test_memory_does_not_depend_on_the_number_of_inputs(kind):
 
     peak(2)
     assert peak(60) < 1.2 * peak(3)
-
-
-def test_a_memory_map_is_fitted_in_blocks(tmp_path, monkeypatch):
-    natural = images(dtype=np.float32)
-    np.save(tmp_path / "x.npy", natural)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    monkeypatch.setattr(preprocess, "_BLOCK_BYTES", 8 * 24 * 7)
-    assert [len(block) for block in preprocess.blocks(mapped)] == [7] * 7 + [1]
-    np.testing.assert_allclose(
-        preprocess.fit(mapped).mean, natural.mean(axis=(0, 1, 2)), rtol=1e-5
-    )
 
 
 def test_gradients_flow_through_both_directions():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddjax.data import cifar, idx, load, preprocess
+from ddjax.data import cifar, idx, load
 
 pytestmark = pytest.mark.real_data
 
@@ -60,14 +60,6 @@ def test_mnist_zeros_and_ones():
     assert problem.class_names == ("0", "1")
     assert len(problem.train.inputs) + len(problem.validation.inputs) == 12_665
     assert len(problem.test.inputs) == 2_115
-
-
-def test_zca_of_mnist_is_inverted():
-    folder("mnist")
-    zca = load("mnist", preprocessing="zca", limit=2000)
-    plain = load("mnist", preprocessing="none", limit=2000)
-    back = preprocess.invert(zca.preprocessing, zca.test.inputs)
-    np.testing.assert_allclose(back, plain.test.inputs, atol=1e-4)
 
 
 def test_imagenette():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddjax.data import DataError, Split, batches, from_arrays, gather, load
+from ddjax.data import DataError, from_arrays, load
 from ddjax.data.stored import StoredInputs
 from tests.data.files import write_images
 
@@ -92,16 +92,6 @@ def test_inputs_are_of_the_default_float(x64, tmp_path):
         assert there.dtype == there[:1].dtype == (np.float64 if x64 else np.float32)
         assert there.dtype == here.dtype and there.nbytes == here.nbytes
         np.testing.assert_array_equal(here, np.asarray(there))
-
-
-def test_rows_of_a_step_are_read_from_the_files():
-    inputs, array, reads = stored()
-    labels = np.arange(6, dtype=np.int32) % 2
-    rows = batches(Split(inputs, labels), 2)
-    assert not reads
-    batch = gather(rows.split, np.array([5, 0]))
-    np.testing.assert_array_equal(batch.inputs, array[[5, 0]])
-    assert reads == [[0, 8]] and batch.labels.tolist() == [1, 0]
 
 
 def test_the_fingerprint_follows_the_files(tmp_path):

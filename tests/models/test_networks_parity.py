@@ -131,7 +131,17 @@ def agree_by_name(found, case, kind):
         assert error <= scale * np.linalg.norm(direction), name
 
 
-@pytest.mark.parametrize("case", CASES)
+# What another case has in other company: layers, norms, the ends of `imagenet`.
+AGAIN = ("vgg11_imagenet", "resnet_instance", "mobilenetv2")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if case in AGAIN else ())
+        for case in CASES
+    ],
+)
 def test_outputs_statistics_and_gradients_are_those_of_pytorch(case):
     network, size = CASES[case]
     with jax.enable_x64(True):

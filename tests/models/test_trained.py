@@ -116,6 +116,10 @@ def rewritten(path, *, change=None, **document):
     save_file(arrays, path, {"ddjax": json.dumps({**words, **document})})
 
 
+def of_width(width):
+    return {**NETWORK.network, "width": width}
+
+
 def nudge(arrays):
     arrays[max(arrays)][0] += 1e-6
 
@@ -133,16 +137,8 @@ def nudge(arrays):
         (lambda path: rewritten(path, input_shape=[4, 4, 2]), "input_shape is"),
         (lambda path: rewritten(path, network={"name": "lenet"}), "unknown network 'l"),
         (lambda path: rewritten(path, network=SMALL), "is not described in full"),
-        (
-            lambda path: rewritten(path, network={**NETWORK.network, "width": "3"}),
-            "(?s)network .*'3'",
-        ),
-        (
-            lambda path: rewritten(
-                path, network=network_setting({**SMALL, "width": 4})
-            ),
-            "has shape .*, expected",
-        ),
+        (lambda path: rewritten(path, network=of_width("3")), "(?s)network .*'3'"),
+        (lambda path: rewritten(path, network=of_width(4)), "has shape .*, expected"),
         (lambda path: rewritten(path, change=dict.popitem), "the file lacks"),
         (lambda path: path.write_bytes(path.read_bytes()[:-8]), "not a valid safetens"),
         (lambda path: save_file({"a": np.zeros(2)}, path), "do not say that it is"),

@@ -1,5 +1,6 @@
 """Rows in shards: any shape and dtype, resumed, checked, and refused where wrong."""
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -93,16 +94,44 @@ def test_damaged_shards_are_pending(tmp_path):
     content = bytearray((described.folder / "rows.npy").read_bytes())
     content[128 + 12 * 9] ^= 1
     (described.folder / "rows.npy").write_bytes(content[:-1])
-    with pytest.warns(UserWarning) as told:
-        assert described.pending() == [1, 2]
-    for rows, warning in zip(("8 to 15", "16 to 20"), told, strict=True):
-        assert f"rows {rows} are not what was written" in str(warning.message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert described.pending(warn=False) == [1, 2]
-    with pytest.warns(UserWarning, match="computing them anew"):
+    with pytest.warns(UserWarning) as told:
         _, found, computed = build(tmp_path)
+    for rows, warning in zip(("8 to 15", "16 to 20"), told, strict=True):
+        assert f"rows {rows} are not what was written" in str(warning.message)
     assert computed == [1, 2]
+    np.testing.assert_array_equal(found, values(range(21)))
+
+
+def nan_with_a_checksum_that_fits(path, manifest):
+    rows = np.load(path)
+    rows[3, 2] = np.nan
+    np.save(path, rows)
+    manifest["shards"]["0"] = hashlib.sha256(rows[:8].tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("damage", "warning", "anew"),
+    [
+        (nan_with_a_checksum_that_fits, ["rows 0 to 7 are not what was written"], [0]),
+        (lambda _, manifest: manifest["key"].clear(), ["of other rows"], [0, 1, 2]),
+        (lambda path, _: path.unlink(), [], [0, 1, 2]),
+    ],
+)
+def test_other_files_are_not_taken_for_the_rows(tmp_path, damage, warning, anew):
+    described, _, _ = build(tmp_path)
+    path = described.folder / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    damage(described.folder / "rows.npy", manifest)
+    path.write_text(json.dumps(manifest))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _, found, computed = build(tmp_path)
+    assert computed == anew
+    for words, each in zip(warning, told, strict=True):
+        assert words in str(each.message)
     np.testing.assert_array_equal(found, values(range(21)))
 
 

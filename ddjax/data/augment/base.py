@@ -13,20 +13,14 @@ __all__ = ["Apply", "Draw", "Factory", "Transform", "compose", "one_of"]
 class Draw(Protocol):
     """Draws the parameters of a transform."""
 
-    def __call__(
-        self, key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> Any:
-        """Returns the parameters, a pytree of arrays.
+    def __call__(self, key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> Any:
+        """Returns the parameters, a pytree of arrays whose leading axis is `count`.
 
         Args:
           key: of the draw.
-          number: of images.
+          count: number of images; 1 draws for all of them, so that two batches that are
+            given the same parameters are transformed alike ("siamese").
           shape: `(h, w, c)` of one image.
-          shared: one draw for all images, so that two batches that are given the same
-            parameters are transformed alike ("siamese"), or one for each.
-
-        Returns:
-          Arrays whose leading axis is `number`, or 1 where the draw is shared.
         """
         ...
 
@@ -72,10 +66,8 @@ def compose(*transforms: Transform) -> Transform:
     No transform at all leaves images as they are.
     """
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> tuple[Any, ...]:
-        return _each(transforms, key, number, shape, shared)
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        return _each(transforms, key, count, shape)
 
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
         for transform, drawn in zip(transforms, params, strict=True):
@@ -97,11 +89,11 @@ def one_of(*transforms: Transform) -> Transform:
         raise ValueError("one_of needs at least one transform, got none")
 
     def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
+        key: PRNGKeyArray, count: int, shape: tuple[int, ...]
     ) -> tuple[Array, tuple[Any, ...]]:
         choice_key, key = jax.random.split(key)
         choice = jax.random.randint(choice_key, (1,), 0, len(transforms))
-        return choice, _each(transforms, key, number, shape, shared)
+        return choice, _each(transforms, key, count, shape)
 
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
         choice, drawn = params
@@ -117,13 +109,12 @@ def one_of(*transforms: Transform) -> Transform:
 def _each(
     transforms: Sequence[Transform],
     key: PRNGKeyArray,
-    number: int,
+    count: int,
     shape: tuple[int, ...],
-    shared: bool,
 ) -> tuple[Any, ...]:
     keys = jax.random.split(key, len(transforms))
     return tuple(
-        transform.draw(own, number, shape, shared)
+        transform.draw(own, count, shape)
         for own, transform in zip(keys, transforms, strict=True)
     )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.augment.base import Transform
-from ddjax.data.augment.draws import check_range, per_image, uniform
+from ddjax.data.augment.draws import check_range, per_image, uniform, which_images
 
 __all__ = ["color_jitter", "grayscale", "solarize"]
 
@@ -63,18 +63,14 @@ def color_jitter(
         check_range("color_jitter", name, value, 0.0, math.inf)
     check_range("color_jitter", "hue", hue, 0.0, 0.5)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> dict[str, Array]:
-        del shape
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> dict[str, Array]:
         which, turn, order, *rest = jax.random.split(key, 6)
-        count = 1 if shared else number
         return {
-            "which": uniform(which, number, shared, 0.0, 1.0) < probability,
-            "hue": uniform(turn, number, shared, -hue, hue),
+            "which": uniform(which, count, 0.0, 1.0) < probability,
+            "hue": uniform(turn, count, -hue, hue),
             "order": jnp.argsort(jax.random.uniform(order, (count, 4)), axis=1),
             **{
-                name: uniform(own, number, shared, max(0.0, 1 - most), 1 + most)
+                name: uniform(own, count, max(0.0, 1 - most), 1 + most)
                 for own, (name, most) in zip(rest, strengths.items(), strict=True)
             },
         }
@@ -130,9 +126,8 @@ def grayscale(*, probability: float = 0.2) -> Transform:
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
         return jnp.where(params.reshape(-1, 1, 1, 1), _luma(images), images)
 
-    return Transform(
-        "grayscale", {"probability": probability}, _which_images(probability), apply
-    )
+    settings = {"probability": probability}
+    return Transform("grayscale", settings, which_images(probability), apply)
 
 
 def solarize(*, probability: float = 0.2, threshold: float = 0.5) -> Transform:
@@ -155,19 +150,7 @@ def solarize(*, probability: float = 0.2, threshold: float = 0.5) -> Transform:
         return jnp.where(inverted, 1 - images, images)
 
     settings = {"probability": probability, "threshold": threshold}
-    return Transform("solarize", settings, _which_images(probability), apply)
-
-
-def _which_images(probability: float) -> Any:
-    """A `Draw` of which images are changed, each with this probability."""
-
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> Array:
-        del shape
-        return uniform(key, number, shared, 0.0, 1.0) < probability
-
-    return draw
+    return Transform("solarize", settings, which_images(probability), apply)
 
 
 def _luma(images: Float[Array, "n h w c"]) -> Float[Array, "n h w 1"]:

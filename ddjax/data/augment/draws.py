@@ -1,24 +1,31 @@
 """What the transforms share: uniform draws, their shapes, and checks of settings."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-__all__ = ["check_interval", "check_range", "per_image", "uniform"]
+__all__ = ["check_interval", "check_range", "per_image", "uniform", "which_images"]
 
 
 def uniform(
     key: PRNGKeyArray,
-    number: int,
-    shared: bool,
+    count: int,
     low: float | Float[Array, ""],
     high: float | Float[Array, ""],
 ) -> Float[Array, " n"]:
-    """Draws from U(low, high): `(number,)`, or `(1,)` where they are shared."""
-    count = 1 if shared else number
+    """Draws `(count,)` from U(low, high)."""
     return jax.random.uniform(key, (count,), minval=low, maxval=high)
+
+
+def which_images(probability: float) -> Callable[..., Array]:
+    """A `Draw` of which images are changed, each with this probability."""
+
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> Array:
+        return uniform(key, count, 0.0, 1.0) < probability
+
+    return draw
 
 
 def per_image(values: Array, images: Float[Array, "n h w c"]) -> Array:

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ddjax.data.augment.base import Transform
-from ddjax.data.augment.draws import check_interval, check_range, per_image, uniform
+from ddjax.data.augment.draws import (
+    check_interval,
+    check_range,
+    per_image,
+    uniform,
+    which_images,
+)
 from ddjax.kernels.precision import EXACT
 
 __all__ = ["crop", "flip", "resized_crop", "rotate", "sample_bilinear", "scale"]
@@ -34,16 +40,11 @@ def flip(*, probability: float = 0.5) -> Transform:
     """
     check_range("flip", "probability", probability, 0.0, 1.0)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> Array:
-        del shape
-        return uniform(key, number, shared, 0.0, 1.0) < probability
-
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
         return jnp.where(params.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
 
-    return Transform("flip", {"probability": probability}, draw, apply)
+    settings = {"probability": probability}
+    return Transform("flip", settings, which_images(probability), apply)
 
 
 def crop(*, part: float = 0.125) -> Transform:
@@ -66,11 +67,9 @@ def crop(*, part: float = 0.125) -> Transform:
     def margins(shape: tuple[int, ...]) -> tuple[int, int]:
         return round(part * shape[0]), round(part * shape[1])
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> dict[str, Array]:
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> dict[str, Array]:
         rows, columns = (
-            jax.random.randint(own, (1 if shared else number,), -most, most + 1)
+            jax.random.randint(own, (count,), -most, most + 1)
             for own, most in zip(jax.random.split(key), margins(shape), strict=True)
         )
         return {"rows": rows, "columns": columns}
@@ -109,13 +108,9 @@ def scale(*, largest: float = 1.2) -> Transform:
     """
     check_range("scale", "largest", largest, 1.0, math.inf)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> dict[str, Array]:
-        del shape
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> dict[str, Array]:
         rows, columns = (
-            uniform(own, number, shared, 1 / largest, largest)
-            for own in jax.random.split(key)
+            uniform(own, count, 1 / largest, largest) for own in jax.random.split(key)
         )
         return {"rows": rows, "columns": columns}
 
@@ -152,11 +147,8 @@ def rotate(*, degrees: float = 15.0) -> Transform:
     """
     check_range("rotate", "degrees", degrees, 0.0, math.inf)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> Array:
-        del shape
-        return uniform(key, number, shared, -degrees, degrees)
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> Array:
+        return uniform(key, count, -degrees, degrees)
 
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
         number, height, width, _ = images.shape
@@ -203,15 +195,12 @@ def resized_crop(
     smallest, largest = check_interval("resized_crop", "scale", scale, 1.0)
     narrowest, widest = check_interval("resized_crop", "ratio", ratio, math.inf)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> dict[str, Array]:
-        del shape
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> dict[str, Array]:
         logs = math.log(narrowest), math.log(widest)
         ends = jnp.array([(smallest, largest), logs, (0, 1), (0, 1)])
         # In one program, which compiles faster than four.
         area, log_aspect, down, right = jax.vmap(
-            lambda own, low, high: uniform(own, number, shared, low, high)
+            lambda own, low, high: uniform(own, count, low, high)
         )(jax.random.split(key, 4), ends[:, 0], ends[:, 1])
         aspect = jnp.exp(log_aspect)
         height = jnp.minimum(jnp.sqrt(area / aspect), 1)

@@ -285,7 +285,7 @@ def _drawn_and_applied(transform: Transform, shared: bool) -> Callable[..., Arra
         key: PRNGKeyArray, images: Float[Array, "n h w c"]
     ) -> Float[Array, "n h w c"]:
         number, *shape = images.shape
-        params = transform.draw(key, number, tuple(shape), shared)
+        params = transform.draw(key, 1 if shared else number, tuple(shape))
         return transform.apply(params, images)
 
     return augment

@@ -44,15 +44,12 @@ def color(
     for name, value in settings.items():
         check_range("color", name, value, 0.0, math.inf)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> dict[str, Array]:
-        del shape
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> dict[str, Array]:
         first, second, third = jax.random.split(key, 3)
         return {
-            "brightness": brightness * uniform(first, number, shared, -0.5, 0.5),
-            "saturation": saturation * uniform(second, number, shared, 0.0, 1.0),
-            "contrast": contrast + uniform(third, number, shared, 0.0, 1.0),
+            "brightness": brightness * uniform(first, count, -0.5, 0.5),
+            "saturation": saturation * uniform(second, count, 0.0, 1.0),
+            "contrast": contrast + uniform(third, count, 0.0, 1.0),
         }
 
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
@@ -84,14 +81,12 @@ def noise(
     check_range("noise", "std", std, 0.0, math.inf)
     check_range("noise", "mean", mean, -math.inf, math.inf)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> Array:
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> Array:
         which, drawn = jax.random.split(key)
-        noisy = uniform(which, number, shared, 0.0, 1.0) < probability
+        noisy = uniform(which, count, 0.0, 1.0) < probability
         # In rows of whole images: the short axis of channels makes slow loops on CPU.
-        flat = jax.random.normal(drawn, (len(noisy), math.prod(shape)))
-        added = mean + std * flat.reshape(len(noisy), *shape)
+        flat = jax.random.normal(drawn, (count, math.prod(shape)))
+        added = mean + std * flat.reshape(count, *shape)
         return jnp.where(noisy.reshape(-1, 1, 1, 1), added, jnp.zeros_like(added))
 
     def apply(params: Any, images: Float[Array, "n h w c"]) -> Array:
@@ -122,14 +117,11 @@ def cutout(*, part: float = 0.5) -> Transform:
     def side(length: int) -> int:
         return int(part * length + 0.5)
 
-    def draw(
-        key: PRNGKeyArray, number: int, shape: tuple[int, ...], shared: bool
-    ) -> dict[str, Array]:
+    def draw(key: PRNGKeyArray, count: int, shape: tuple[int, ...]) -> dict[str, Array]:
         def first(key: PRNGKeyArray, length: int) -> Array:
             size = side(length)
             # An even side has its middle between pixels, hence one more place to be.
             places = length + 1 - size % 2
-            count = 1 if shared else number
             return jax.random.randint(key, (count,), 0, places) - size // 2
 
         keys = jax.random.split(key)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 
 from ddjax.models.encoders.base import Encoder, EncoderError
-from ddjax.models.encoders.images import ImageRows, fingerprint_of, image_rows
+from ddjax.models.encoders.images import ImageRows, image_rows
 from ddjax.models.encoders.layers import at_least_single
 from ddjax.storage.checksum import checksum
 from ddjax.storage.shards import filling, progress_bar, sharded_rows
@@ -40,7 +40,7 @@ def cached_features(
     inputs: Any,
     *,
     directory: str | os.PathLike[str],
-    fingerprint: str | None = None,
+    fingerprint: str,
     count: int | None = None,
     block: int = 64,
     shard_rows: int = 1024,
@@ -59,7 +59,7 @@ def cached_features(
         [0, 1]; or an iterable of such blocks of any length, read once from its start.
       directory: where caches are kept; one folder each is made in it.
       fingerprint: what identifies the images, for instance a problem's fingerprint and
-        the name of the split. None: the sha256 of the array.
+        the name of the split.
       count: number of images, for an iterable only.
       block: images through the encoder at once.
       shard_rows: rows of a shard: what a killed build can lose.
@@ -79,8 +79,6 @@ def cached_features(
         )
     images = image_rows(inputs, count)
     dtype = at_least_single(next(iter(encoder.params.values())).dtype)
-    if fingerprint is None:
-        fingerprint = fingerprint_of(inputs)
     rows = sharded_rows(
         directory,
         _key(encoder, images, fingerprint, dtype),

@@ -1,6 +1,5 @@
 """Images for an encoder, read by row: from an array, from files, or from blocks."""
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from numpy import ndarray
 
 from ddjax.models.encoders.base import EncoderError
 
-__all__ = ["ImageRows", "as_pixels", "fingerprint_of", "image_rows"]
+__all__ = ["ImageRows", "as_pixels", "image_rows"]
 
 # Distilled images may leave [0, 1] a little; bytes, and images normalised by the mean
 # and standard deviation of a data set, leave it by more.
@@ -54,7 +53,12 @@ def image_rows(inputs: Any, count: int | None = None) -> ImageRows:
             raise EncoderError(f"count={count} for an array of {len(inputs)} images")
         _check_images(np.asarray(inputs[:1]), 0)
         shape, dtype = tuple(inputs.shape[1:]), str(inputs.dtype)
-        return ImageRows(_of_an_array(inputs), len(inputs), shape, dtype)
+
+        def read(rows: range) -> ndarray:
+            chosen = np.asarray(inputs[rows.start : rows.stop])
+            return _check_images(chosen, rows.start)
+
+        return ImageRows(read, len(inputs), shape, dtype)
     if count is None or count < 1:
         raise EncoderError(f"blocks of images need their number: count={count}")
     blocks = iter(inputs)
@@ -62,15 +66,8 @@ def image_rows(inputs: Any, count: int | None = None) -> ImageRows:
     if first is None:
         raise EncoderError(f"no blocks of images, but count={count}")
     first = _check_images(np.asarray(first), 0)
-    read = _of_blocks(itertools.chain([first], blocks), count)
-    return ImageRows(read, count, first.shape[1:], str(first.dtype))
-
-
-def _of_an_array(inputs: Any) -> Callable[[range], ndarray]:
-    def read(rows: range) -> ndarray:
-        return _check_images(np.asarray(inputs[rows.start : rows.stop]), rows.start)
-
-    return read
+    rest = _of_blocks(itertools.chain([first], blocks), count)
+    return ImageRows(rest, count, first.shape[1:], str(first.dtype))
 
 
 def _of_blocks(blocks: Iterable[Any], count: int) -> Callable[[range], ndarray]:
@@ -155,17 +152,3 @@ def _check_images(images: ndarray, row: int) -> ndarray:
                 "data with preprocessing='none')"
             )
     return images
-
-
-def fingerprint_of(inputs: Any) -> str:
-    """The sha256 (hex) of an array of images, read in blocks.
-
-    Raises:
-      EncoderError: blocks of images, which can be read once only.
-    """
-    if not hasattr(inputs, "shape"):
-        raise EncoderError("blocks of images need a fingerprint: they are read once")
-    digest = hashlib.sha256(f"{inputs.dtype} {inputs.shape}".encode())
-    for start in range(0, len(inputs), 256):
-        digest.update(np.asarray(inputs[start : start + 256], order="C").data)
-    return digest.hexdigest()

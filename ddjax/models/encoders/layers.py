@@ -130,14 +130,7 @@ def depthwise(
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
 ) -> Float[Array, "n h2 w2 c"]:
-    """Convolution of each channel with its own kernel; reverse mode only on CPU.
-
-    Args:
-      images: channels last.
-      kernels: one a channel.
-      stride: in both directions.
-      padding: zeros around the images.
-    """
+    """`convolution` of each channel with its own kernel; reverse mode only on CPU."""
     if jax.default_backend() != "cpu":
         return _ordinary(
             images, kernels[:, :, None], stride, padding, groups=images.shape[-1]

@@ -174,12 +174,7 @@ def shapes(spec: MobileSpec) -> dict[str, tuple[int, ...]]:
 def prepared(
     arrays: Mapping[str, np.ndarray], *, spec: MobileSpec
 ) -> dict[str, np.ndarray]:
-    """The weights as `apply` takes them, the batch norms folded in.
-
-    Args:
-      arrays: by name, as `shapes` lists them.
-      spec: the network.
-    """
+    """The weights, as `shapes` lists them, with the batch norms folded in."""
     return folded(arrays, _layers(spec), epsilon=spec.epsilon)
 
 

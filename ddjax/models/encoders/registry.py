@@ -66,14 +66,6 @@ _TEXT_TOWER = (
 )
 
 
-def _unchanged_weights(
-    arrays: Mapping[str, np.ndarray], *, spec: vit.VisionTransformerSpec
-) -> dict[str, np.ndarray]:
-    """A transformer's weights: transposing its matrices makes it no faster."""
-    del spec
-    return dict(arrays)
-
-
 def _transformer(
     spec: vit.VisionTransformerSpec,
     *,
@@ -89,7 +81,8 @@ def _transformer(
     return Entry(
         spec=spec,
         shapes=vit.shapes,
-        prepare=_unchanged_weights,
+        # Transposing its matrices makes it no faster.
+        prepare=lambda arrays, *, spec: dict(arrays),
         apply=vit.apply,
         width=spec.width,
         input_size=spec.image_size,

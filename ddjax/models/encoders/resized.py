@@ -1,6 +1,5 @@
 """Encoders that enlarge or shrink images before they look at them."""
 
-import functools
 from typing import Any
 
 import jax
@@ -28,15 +27,10 @@ def resized(encoder: Encoder, size: int | None) -> Encoder:
         return encoder
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
-    return encoder._replace(
-        apply=functools.partial(_resized_features, apply=encoder.apply, size=size),
-        source={**encoder.source, "resized_to": size},
-    )
 
+    def apply(params: dict[str, Array], images: Any) -> Float[Array, "b p"]:
+        images = as_pixels(images)
+        shape = (images.shape[0], size, size, images.shape[-1])
+        return encoder.apply(params, jax.image.resize(images, shape, "linear"))
 
-def _resized_features(
-    params: dict[str, Array], images: Any, *, apply: Any, size: int
-) -> Float[Array, "b p"]:
-    images = as_pixels(images)
-    shape = (images.shape[0], size, size, images.shape[-1])
-    return apply(params, jax.image.resize(images, shape, "linear"))
+    return encoder._replace(apply=apply, source={**encoder.source, "resized_to": size})

@@ -92,12 +92,7 @@ def shapes(spec: ResNetSpec) -> dict[str, tuple[int, ...]]:
 def prepared(
     arrays: Mapping[str, np.ndarray], *, spec: ResNetSpec
 ) -> dict[str, np.ndarray]:
-    """The weights as `apply` takes them, the batch norms folded in.
-
-    Args:
-      arrays: by name, as `shapes` lists them.
-      spec: the network.
-    """
+    """The weights, as `shapes` lists them, with the batch norms folded in."""
     return folded(arrays, _layers(spec), epsilon=_EPSILON)
 
 

@@ -42,9 +42,8 @@ def as_encoder(setting: EncoderSetting) -> Encoder:
         raise EncoderError(f"encoder {given} has no 'name'")
     if options.get("random") is not None:
         # Where files would lie does not matter to weights that are drawn.
-        options = {
-            k: v for k, v in options.items() if k not in ("directory", "weights")
-        }
+        for place in ("directory", "weights"):
+            options.pop(place, None)
     known_as = json.dumps([options, _file_state(options)], sort_keys=True, default=str)
     if known_as not in _LOADED:
         name, seed = options.pop("name"), options.pop("random", None)

@@ -118,10 +118,6 @@ def draw(key: Key[Array, ""], shapes: Shapes) -> dict[str, np.ndarray]:
 
     Kernels are normal with variance 2 / (inputs of a unit), embeddings with standard
     deviation 0.02; scales and variances are one, biases and means zero.
-
-    Args:
-      key: of the draws.
-      shapes: of every weight by name.
     """
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     return {name: _draw(random, name, shape) for name, shape in shapes.items()}
