@@ -72,7 +72,7 @@ def build(
         `ddjax.methods.kip.kip`.
       default: the method's own descent.
       grams: `(key of the step, params, inputs, real inputs) -> K_ss, K_ts`.
-      recipe: `(key) -> `what the set's recipe says of the kernel.
+      recipe: `(key) -> dict`, what the recipe of the set says of the kernel.
       params: `(key, problem) -> params`, made once a run.
       loss: `(learned, real targets, predictions) -> scalar`.
       extra: makes the first values of the method's own groups.

@@ -11,10 +11,10 @@ from ddjax.data.problem import Split
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.trained_network import trained_network
 from ddjax.methods.barlow_twins import barlow_twins, redundancy_loss
-from ddjax.methods.base import Progress
 from ddjax.models import trained
 from ddjax.models.trained import TrainedNetwork, make_network
 from ddjax.storage.cache import no_cache
+from tests.methods.runs import progress
 
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "batch"}
 CONSTANT = {"schedule": "constant", "warmup": 0.0, "rates": {"vectors": 0.1}}
@@ -99,10 +99,6 @@ def test_the_loss_has_its_gradient_and_float32_its_digits():
         np.testing.assert_allclose(loss, expected, rtol=rtol)
 
 
-def at(step=0, steps=10):
-    return Progress(jnp.int32(step), jnp.int32(steps))
-
-
 def started(method, on):
     data = method.prepare(jax.random.key(0), on, no_cache)
     state = method.init(jax.random.key(1), on, data)
@@ -121,7 +117,7 @@ def step_of_lars(**settings):
     """A step without augmentation: the state before and after it, and its metrics."""
     method = barlow_twins(**{**STILL, "descent": LARS}, **settings)
     data, state = started(method, problem())
-    return state, *jax.jit(method.step)(state, data, jax.random.key(2), at())
+    return state, *jax.jit(method.step)(state, data, jax.random.key(2), progress())
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +130,9 @@ def test_a_step_is_that_of_the_definition():
     with jax.enable_x64(True):
         method = barlow_twins(**STILL)
         data, state = started(method, problem())
-        after, metrics = jax.jit(method.step)(state, data, jax.random.key(2), at())
+        after, metrics = jax.jit(method.step)(
+            state, data, jax.random.key(2), progress()
+        )
         images, network = data.real.inputs, make_network(NETWORK)
         params = {
             name.removeprefix("network/"): values
@@ -289,6 +287,13 @@ def test_bfloat16_computes_and_float32_keeps(stepped):
     assert metrics["loss"] != precise["loss"]
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(after)}
     assert dtypes == {np.dtype(jnp.result_type(float))}
+
+
+def test_the_defaults_are_made_of_names():
+    settings = barlow_twins().settings
+    assert settings["network"]["name"] == "resnet18"
+    assert [each["solarize"] for each in settings["views"]] == [0.0, 0.2]
+    assert settings["descent"]["optimizer"] == "lars"
 
 
 @pytest.mark.parametrize(

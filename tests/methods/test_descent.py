@@ -8,10 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from ddjax import methods
 from ddjax.methods import descent as descents
 from ddjax.methods.descent import Descent, decays, describe, learning_rate_at
-from ddjax.methods.kip import DESCENT as KIPS
 from tests.methods.runs import progress
 
 VALUES = {"a": jnp.asarray([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.asarray([4.0])}
@@ -136,16 +134,6 @@ def test_what_is_not_given_is_the_methods_own():
     # Another optimiser takes nothing over from the settings of the first.
     assert describe({"optimizer": "adam"}, default).settings == {}
     assert describe(Descent("adam"), default, groups=()) == Descent("adam")
-
-
-def test_a_method_says_how_it_descends():
-    method = methods.kip(descent={"schedule": "cosine", "rates": {"targets": 0.01}})
-    assert method.settings["descent"] == {
-        **KIPS._asdict(),
-        "schedule": "cosine",
-        "rates": {"targets": 0.01},
-    }
-    assert method.follows_length and not methods.kip().follows_length
 
 
 @pytest.mark.parametrize(

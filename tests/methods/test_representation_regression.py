@@ -230,13 +230,14 @@ def test_a_resumed_run_finds_its_students(tmp_path):
 
 def test_a_run_predicts_the_teacher_better():
     problem = problems.unlabelled()
-    method = methods.krr_st(**{**KRR_ST, "descent": {"learning_rate": 0.02}})
+    descent = {"learning_rate": 0.02}
+    method = methods.krr_st(**{**KRR_ST, "pool": POOL, "descent": descent})
     data, start, end, metrics = run(method, problem, steps=60)
     assert np.mean(metrics["loss"][-10:]) < 0.7 * np.mean(metrics["loss"][:10])
     # Under a student that neither has seen.
     seen = teacher.represented(problem, TEACHER, cache=no_cache)
     split = Split(seen.train.inputs, targets=seen.train.targets)
-    training = student_training(DENSE)
+    training = student_training(POOL)
     loss = jax.jit(lambda *given: outer_loss(training, *given, split, 1e-6))
     losses = []
     for state in (start, end):
