@@ -53,11 +53,13 @@ def quadratic(
     blow_up_at: int | None = None,
     poison: str = "loss",
     follows_length: bool = False,
+    weights: str = "aa",
     calls: dict[str, int] | None = None,
 ) -> Method:
     """Moves `samples` images towards the mean of random real ones.
 
-    `calls` counts what Python runs: `prepare`, `computed` and traces of `step`.
+    `calls` counts what Python runs: `prepare`, `computed` and traces of `step`;
+    `weights` is a checksum among the settings.
     """
     optimizer = optax.adam(learning_rate)
     calls = {} if calls is None else calls
@@ -110,28 +112,22 @@ def quadratic(
         return State(learned, opt, None, best), metrics
 
     def distilled(key, state, problem, data):
+        targets = jnp.zeros((samples, 2), jnp.float32)
         return distilled_set(
-            {
-                "inputs": state.learned["inputs"],
-                "targets": jnp.zeros((samples, 2), jnp.float32),
-            },
+            {"inputs": state.learned["inputs"], "targets": targets},
             pixels(),
             problem,
             recipe={"targets_kind": "scores"},
             labels=jnp.zeros((samples,), jnp.int32),
         )
 
-    settings = {"learning_rate": learning_rate, "batch_size": batch_size}
-    return Method(
-        "quadratic",
-        settings,
-        prepare,
-        init,
-        sample,
-        step,
-        distilled,
-        follows_length=follows_length,
-    )
+    settings = {
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "encoder": [{"file": "weights", "sha256": weights}],
+    }
+    slots = (prepare, init, sample, step, distilled)
+    return Method("quadratic", settings, *slots, follows_length=follows_length)
 
 
 def spread(calls: list[int] | None = None, name: str = "spread") -> Evaluation:
