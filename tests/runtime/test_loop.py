@@ -40,7 +40,7 @@ def _train(workdir, *, method=None, problem=None, **settings):
         verbose=False,
     )
     return train(
-        method or fakes.quadratic(),
+        method or fakes.QUADRATIC,
         problem or fakes.problem(),
         workdir=workdir,
         **(defaults | settings),
@@ -86,7 +86,7 @@ def test_log_holds_each_step_once(whole):
 
 def test_matches_plain_python(whole):
     """Step t draws keys and rows by itself, whatever the chunks."""
-    keys, method, problem = run_keys(3), fakes.quadratic(), fakes.problem()
+    keys, method, problem = run_keys(3), fakes.QUADRATIC, fakes.problem()
     data = method.prepare(keys.prepare, problem)
     state = method.init(keys.init, problem, data)
     np.testing.assert_array_equal(fakes.inputs(whole[1].start), state.learned["inputs"])
@@ -136,10 +136,11 @@ def test_one_trace_and_one_compilation(tmp_path):
 
 def test_goes_on_from_the_checkpoint(whole, tmp_path):
     calls = {}
-    _train(tmp_path, method=fakes.quadratic(calls=calls), steps=13, choose="last")
+    method = fakes.quadratic(calls=calls)
+    _train(tmp_path, method=method, steps=13, choose="last")
     lines = (tmp_path / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text(lines + '{"step": 14}\n{"step": 15, "lo')
-    result = _train(tmp_path, method=fakes.quadratic(calls=calls), choose="last")
+    result = _train(tmp_path, method=method, choose="last")
     assert result.resumed_from == 13
     assert calls["prepare"] == 2 and calls["computed"] == 1
     _assert_same(result, whole[1])
@@ -217,9 +218,9 @@ def test_a_mistake_leaves_the_folder_free(tmp_path):
         raise ValueError("no such problem")
 
     with pytest.raises(ValueError, match="no such problem"):
-        _train(tmp_path / "run", method=fakes.quadratic()._replace(prepare=refuse))
+        _train(tmp_path / "run", method=fakes.QUADRATIC._replace(prepare=refuse))
     assert not (tmp_path / "run" / "run.json").exists()
-    _train(tmp_path / "run", steps=1, method=fakes.quadratic(learning_rate=0.5))
+    _train(tmp_path / "run", steps=1, method=fakes.QUADRATIC._replace(settings={}))
 
 
 def test_one_evaluation_at_the_end_has_nothing_to_choose(tmp_path):
@@ -279,7 +280,7 @@ def test_without_a_folder_it_is_the_same_and_nothing_is_kept(
 def test_provenance_says_what_the_launcher_says(whole):
     provenance = whole[1].distilled.provenance
     assert provenance["method"] == "quadratic"
-    assert provenance["settings"] == fakes.quadratic().settings
+    assert provenance["settings"] == fakes.QUADRATIC.settings
     assert provenance["seeds"] == {"run": 3}
     assert provenance["data"]["fingerprint"] == "0" * 64
     assert "config" not in provenance
@@ -289,7 +290,7 @@ def test_provenance_says_what_the_launcher_says(whole):
 
 @pytest.mark.parametrize("follows_length", [False, True])
 def test_lengthening_is_told_where_it_matters(tmp_path, recwarn, follows_length):
-    method = fakes.quadratic(follows_length=follows_length)
+    method = fakes.QUADRATIC._replace(follows_length=follows_length)
     _train(tmp_path, method=method, steps=1)
     result = _train(tmp_path, method=method, steps=2)
     told = [w for w in recwarn if "begun as one of 1 steps" in str(w.message)]
@@ -300,8 +301,9 @@ def test_lengthening_is_told_where_it_matters(tmp_path, recwarn, follows_length)
 
 def test_results_are_shared_through_a_cache(tmp_path):
     calls, cache = {}, in_memory()
+    method = fakes.quadratic(calls=calls)
     for _ in range(2):
-        _train(None, steps=1, method=fakes.quadratic(calls=calls), cache=cache)
+        _train(None, steps=1, method=method, cache=cache)
     assert calls["prepare"] == 2 and calls["computed"] == 1
 
 
@@ -437,7 +439,7 @@ def test_no_steps_at_all(tmp_path):
 def test_wrong_arguments_are_named(tmp_path, wrong, message):
     """As without the annotations checked, which only the tests do."""
     given = {
-        "method": fakes.quadratic(),
+        "method": fakes.QUADRATIC,
         "problem": fakes.problem(),
         "steps": 1,
         "workdir": tmp_path / "run",
@@ -474,4 +476,4 @@ def test_metrics_must_be_scalars_with_a_loss(tmp_path, metrics, message):
         return state, jax.tree.map(jnp.asarray, metrics)
 
     with pytest.raises(ValueError, match=message):
-        _train(tmp_path, method=fakes.quadratic()._replace(step=step))
+        _train(tmp_path, method=fakes.QUADRATIC._replace(step=step))

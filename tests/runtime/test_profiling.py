@@ -15,7 +15,7 @@ from tests.runtime import fakes
 def _train(workdir, *, method=None, **settings):
     defaults = dict(seed=3, steps=12, chunk=5, checkpoint_every=4, verbose=False)
     return train(
-        method or fakes.quadratic(),
+        method or fakes.QUADRATIC,
         fakes.problem(),
         workdir=workdir,
         **(defaults | settings),
