@@ -1,12 +1,10 @@
 """The console command: each sub-command on digits, its mistakes, its speed."""
 
-import configparser
 import json
 import shlex
 import subprocess
 import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -402,7 +400,12 @@ def test_every_preset_is_a_run(ddjax, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "settings", "evaluation"),
     [
-        ("dgkip", "features.networks=1 features.architecture.width=8", "certificate"),
+        # The command distils with this method above, without a preset.
+        pytest.param(
+            *("dgkip", "features.networks=1 features.architecture.width=8"),
+            "certificate",
+            marks=pytest.mark.slow,
+        ),
         ("regression", "features.frequencies=4 count=3", "regression:draws=1"),
     ],
 )
@@ -458,12 +461,3 @@ def test_the_commands_of_the_pages_are_understood():
         if arguments.module == "evaluate":
             settings = keywords.read("--set", arguments.set)
             evaluation.make(arguments.evaluation, **settings)
-
-
-def test_the_entry_point_exists():
-    parser = configparser.ConfigParser()
-    parser.read(ROOT / "setup.cfg", encoding="utf-8")
-    scripts = parser["options.entry_points"]["console_scripts"].strip()
-    name, module, function = scripts.replace("=", ":").replace(" ", "").split(":")
-    assert name == "ddjax"
-    assert getattr(import_module(module), function) is command.main
