@@ -133,17 +133,13 @@ def _blocks(report: Report) -> list[Block]:
     ]
     if distilled.targets_kind == "regression" and what == "rows":
         blocks.append(Text("distilled.csv has the rows in natural units."))
-    commit = report.run.get("commit")
+    origin = [*about_origin(distilled)]
+    if "commit" in report.run:
+        origin.append(("commit", report.run["commit"]))
     return [
         *blocks,
         Heading("Where it comes from"),
-        _facts(
-            [
-                *about_origin(distilled),
-                *([("commit", commit)] if commit else []),
-                ("digest", digest(distilled)),
-            ]
-        ),
+        _facts([*origin, ("digest", digest(distilled))]),
         Heading("Terms of what it was made from"),
         _facts(about_terms(distilled)),
     ]

@@ -157,8 +157,13 @@ def _axes(count: int, *, across: int, size: tuple[float, float]) -> tuple[Any, A
 
 
 def _png(figure: Any) -> bytes:
+    from PIL import Image
+
+    # `savefig` would draw everything twice.
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba()))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    image.save(buffer, format="png", dpi=(figure.dpi, figure.dpi))
     return buffer.getvalue()
 
 

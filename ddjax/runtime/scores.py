@@ -89,12 +89,9 @@ def headline(measured: Measured) -> list[tuple[str, str]]:
         ]
         # Sorting is stable: the first one of the same learner, else the first.
         found.sort(key=lambda row: row.meaning.learner != first.meaning.learner)
-        chosen = [first] if whose == "distilled" else found[:1]
-        for row in chosen:
-            about = f"test {row.meaning.words} trained on "
-            cards.append(
-                (score_text(row.name, row.score), about + _whose(row, measured))
-            )
+        for row in [first] if whose == "distilled" else found[:1]:
+            what = f"test {row.meaning.words} trained on {_whose(row, measured)}"
+            cards.append((score_text(row.name, row.score), what))
     return cards
 
 

@@ -53,6 +53,11 @@ def _assert_same(one, other):
         np.testing.assert_array_equal(fakes.inputs(a), fakes.inputs(b))
 
 
+def _counted(calls):
+    """The method with the calls of its preparation counted."""
+    return fakes.QUADRATIC._replace(prepare=fakes.quadratic(calls=calls).prepare)
+
+
 def _rows(result):
     return [{**row, "seconds": 0.0} for row in result.history]
 
@@ -136,7 +141,7 @@ def test_one_trace_and_one_compilation(tmp_path):
 
 def test_goes_on_from_the_checkpoint(whole, tmp_path):
     calls = {}
-    method = fakes.quadratic(calls=calls)
+    method = _counted(calls)
     _train(tmp_path, method=method, steps=13, choose="last")
     lines = (tmp_path / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text(lines + '{"step": 14}\n{"step": 15, "lo')
@@ -301,7 +306,7 @@ def test_lengthening_is_told_where_it_matters(tmp_path, recwarn, follows_length)
 
 def test_results_are_shared_through_a_cache(tmp_path):
     calls, cache = {}, in_memory()
-    method = fakes.quadratic(calls=calls)
+    method = _counted(calls)
     for _ in range(2):
         _train(None, steps=1, method=method, cache=cache)
     assert calls["prepare"] == 2 and calls["computed"] == 1
@@ -341,8 +346,8 @@ def test_not_finite_stops_with_step_and_checkpoint(tmp_path, poison, what):
     assert f"the last good checkpoint is {tmp_path}/checkpoints/12" in str(caught.value)
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert rows[-1]["step"] == 12
-    with pytest.raises(Diverged, match="at step 1 of 23; no checkpoint yet"):
-        _train(tmp_path / "first", method=fakes.quadratic(blow_up_at=1, poison=poison))
+    with pytest.raises(Diverged, match="at step 15 of 23; no checkpoint yet"):
+        _train(tmp_path / "none", method=method, checkpoint_every=0)
 
 
 def test_rows_are_the_same_wherever_the_data_lie(whole, tmp_path):
