@@ -139,14 +139,12 @@ def score_rows(measured: Measured) -> list[tuple[str, str, str]]:
 
 def not_converged(measured: Measured) -> list[str]:
     """A sentence for each learner whose solver was left before its tolerance."""
-    sentences = []
-    for row in _rows(measured, {**measured.validation, **measured.test}):
-        if row.name.endswith("/converged") and row.score.mean < 1.0:
-            sentences.append(
-                f"The solver of {row.meaning.learner} trained on "
-                f"{_whose(row, measured)} did not converge; its numbers are rough."
-            )
-    return sentences
+    return [
+        f"The solver of {row.meaning.learner} trained on {_whose(row, measured)} did "
+        "not converge; its numbers are rough."
+        for row in _rows(measured, {**measured.validation, **measured.test})
+        if row.name.endswith("/converged") and row.score.mean < 1.0
+    ]
 
 
 def certificate_rows(certificate: Mapping[str, object]) -> list[tuple[str, str]]:
