@@ -73,12 +73,7 @@ def source(url: str | None) -> tuple[str, str]:
 
 
 def badge(url: str | None, name: str) -> str:
-    """The badge that opens a notebook on Colab, empty without a GitHub address.
-
-    Args:
-      url: of the repository, or None.
-      name: of the notebook, without ending.
-    """
+    """The badge that opens a notebook on Colab, empty without a GitHub address."""
     if url is None or not url.startswith("https://github.com/"):
         return ""
     place = url.removeprefix("https://github.com/")
@@ -102,10 +97,7 @@ def install_code(url: str | None) -> str:
 def about_text(url: str | None, name: str, saved: dict | None) -> str:
     """The cell that says where the outputs are from, and how to run on Colab.
 
-    Args:
-      url: of the repository, or None.
-      name: of the notebook, without ending.
-      saved: what its metadata has under `saved_outputs`; None: no outputs.
+    `saved` is what the notebook's metadata has under `saved_outputs`.
     """
     if saved is None:
         outputs = "There are no saved outputs."
@@ -146,13 +138,7 @@ def code_digest(notebook: nbformat.NotebookNode) -> str:
 def with_shared_cells(
     notebook: nbformat.NotebookNode, name: str, url: str | None
 ) -> nbformat.NotebookNode:
-    """The notebook with its shared cells as they should be, after the title.
-
-    Args:
-      notebook: any that starts with a title.
-      name: of the notebook, without ending.
-      url: of the repository, or None.
-    """
+    """The notebook with its shared cells as they should be, after the title."""
     notebook = nbformat.from_dict(notebook)
     old = {cell.id: cell for cell in notebook.cells}
     saved = notebook.metadata.get("saved_outputs")
@@ -166,18 +152,7 @@ def with_shared_cells(
 
 
 def execute(notebook: nbformat.NotebookNode, *, smoke: bool) -> float:
-    """Executes a notebook in place, in the checkout's root.
-
-    Args:
-      notebook: what to execute.
-      smoke: in its smoke mode.
-
-    Returns:
-      Seconds.
-
-    Raises:
-      nbclient.exceptions.CellExecutionError: a cell failed.
-    """
+    """Executes a notebook in place, in the checkout's root; gives the seconds."""
     os.environ.pop("DDJAX_SMOKE", None)
     if smoke:
         os.environ["DDJAX_SMOKE"] = "1"

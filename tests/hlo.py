@@ -24,29 +24,21 @@ _EXACT = {"HIGHEST"}
 
 
 class Product(NamedTuple):
-    """A product of floating-point arrays in a lowered program.
+    """A product of floating-point arrays in a lowered program."""
 
-    Attributes:
-      operation: `dot_general`, `dot` or `convolution`.
-      precision: of either operand, `("HIGHEST", "HIGHEST")` where it is exact; empty
-        where the program leaves it open.
-      operands: shapes and types of both, such as `("3x4xf32", "4x2xf32")`.
-    """
-
+    # `dot_general`, `dot` or `convolution`.
     operation: str
+    # Of either operand: `HIGHEST` where it is exact; empty where it is left open.
     precision: tuple[str, ...]
+    # Shapes and types of both: `3x4xf32`.
     operands: tuple[str, str]
 
 
 def products(function: Any, *args: Any) -> list[Product]:
-    """Every floating-point product in the program of `function(*args)`.
+    """Every floating-point product in the program of a jittable `function(*args)`.
 
     Bodies of loops, branches and inner functions are part of the program. Products of
     integers have no precision and are left out.
-
-    Args:
-      function: jittable; jitted here if it is not yet.
-      args: arrays, or trees of them, that it is lowered for.
     """
     jitted = function if hasattr(function, "lower") else jax.jit(function)
     with jax.default_matmul_precision("bfloat16"):
@@ -94,9 +86,7 @@ def assert_products_are_exact(function: Any, *args: Any) -> None:
       args: what it is lowered for; the gradient of the sum of sines of all results is
         taken in those whose leaves are all floating-point.
 
-    Raises:
-      AssertionError: a product at less than full precision, which is named, or no
-        product at all: such a test would show nothing.
+    No product at all is an error too: such a test would show nothing.
     """
     floating = tuple(i for i, arg in enumerate(args) if _floating(arg))
     gradient = jax.value_and_grad(

@@ -1,13 +1,12 @@
 """`CITATION.cff`: of this version, and as the format wants it."""
 
 import re
-from pathlib import Path
 
 import yaml
 
 import ddjax
+from tests.pages import ROOT
 
-ROOT = Path(__file__).parent.parent
 TITLES = {
     "dgkip.md": "Generalized Kernel Inducing Points by Duality Gap",
     "clp_dd.md": "Closed-Form Linear-Probe Dataset Distillation",

@@ -124,6 +124,10 @@ def _made(*sources):
     return nbformat.v4.new_notebook(cells=cells)
 
 
+def _stream(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
 def test_shared_cells_follow_the_title_once():
     once = colabs.with_shared_cells(_made("1 + 1"), "made", None)
     twice = colabs.with_shared_cells(once, "made", REPOSITORY)
@@ -137,34 +141,33 @@ def test_the_digest_is_of_the_code_and_not_of_what_it_showed():
     first, other = _made("1 + 1", "2"), _made("1 + 1", "3")
     digest = colabs.code_digest(first)
     assert digest != colabs.code_digest(other)
-    first.cells[1].outputs = [nbformat.v4.new_output("stream", text="2")]
+    first.cells[1].outputs = [_stream("2")]
     assert colabs.code_digest(first) == digest
     # Versions that are locked anew leave the outputs what they are.
     assert colabs.code_digest(colabs.with_shared_cells(first, "made", None)) == digest
 
 
-def test_outputs_with_warnings_or_places_are_refused():
-    warned, placed = _made("1"), _made("1")
-    stream = nbformat.v4.new_output("stream", name="stderr", text="careful\n")
-    warned.cells[1].outputs = [stream]
-    with pytest.raises(ValueError, match="cell1 warns: careful"):
-        colabs.check_outputs(warned)
-    where = f"{ROOT}/colabs"
-    placed.cells[1].outputs = [nbformat.v4.new_output("stream", text=where)]
-    with pytest.raises(ValueError, match="an output of cell cell1 names"):
-        colabs.check_outputs(placed)
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (_stream("careful\n", "stderr"), "cell1 warns: careful"),
+        (_stream(f"{ROOT}/colabs"), "an output of cell cell1 names"),
+    ],
+)
+def test_outputs_with_warnings_or_places_are_refused(output, message):
+    made = _made("1")
+    made.cells[1].outputs = [output]
+    with pytest.raises(ValueError, match=message):
+        colabs.check_outputs(made)
 
 
 def test_progress_bars_are_no_warnings():
     made = _made("1")
     bars = "\rfeatures:   0%|    | 0/2\rfeatures: 100%|####| 2/2\n"
-    outputs = [nbformat.v4.new_output("stream", text="2\n")]
-    outputs.append(nbformat.v4.new_output("stream", name="stderr", text=bars))
-    made.cells[1].outputs = [*outputs]
+    made.cells[1].outputs = [_stream("2\n"), _stream(bars, "stderr")]
     colabs.drop_progress_bars(made)
     assert [o.text for o in made.cells[1].outputs] == ["2\n"]
-    warned = nbformat.v4.new_output("stream", name="stderr", text=f"careful\n{bars}")
-    made.cells[1].outputs = [warned]
+    made.cells[1].outputs = [_stream(f"careful\n{bars}", "stderr")]
     colabs.drop_progress_bars(made)
     with pytest.raises(ValueError, match="warns: careful$"):
         colabs.check_outputs(made)
@@ -179,9 +182,8 @@ def test_a_notebook_becomes_a_page():
         "For `cost $1 or $2` and $x^2$:\n\n$$\\lambda\n> 0$$"
     )
     picture = nbformat.v4.new_output("display_data", data={"image/png": "iVBO\nRw=="})
-    printed = nbformat.v4.new_output("stream", text="96.1 %\n")
     value = nbformat.v4.new_output("execute_result", data={"text/plain": "(3, 4)"})
-    made.cells[1].outputs = [printed, picture, value]
+    made.cells[1].outputs = [_stream("96.1 %\n"), picture, value]
     text = page.as_markdown(nbformat.writes(made))
     assert text.startswith("# Title\n\n[Open in Colab](https://colab.research")
     assert "colab-badge" not in text

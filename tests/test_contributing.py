@@ -1,20 +1,17 @@
 """The method that CONTRIBUTING.md shows is one: it passes what every method passes."""
 
 import importlib.util
-import json
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from ddjax import methods
 from ddjax.methods.base import Progress
 from ddjax.models import feature_maps
 from ddjax.synthetic.distilled import decoded
-from experiments.launch import train_and_evaluate
 from tests import pages
 from tests.conformance import problems, test_methods
 
@@ -37,16 +34,12 @@ def class_means(tmp_path_factory):
     return module
 
 
-@pytest.fixture
-def registered(class_means, monkeypatch):
+def test_it_passes_the_conformance_test(class_means, monkeypatch, tmp_path):
     monkeypatch.setitem(methods.METHODS, "class_means", class_means.class_means)
     tiny = test_methods.TINY["kip"]._replace(
         keywords={"features": test_methods.NETWORKS}
     )
     monkeypatch.setitem(test_methods.TINY, "class_means", tiny)
-
-
-def test_it_passes_the_conformance_test(registered, tmp_path):
     test_methods.test_every_method_is_tried()
     test_methods.test_a_method_says_what_made_it("class_means")
     test_methods.test_a_run("class_means", tmp_path)
@@ -75,24 +68,3 @@ def test_the_equation(class_means):
         ]
     )
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_launcher_runs_it(registered, tmp_path):
-    config = ConfigDict(
-        {
-            "seed": 0,
-            "data": {"name": "digits", "classes": (0, 1, 2), "limit": 200},
-            "method": {
-                "name": "class_means",
-                "features": test_methods.NETWORKS,
-                "descent": {"schedule": "cosine"},
-            },
-            "train": {"steps": 30, "evaluate_every": 15, "log_every": 1},
-            "evaluate": {"kernel_regression": {"kernel": "inputs", "ridge": 1e-2}},
-        }
-    )
-    outcome = train_and_evaluate(config, tmp_path)
-    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(row)["loss"] for row in rows if '"loss"' in row]
-    assert losses[-1] < 0.5 * losses[0]
-    assert outcome.test["kernel_regression/accuracy"].mean > 0.6

@@ -24,7 +24,7 @@ def _start(workdir, *changes):
     command = [
         *(sys.executable, "-m", "experiments.launch", f"--workdir={workdir}"),
         "--config=configs/dgkip/digits.py:runlocal",
-        *("--config.train.checkpoint_every=20", "--config.train.evaluate_every=40"),
+        *("--config.train.checkpoint_every=10", "--config.train.evaluate_every=20"),
         *changes,
     ]
     return subprocess.Popen(
@@ -71,13 +71,13 @@ def _assert_same_set(one, other):
 
 
 def test_killed_and_started_again_is_the_same_bit_by_bit(tmp_path):
-    steps = "--config.train.steps=100"
+    steps = "--config.train.steps=40"
     status, out, err = _run(tmp_path / "whole", steps)
     assert status == 0, err
     assert "probe_softmax/accuracy" in out
     random = np.random.default_rng()
-    # Beyond step 40 the checkpoint of step 20 is on disk: the next one waits for it.
-    killed_at = int(random.integers(45, 85))
+    # Beyond step 20 the checkpoint of step 10 is on disk: the next one waits for it.
+    killed_at = int(random.integers(21, 36))
     process = _start(tmp_path / "killed", steps)
     _wait_for_step(process, tmp_path / "killed", killed_at)
     process.kill()

@@ -12,7 +12,7 @@ from ddjax.command.named import data_keywords
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.files import DOCUMENT, RUN_SUBFOLDER
 
-__all__ = ["configured", "data_of", "load_keywords", "opened", "place"]
+__all__ = ["configured", "data_of", "fingerprint", "load_keywords", "opened", "place"]
 
 
 def place(folder: str | os.PathLike[str]) -> Path:
@@ -32,6 +32,12 @@ def opened(folder: str | os.PathLike[str]) -> DistilledSet:
     return synthetic.load(place(folder))
 
 
+def fingerprint(distilled: DistilledSet) -> str | None:
+    """Of the data that a set was distilled from, None if unknown."""
+    source = distilled.provenance.get("data")
+    return source.get("fingerprint") if isinstance(source, Mapping) else None
+
+
 def configured(distilled: DistilledSet, section: str) -> dict[str, Any]:
     """A section of the configuration that a set was made with; empty if unknown."""
     config = distilled.provenance.get("config")
@@ -39,21 +45,17 @@ def configured(distilled: DistilledSet, section: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def data_of(
-    arguments: Namespace, distilled: DistilledSet | None = None
-) -> dict[str, Any]:
+def data_of(arguments: Namespace, distilled: DistilledSet) -> dict[str, Any]:
     """Keywords of `ddjax.data.load`, from `--data`, `--directory` and `--load`.
 
-    Args:
-      arguments: with these three.
-      distilled: a set; where it was distilled from data of that name, what is not given
-        is as it was then.
+    Where the set was distilled from data of that name, what is not given is as it was
+    then.
 
     Raises:
       ValueError: an unknown keyword, or a value of a wrong type.
     """
     given = load_keywords(arguments)
-    before = {} if distilled is None else configured(distilled, "data")
+    before = configured(distilled, "data")
     if before.pop("name", None) == arguments.data:
         known = set(parameters(data.load)) - {"directory", "scratch", "on_device"}
         given = {key: before[key] for key in before if key in known} | given

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from ddjax import data, synthetic
-from ddjax.command.artefact import configured, data_of, opened, place
+from ddjax.command.artefact import configured, data_of, fingerprint, opened, place
 from ddjax.command.ending import users_mistakes
 from ddjax.command.keywords import read
 from ddjax.command.named import make_evaluation
@@ -48,10 +48,6 @@ _NEEDS_DATA = {
 
 def run(arguments: Namespace) -> None:
     """Prints the card of a set and what was verified.
-
-    Args:
-      arguments: `folder`; `data` (or None), `directory`, `load`, and `set`, keywords of
-        the certificate.
 
     Raises:
       ConfigError: the set cannot be read or is not what it says it is.
@@ -113,8 +109,7 @@ def _verified_by_data(
     distilled: DistilledSet, arguments: Namespace
 ) -> Iterable[tuple[str, str]]:
     problem = data.load(**data_of(arguments, distilled))
-    source = distilled.provenance.get("data")
-    known = source.get("fingerprint") if isinstance(source, Mapping) else None
+    known = fingerprint(distilled)
     if known != problem.fingerprint:
         raise ValueError(
             f"{problem.name} as loaded here has the fingerprint {problem.fingerprint}, "
@@ -146,11 +141,8 @@ def _certificate_settings(distilled: DistilledSet) -> tuple[int, dict[str, Any]]
     ):
         if isinstance(given, Mapping) and given.get("name", label) == "certificate":
             left_out = ("name", "data", "label")
-            return position, {
-                key: value
-                for key, value in given.items()
-                if key not in left_out and value is not None
-            }
+            asked = {k: v for k, v in given.items() if v is not None}
+            return position, {k: v for k, v in asked.items() if k not in left_out}
     return 0, {}
 
 

@@ -16,10 +16,6 @@ __all__ = ["run"]
 def run(arguments: Namespace) -> None:
     """Prints the table, and writes it to the files that are asked for.
 
-    Args:
-      arguments: `folders`; `json`: whether to print JSON; `csv` and `html`: a file or
-        None.
-
     Raises:
       ConfigError: nothing to compare, or a damaged run or set.
     """
@@ -34,13 +30,10 @@ def run(arguments: Namespace) -> None:
         (arguments.csv, comparison.to_csv),
         (arguments.html, comparison.to_page),
     ):
-        if file is not None:
-            _write(Path(file), text(found), quiet=arguments.json)
-
-
-def _write(file: Path, text: str, *, quiet: bool) -> None:
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace_file(file, text.encode())
-    if not quiet:
-        print(f"wrote {file}")
+        if file is None:
+            continue
+        with writing(file):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace_file(Path(file), text(found).encode())
+        if not arguments.json:
+            print(f"wrote {file}")

@@ -29,9 +29,6 @@ _FORMATS = (".json", ".toml")
 def configuration(arguments: Namespace) -> dict[str, Any]:
     """The configuration that `--config` or `--preset` names; empty without them.
 
-    Args:
-      arguments: with `config` and `preset`, of which one or both are None.
-
     Raises:
       ValueError: an unknown preset, or a file that is no configuration.
     """
@@ -41,12 +38,7 @@ def configuration(arguments: Namespace) -> dict[str, Any]:
 
 
 def _read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A configuration in a JSON or TOML file.
-
-    Raises:
-      ValueError: a file of another kind or that cannot be read, an unknown key, or a
-        value of a wrong type.
-    """
+    """A configuration in a JSON or TOML file."""
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"{path}: a configuration is a {' or a '.join(_FORMATS)} file")

@@ -32,13 +32,7 @@ __all__ = ["run", "wanted"]
 
 
 def run(arguments: Namespace) -> None:
-    """Distils into `workdir`, or goes on there, and prints the scores.
-
-    Args:
-      arguments: `config` or `preset` (or None), `data`, `directory`, `load`, `method`,
-        `set`, `steps`, `seed`, `seeds`, `workdir`, `evaluate`, `train`, `profile`;
-        `dry_run`: only say what it would need; `list`: only say which presets there
-        are; and `words`, the whole command.
+    """Distils into `--workdir`, or goes on there, and prints the scores.
 
     Raises:
       ConfigError: a mistake in the command, the data or the folder.
@@ -68,10 +62,9 @@ def run(arguments: Namespace) -> None:
 def wanted(arguments: Namespace) -> Run:
     """The run that the arguments describe; nothing is loaded or computed yet.
 
-    Args:
-      arguments: as for `run`. Flags stand in place of what the configuration says:
-        keywords one by one, evaluations all together, and another method without the
-        keywords of that of the configuration.
+    Flags stand in place of what the configuration says: keywords one by one,
+    evaluations all together, and another method without the keywords of that of the
+    configuration.
 
     Raises:
       ValueError: an unknown name or keyword, a value of a wrong type, or no data,
@@ -152,7 +145,7 @@ def _evaluations(
     """Label -> settings with the name."""
     if not arguments.evaluate:
         return {label: {"name": label, **each} for label, each in known.items()}
-    found = dict(map(_evaluation, arguments.evaluate))
+    found = dict(_evaluation(text) for text in arguments.evaluate)
     if len(found) < len(arguments.evaluate):
         raise ValueError(
             "--evaluate: two of one name; tell them apart by label=..., as in "
@@ -176,11 +169,7 @@ def _without_name(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _folders(arguments: Namespace) -> dict[int, Any] | None:
-    """Seed -> folder for `--seeds`, None without it.
-
-    Raises:
-      ValueError: no `--workdir`, both `--seed` and `--seeds`, or what are no seeds.
-    """
+    """Seed -> folder for `--seeds`, None without it."""
     if arguments.workdir is None:
         raise ValueError("--workdir is missing: the folder of the run")
     if arguments.seeds is None:

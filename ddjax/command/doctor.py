@@ -26,11 +26,7 @@ _EXTRAS = {
 
 
 def run(arguments: Namespace) -> None:
-    """Prints what there is, then a warning for each known trap.
-
-    Args:
-      arguments: nothing is read from them.
-    """
+    """Prints what there is, then a warning for each known trap."""
     del arguments
     rows = [*_versions(), *_machine(), *_places()]
     print("\n".join(f"{name:<20} {text}" for name, text in rows))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from ddjax import data, synthetic
-from ddjax.command.artefact import data_of, opened
+from ddjax.command.artefact import data_of, fingerprint, opened
 from ddjax.command.ending import users_mistakes
 from ddjax.command.keywords import read
 from ddjax.command.named import make_evaluation
@@ -36,10 +36,6 @@ def run(arguments: Namespace) -> None:
     """Evaluates a set and prints the scores.
 
     The draws are those of the first evaluation of a run with the same seed.
-
-    Args:
-      arguments: `folder`, `data`, `directory`, `load`, `evaluation`, `set`, `split`,
-        `seed`, and `json`: whether to print JSON.
 
     Raises:
       ConfigError: a mistake in the set, the data or the settings.
@@ -81,7 +77,7 @@ def _as_json(
 def _as_text(
     split: str, distilled: DistilledSet, problem: Problem, scores: Mapping[str, Score]
 ) -> str:
-    same = _fingerprint(distilled) == problem.fingerprint
+    same = fingerprint(distilled) == problem.fingerprint
     nothing: dict[str, Score] = {}
     measured = Measured(
         distilled,
@@ -111,8 +107,3 @@ def _as_text(
         )
     lines += [f"\n{note}" for note in not_converged(measured)]
     return "\n".join(lines)
-
-
-def _fingerprint(distilled: DistilledSet) -> Any:
-    source = distilled.provenance.get("data")
-    return source.get("fingerprint") if isinstance(source, Mapping) else None

@@ -45,11 +45,9 @@ def execute(
 
     Raises:
       ConfigError: a mistake in the settings, the data or the folder.
-      ddjax.runtime.Diverged: the loss became NaN or infinite.
-      ddjax.runtime.Interrupted: SIGTERM or Ctrl-C; everything is saved.
-      ddjax.runtime.WorkdirInUse: another process works in the folder.
-      ddjax.runtime.CannotWrite: the disk is full or read-only; nothing is lost.
-      ddjax.runtime.NotEnoughMemory: the run does not fit in memory.
+      ddjax.runtime.Diverged, ddjax.runtime.Interrupted, ddjax.runtime.WorkdirInUse,
+        ddjax.runtime.CannotWrite, ddjax.runtime.NotEnoughMemory: as
+        `ddjax.runtime.train`.
     """
     with users_mistakes():
         check_profile(profile, run.train["steps"], folder)

@@ -20,9 +20,6 @@ _WRITERS = {
 def run(arguments: Namespace) -> None:
     """Writes the files that are asked for.
 
-    Args:
-      arguments: `folder`, and a file or None for each of `npz`, `torch`, `csv`, `png`.
-
     Raises:
       ConfigError: no file is asked for, the set cannot be read, or a file not written.
     """

@@ -1,4 +1,7 @@
-"""Keywords of functions as a user gives them: read, and compared with what they are."""
+"""Keywords of functions as a user gives them: read, and compared with what they are.
+
+`where` is what messages call the settings: a flag, say.
+"""
 
 import collections.abc
 import difflib
@@ -34,10 +37,6 @@ def read(where: str, given: Iterable[str]) -> dict[str, Any]:
 
     A value is JSON, and where it is none, the text as it stands: `ridge=1e-3`,
     `features.networks=4`, `loss=softmax`, `classes=[0, 1]`, `decoder=null`.
-
-    Args:
-      where: the flag, for the message.
-      given: the settings.
 
     Raises:
       ValueError: no key, or one that is given twice or stands for two things.
@@ -91,12 +90,6 @@ def made(
 ) -> Any:
     """What a factory makes; a value of a type that it cannot take is the user's.
 
-    Args:
-      where: the settings, for the message.
-      make: `(name, **keywords)` -> what it makes.
-      name: the first argument of `make`.
-      keywords: the others.
-
     Raises:
       ValueError: what the factory refuses, or cannot take.
     """
@@ -113,11 +106,6 @@ def check_types(
     where: str, given: Mapping[str, Any], function: Callable[..., Any]
 ) -> None:
     """Compares values with the annotations of a function's parameters.
-
-    Args:
-      where: the settings, for the message.
-      given: keyword -> value; None where it is not given.
-      function: what takes them.
 
     Raises:
       ValueError: a value that does not fit, with what the function takes.
@@ -168,12 +156,6 @@ def check_names(
     required: Sequence[str] = (),
 ) -> None:
     """Refuses names that there are not, with the nearest that there is.
-
-    Args:
-      where: the settings, for the message.
-      given: the names.
-      allowed: those that there are.
-      required: those that have to be given.
 
     Raises:
       ValueError: an unknown name, or one that is missing.

@@ -1,4 +1,7 @@
-"""What a user names, with its keywords: data, a method, an evaluation."""
+"""What a user names, with its keywords: data, a method, an evaluation.
+
+`where` is what messages call the settings.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +18,6 @@ __all__ = ["data_keywords", "make_evaluation", "make_method"]
 def data_keywords(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of `ddjax.data.load`, without those that are None.
 
-    Args:
-      where: the settings, for messages.
-      given: the keywords, `name` among them.
-
     Raises:
       ValueError: an unknown keyword, or a value of a wrong type.
     """
@@ -29,11 +28,6 @@ def data_keywords(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_method(where: str, name: str, keywords: Mapping[str, Any]) -> Method:
     """As `ddjax.methods.make`, of keywords of any type.
-
-    Args:
-      where: the settings, for messages.
-      name: of the method.
-      keywords: of the method.
 
     Raises:
       ValueError: an unknown name or keyword, or a value that the method does not take.
@@ -47,11 +41,6 @@ def make_method(where: str, name: str, keywords: Mapping[str, Any]) -> Method:
 
 def make_evaluation(where: str, name: str, keywords: Mapping[str, Any]) -> Evaluation:
     """As `ddjax.evaluation.make`, of keywords of any type.
-
-    Args:
-      where: the settings, for messages.
-      name: of the evaluation.
-      keywords: of the evaluation.
 
     Raises:
       ValueError: an unknown name or keyword, or a value that it does not take.

@@ -1,9 +1,7 @@
 """The loop around a method: steps, checkpoints, metrics, reports, runs compared."""
 
-from ddjax.runtime.chunk import compile_chunk
 from ddjax.runtime.comparison import table_of_runs
 from ddjax.runtime.loop import (
-    CHOICES,
     Diverged,
     Keys,
     TrainResult,
@@ -19,7 +17,6 @@ from ddjax.storage.lock import WorkdirInUse, exclusive
 from ddjax.storage.writing import CannotWrite
 
 __all__ = [
-    "CHOICES",
     "CannotWrite",
     "Diverged",
     "Interrupted",
@@ -29,7 +26,6 @@ __all__ = [
     "StepMemory",
     "TrainResult",
     "WorkdirInUse",
-    "compile_chunk",
     "exclusive",
     "memory_of_steps",
     "report",

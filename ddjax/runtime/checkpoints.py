@@ -230,21 +230,15 @@ def _unflatten(arrays: dict[str, ndarray], like: PyTree[Array], path: Path) -> A
 
     held, asked = describe(arrays), describe(wanted)
     if held != asked:
-        differing = sorted(
-            name
-            for name in held.keys() | asked.keys()
-            if held.get(name) != asked.get(name)
-        )
+        differing = sorted({name for name, _ in held.items() ^ asked.items()})
         listed = "; ".join(
             f"{name} is {held.get(name, 'absent')}, not {asked.get(name, 'absent')}"
             for name in differing[:4]
         )
         raise ValueError(f"checkpoint {path} does not fit this run's state: {listed}")
     leaves, structure = jax.tree_util.tree_flatten(like)
-    restored = [
-        _to_device(array, leaf)
-        for array, leaf in zip((arrays[name] for name in wanted), leaves, strict=True)
-    ]
+    named = zip(wanted, leaves, strict=True)
+    restored = [_to_device(arrays[name], leaf) for name, leaf in named]
     return jax.tree_util.tree_unflatten(structure, restored)
 
 

@@ -170,27 +170,21 @@ def compare_runs(*folders: str | os.PathLike[str]) -> Comparison:
 
 
 def table_of_runs(*folders: str | os.PathLike[str]) -> str:
-    """Finished runs beside each other, as a table in plain text.
+    """Finished runs beside each other, as a table in plain text, by `compare_runs`.
 
     What was distilled with which method, samples, stored floats (targets included),
     steps, seconds (preparation included), and the scores of what was trained on each
     set, on validation and test; runs that differ only in the seed are one line with
     mean and standard deviation.
-
-    Args:
-      *folders: as for `compare_runs`.
-
-    Raises:
-      ValueError: as `compare_runs`.
     """
     return to_text(compare_runs(*folders))
 
 
 def to_text(comparison: Comparison) -> str:
     """The table and its notes in plain text."""
-    header, rows = _header(comparison.lines), _rows(comparison.lines)
-    parts = [table(header, rows, words=len(_HEADER))]
-    return "\n\n".join([*parts, *filter(None, ["\n".join(comparison.notes)])])
+    lines = comparison.lines
+    found = table(_header(lines), _rows(lines), words=len(_HEADER))
+    return "\n".join([found, "", *comparison.notes]).rstrip()
 
 
 def to_plain(comparison: Comparison) -> dict[str, Any]:
@@ -227,26 +221,19 @@ def to_csv(comparison: Comparison) -> str:
     """A row for each line and scalar; means and standard deviations over seeds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    spreads = [f"{split}{part}" for split in _SPLITS for part in ("", "_std")]
     names = [*_numbers(comparison.lines[0])]
+    scores = [f"{split}{part}" for split in _SPLITS for part in ("", "_std")]
     header = ["run", "data", "fingerprint", "settings", "seeds", *names, "scalar"]
-    writer.writerow([*header, *spreads])
-    for line in comparison.lines:
-        facts = [
-            *(_run_name(line), line.first.known("data", "name")),
-            line.first.known("data", "fingerprint"),
-            json.dumps(line.first.known("settings")),
-            len(line.runs),
-            *_numbers(line).values(),
-        ]
+    writer.writerow([*header, *scores])
+    lines = zip(comparison.lines, to_plain(comparison)["lines"], strict=True)
+    for line, plain in lines:
+        facts = [_run_name(line), plain["data"], plain["fingerprint"]]
+        facts += [json.dumps(plain["settings"]), len(plain["seeds"])]
+        facts += [plain[name] for name in names]
         for name in line.scalars or [""]:
-            found = [line.over_seeds(split, name) for split in _SPLITS]
-            scores = [
-                value
-                for each in found
-                for value in ((each.mean, _spread(each)) if each else (None, None))
-            ]
-            writer.writerow([*facts, name, *scores])
+            found = [plain["scores"][split].get(name, {}) for split in _SPLITS]
+            values = [each.get(key) for each in found for key in ("mean", "std")]
+            writer.writerow([*facts, name, *values])
     return text.getvalue()
 
 
@@ -285,7 +272,7 @@ def _facts(path: Path) -> RunFacts:
     if not (path / RESULTS).is_file():
         return RunFacts(path, synthetic.load(path), {}, {s: {} for s in _SPLITS})
     found = read_outcome(path)
-    scores = {"validation": found.validation, "test": found.test}
+    scores = {split: getattr(found, split) for split in _SPLITS}
     return RunFacts(path, found.distilled, found.results, scores)
 
 
@@ -317,7 +304,10 @@ def _lines(runs: Sequence[RunFacts], marks: Mapping[Any, str]) -> list[Line]:
     groups: dict[str, list[RunFacts]] = {}
     for run in runs:
         groups.setdefault(_but_for_the_seed(run), []).append(run)
-    whole = [tuple(sorted(group, key=_seed)) for group in groups.values()]
+    whole = [
+        tuple(sorted(group, key=lambda run: int(run.known("seeds", "run") or 0)))
+        for group in groups.values()
+    ]
     asked = [(group[0].known("method"), _keywords(group[0])) for group in whole]
     judges = [
         {
@@ -338,10 +328,6 @@ def _lines(runs: Sequence[RunFacts], marks: Mapping[Any, str]) -> list[Line]:
         )
         for group, (method, own), judged in zip(whole, asked, judges, strict=True)
     ]
-
-
-def _seed(run: RunFacts) -> int:
-    return int(run.known("seeds", "run") or 0)
 
 
 def _but_for_the_seed(run: RunFacts) -> str:
@@ -393,14 +379,19 @@ def _rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
     """A row for each learner that was trained on a set; the first has the facts."""
     header, rows = _header(lines), []
     for line in lines:
-        own = [name for name in line.scalars if _is_own(name)]
+        # What tells how good what was trained on the set is.
+        own = [
+            name
+            for name in line.scalars
+            if is_quality(name) and trained_on(name) == "distilled"
+        ]
         for place, name in enumerate(own or [""]):
             cells = {
                 "run": _run_name(line),
                 "method": line.method,
                 "data": line.data,
                 "learner and measure": _words(line, name) if name else "-",
-                **{split: _shown(line, split, name) for split in _SPLITS},
+                **{s: score_text(name, line.over_seeds(s, name)) for s in _SPLITS},
                 _CERTIFICATE: _certified(line) or "-",
                 **_numbers_in_words(line),
             }
@@ -422,21 +413,12 @@ def _numbers_in_words(line: Line) -> dict[str, str]:
     return {k: "-" if value is None else number(value) for k, value in shown.items()}
 
 
-def _is_own(name: str) -> bool:
-    """Whether a scalar says how good what was trained on the set is."""
-    return is_quality(name) and trained_on(name) == "distilled"
-
-
 def _words(line: Line, name: str) -> str:
     other = line.first.results.get("other_data", {}).get(name)
     words = meaning(name, line.first.distilled)
     settings = _in_words(line.judged.get(name.partition("/")[0], {}))
     learner = f"{words.learner} ({', '.join(settings)})" if settings else words.learner
     return f"{learner}, {words.measure}" + (f", on {other}" if other else "")
-
-
-def _shown(line: Line, split: str, name: str) -> str:
-    return score_text(name, line.over_seeds(split, name))
 
 
 def _run_name(line: Line) -> str:

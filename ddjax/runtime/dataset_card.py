@@ -40,26 +40,14 @@ __all__ = ["CARD", "dataset_card", "metadata", "write_card"]
 CARD = "README.md"
 """The card's name in the folder of a set."""
 
-# Number of samples below which the Hub has a category, and its name.
-_SIZES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-)
-_LARGER = "10M<n<100M"
+# The Hub's categories: less than a thousand samples, and on by powers of ten.
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
 
 def write_card(folder: str | os.PathLike[str], report: Report) -> Path:
-    """Writes the card into the folder of a set, which `synthetic.load` passes over.
+    """Writes the card of a report into the folder of its set; gives the card's path.
 
-    Args:
-      folder: of the set that the report is of; an older card is replaced in one step.
-      report: what the run found.
-
-    Returns:
-      The card's path.
+    `synthetic.load` passes over it. An older one is replaced in one step.
     """
     path = Path(folder) / CARD
     atomic.sweep(path.parent, re.escape(path.name))
@@ -70,9 +58,8 @@ def write_card(folder: str | os.PathLike[str], report: Report) -> Path:
 def dataset_card(report: Report) -> str:
     """The card as Markdown behind its metadata.
 
-    Args:
-      report: what the run found; nothing of the machine is taken from it, so that equal
-        sets with equal scores have equal cards.
+    Nothing of the machine is taken from the report, so that equal sets with equal
+    scores have equal cards.
     """
     distilled = report.measured.distilled
     lines = [
@@ -87,9 +74,6 @@ def dataset_card(report: Report) -> str:
 def metadata(distilled: DistilledSet) -> dict[str, Any]:
     """What the Hub reads off a card; what is not known is left out.
 
-    Args:
-      distilled: the set.
-
     Returns:
       `pretty_name`, `tags`, `size_categories`, and where they are known `license` (that
       of the real data, unless weights with terms of their own took part),
@@ -102,7 +86,8 @@ def metadata(distilled: DistilledSet) -> dict[str, Any]:
         known["license"] = data[1].licence.lower()
     tags = ["dataset-distillation", "ddjax"]
     known["tags"] = [*tags, printable(str(method))] if method else tags
-    known["size_categories"] = [_size(distilled)]
+    powers = len(str(_count(distilled))) - 3
+    known["size_categories"] = [_SIZES[min(max(powers, 0), len(_SIZES) - 1)]]
     task = _task(distilled)
     if task:
         known["task_categories"] = [task]
@@ -148,17 +133,13 @@ def _blocks(report: Report) -> list[Block]:
     ]
     if distilled.targets_kind == "regression" and what == "rows":
         blocks.append(Text("distilled.csv has the rows in natural units."))
-    commit = report.run.get("commit")
+    origin = [*about_origin(distilled)]
+    if "commit" in report.run:
+        origin.append(("commit", report.run["commit"]))
     return [
         *blocks,
         Heading("Where it comes from"),
-        _facts(
-            [
-                *about_origin(distilled),
-                *([("commit", commit)] if commit else []),
-                ("digest", digest(distilled)),
-            ]
-        ),
+        _facts([*origin, ("digest", digest(distilled))]),
         Heading("Terms of what it was made from"),
         _facts(about_terms(distilled)),
     ]
@@ -181,11 +162,6 @@ def _count(distilled: DistilledSet) -> int:
     return decoded_shapes(distilled).inputs.shape[0]
 
 
-def _size(distilled: DistilledSet) -> str:
-    count = _count(distilled)
-    return next((name for below, name in _SIZES if count < below), _LARGER)
-
-
 def _task(distilled: DistilledSet) -> str | None:
     """One of the Hub's tasks, None where none is certain."""
     what, kind = samples_in_words(distilled), distilled.targets_kind
@@ -193,5 +169,5 @@ def _task(distilled: DistilledSet) -> str | None:
         return "tabular-regression" if what == "rows" else None
     if what != "images":
         return None
-    of_representations = kind == "representation"
-    return "image-feature-extraction" if of_representations else "image-classification"
+    extraction = kind == "representation"
+    return "image-feature-extraction" if extraction else "image-classification"

@@ -18,9 +18,7 @@ class EventFile:
     def __init__(self, folder: Path, *, purge_step: int | None = None):
         """Begins a file in `folder` (made if absent).
 
-        Args:
-          folder: where TensorBoard looks.
-          purge_step: what earlier files say of this step and later ones is void.
+        What earlier files say of `purge_step` and later ones is void.
         """
         from tensorboardX.proto import event_pb2, summary_pb2
 

@@ -114,10 +114,9 @@ class RowReader:
             self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
 
     def take(self, start: int, length: int) -> dict[str, Any]:
-        """The rows of steps `start ... start + length - 1`, leading axis `capacity`.
+        """The rows of steps `start ... start + length - 1`, on the host.
 
-        Returns:
-          Host arrays; what is beyond `length` is zero.
+        Their leading axis is `capacity`; what is beyond `length` is zero.
         """
         if self._pool is None:
             return {}

@@ -62,10 +62,6 @@ def curves_png(rows: Sequence[dict[str, Any]], distilled: DistilledSet) -> bytes
     most), and one for all validation accuracies or R², with their spread over draws.
     Each says which split it is of.
 
-    Args:
-      rows: of `ddjax.runtime.metrics.read`.
-      distilled: what the run made.
-
     Returns:
       A PNG, or None when there is nothing to draw.
     """
@@ -89,9 +85,6 @@ def columns_png(distilled: DistilledSet, start: DistilledSet | None = None) -> b
     Args:
       distilled: a regression set of features `(m, d)`.
       start: the same before the first step.
-
-    Returns:
-      A PNG.
     """
     of_sets = [
         (
@@ -164,8 +157,13 @@ def _axes(count: int, *, across: int, size: tuple[float, float]) -> tuple[Any, A
 
 
 def _png(figure: Any) -> bytes:
+    from PIL import Image
+
+    # `savefig` would draw everything twice.
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba()))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    image.save(buffer, format="png", dpi=(figure.dpi, figure.dpi))
     return buffer.getvalue()
 
 
@@ -210,17 +208,12 @@ def _line(rows: Sequence[dict[str, Any]], name: str, shown: str) -> _Line:
 def _draw(axis: Any, panel: _Panel) -> None:
     for line, colour in zip(panel.lines, _COLOURS * len(panel.lines), strict=False):
         marker = "o" if len(line.steps) <= 40 else None
-        axis.plot(
-            *(line.steps, line.values),
-            color=colour,
-            linewidth=1.6,
-            marker=marker,
-            markersize=3,
-        )
+        style = {"linewidth": 1.6, "marker": marker, "markersize": 3}
+        axis.plot(line.steps, line.values, color=colour, **style)
         if any(line.spread):
-            low = [v - s for v, s in zip(line.values, line.spread, strict=True)]
-            high = [v + s for v, s in zip(line.values, line.spread, strict=True)]
-            axis.fill_between(line.steps, low, high, color=colour, alpha=0.15, lw=0)
+            middle, spread = np.asarray(line.values), np.asarray(line.spread)
+            band = middle - spread, middle + spread
+            axis.fill_between(line.steps, *band, color=colour, alpha=0.15, lw=0)
     values = [value for line in panel.lines for value in line.values]
     if min(values) > 0 and max(values) > 50 * min(values):
         axis.set_yscale("log")
@@ -229,12 +222,8 @@ def _draw(axis: Any, panel: _Panel) -> None:
     _style(axis)
     axis.xaxis.set_major_locator(_locator(integer=True, nbins=7))
     if panel.title in _QUALITIES.values():
-        legend = axis.legend(
-            axis.get_lines(),
-            [line.name for line in panel.lines],
-            fontsize=7,
-            frameon=False,
-        )
+        names = [line.name for line in panel.lines]
+        legend = axis.legend(axis.get_lines(), names, fontsize=7, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
 

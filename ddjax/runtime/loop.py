@@ -30,8 +30,8 @@ from ddjax.runtime.chunk import Chunk, compile_chunk, copied
 from ddjax.runtime.feed import Feed, RowReader, feed_data, rows_bytes
 from ddjax.runtime.memory import (
     StepMemory,
-    check_memory,
     enough_memory,
+    refuse_too_large,
     step_memory,
 )
 from ddjax.runtime.metrics import MemoryLog, MetricsLog
@@ -45,7 +45,6 @@ from ddjax.storage.writing import writing
 from ddjax.synthetic.origin import provenance
 
 __all__ = [
-    "CHOICES",
     "Diverged",
     "Keys",
     "TrainResult",
@@ -58,7 +57,7 @@ __all__ = [
     "whole_number",
 ]
 
-CHOICES = ("best", "last")
+_CHOICES = ("best", "last")
 
 _GROWING = ("steps",)
 _LARGEST_SEED = 2**32 - 1
@@ -235,35 +234,25 @@ def train(
             monitor=monitor,
             config=config,
         )
-        lengths = _earlier_lengths(folder, record)
+        length = _earlier_length(folder, record)
         keys = run_keys(settings.seed)
         prepared = cache
         if prepared is None:
             in_folder = folder and caches.on_disk(folder / "prepared")
             prepared = in_folder or caches.no_cache
         ready = _made_ready(method, problem, keys, chunk=chunk, cache=prepared)
-        check_memory(ready.chunk)
-        reader = RowReader(
-            ready.feed,
-            seed=settings.seed,
-            capacity=ready.chunk.capacity,
-            steps=settings.steps,
-        )
-        closing.callback(reader.close)
+        refuse_too_large(step_memory(ready.chunk))
         loop = _Loop(
-            subject=_Subject(method, problem, ready.data, config),
-            settings=settings,
-            keys=keys,
-            feed=ready.feed,
-            reader=reader,
-            chunk=ready.chunk,
+            ready,
+            settings,
+            keys,
             folder=folder,
             record=record,
             cache=cache or caches.in_memory(limit=_EVALUATION_BYTES),
             profiler=StepProfiler(folder, profile),
         )
         closing.callback(loop.close)
-        loop.start(ready.state, lengths, preparation=time.perf_counter() - began)
+        loop.start(length, preparation=time.perf_counter() - began)
         loop.go()
         return loop.result()
 
@@ -277,14 +266,8 @@ def memory_of_steps(
 ) -> StepMemory | None:
     """What the steps of a run need in memory, as they are compiled for this device.
 
-    Prepares and compiles as `train` does, does no step and keeps nothing. Evaluations
-    come on top.
-
-    Args:
-      method: what to distil with.
-      problem: what to distil.
-      seed: as for `train`.
-      chunk: as for `train`.
+    Prepares and compiles as `train` does, of which the arguments are, does no step and
+    keeps nothing. Evaluations come on top.
 
     Returns:
       Bytes, None where the compiler does not say.
@@ -304,6 +287,8 @@ def memory_of_steps(
 class _Ready(NamedTuple):
     """All that the first step needs."""
 
+    method: Method
+    problem: Problem
     data: Any
     state: Any
     feed: Feed
@@ -318,7 +303,7 @@ def _made_ready(
     feed = feed_data(data)
     capacity = max(1, min(chunk, _ROWS_BYTES // max(1, rows_bytes(feed))))
     compiled = compile_chunk(method, state, feed, keys.steps, capacity=capacity)
-    return _Ready(data, state, feed, compiled)
+    return _Ready(method, problem, data, state, feed, compiled)
 
 
 class _Settings(NamedTuple):
@@ -332,13 +317,6 @@ class _Settings(NamedTuple):
     monitor: str | None
     choose: str
     verbose: bool
-
-
-class _Subject(NamedTuple):
-    method: Method
-    problem: Problem
-    data: Any
-    config: Mapping[str, Any] | None
 
 
 class _Position(NamedTuple):
@@ -392,7 +370,7 @@ def run_record(
     }
 
 
-def _earlier_lengths(folder: Path | None, record: dict[str, Any]) -> int | None:
+def _earlier_length(folder: Path | None, record: dict[str, Any]) -> int | None:
     """How long the run in the folder was to be, None for a new one."""
     if folder is None:
         return None
@@ -417,22 +395,24 @@ class _Loop:
 
     def __init__(
         self,
-        *,
-        subject: _Subject,
+        ready: _Ready,
         settings: _Settings,
         keys: Keys,
-        feed: Feed,
-        reader: RowReader,
-        chunk: Chunk,
+        *,
         folder: Path | None,
         record: dict[str, Any],
         cache: Cache,
         profiler: StepProfiler,
     ):
-        self.subject, self.settings, self.keys = subject, settings, keys
-        self.feed, self.reader, self.chunk = feed, reader, chunk
+        self.method, self.problem, self.data, self.state, self.feed, self.chunk = ready
+        self.settings, self.keys, self.profiler = settings, keys, profiler
         self.folder, self.record, self.cache = folder, record, cache
-        self.profiler = profiler
+        self.reader = RowReader(
+            self.feed,
+            seed=settings.seed,
+            capacity=self.chunk.capacity,
+            steps=settings.steps,
+        )
         self.last: CheckpointStore | None = None
         self.log: MetricsLog | MemoryLog = MemoryLog()
         self.owns_folder = False
@@ -447,16 +427,20 @@ class _Loop:
         self.step_seconds = math.inf
         self.chunk_seconds: list[float] = []
 
-    def start(self, state: Any, length: int | None, preparation: float) -> None:
-        """Takes up the newest checkpoint, or the initial state where there is none."""
+    def start(self, length: int | None, preparation: float) -> None:
+        """Takes up the newest checkpoint, or stays at the start without one.
+
+        Args:
+          length: how many steps the run in the folder was to have, None for a new one.
+          preparation: seconds that it took.
+        """
         settings = self.settings
         # Of a run that goes on too: `init` gives the same state every time.
-        self.state = state
         self.first = on_host(self._distilled())
         found = None
         if length is not None:
             self.last = self._checkpoints()
-            found = self.last.restore({"state": state, "key": self.keys.steps})
+            found = self.last.restore({"state": self.state, "key": self.keys.steps})
         if found is None:
             first = settings.evaluations and settings.evaluate_every
             self.position = _Position(row={} if first else None)
@@ -484,9 +468,8 @@ class _Loop:
 
     def _tell_of_lengthening(self, length: int | None) -> None:
         steps, position = self.settings.steps, self.position
-        if length is None or length >= steps or not position.step:
-            return
-        if not self.subject.method.follows_length:
+        longer = length is not None and length < steps and position.step
+        if not longer or not self.method.follows_length:
             return
         self.position = position._replace(
             lengthened_from=[*position.lengthened_from, length]
@@ -503,7 +486,8 @@ class _Loop:
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:
-            for each in (self.last, self.log, self.progress, self.profiler):
+            ends = (self.reader, self.last, self.log, self.progress, self.profiler)
+            for each in ends:
                 if each is not None:
                     closing.callback(each.close)
 
@@ -519,7 +503,7 @@ class _Loop:
                     self._record(*evaluated)
                 if stop.signum is not None:
                     self._leave(stop.signum)
-                if self._due(self.settings.checkpoint_every):
+                if self._due(self.position.step, self.settings.checkpoint_every):
                     self._save()
                 if self.position.step == self.settings.steps:
                     return
@@ -533,7 +517,10 @@ class _Loop:
         if self.folder is None or self.owns_folder:
             return
         run_file = self.folder / folders.RUN_FILE
-        folders.agree(run_file, self.record, growing=_GROWING, free=_may_differ)
+        folders.refuse_another(
+            run_file, self.record, growing=_GROWING, free=_may_differ
+        )
+        folders.write_json(run_file, self.record)
         self.last = self.last or self._checkpoints()
         # A row still to be written replaces one that a killed process wrote.
         written = self.position.step - (self.position.row is not None)
@@ -585,27 +572,24 @@ class _Loop:
         )
 
     def _distilled(self) -> RunResult:
-        subject = self.subject
-        return subject.method.distilled(
-            self.keys.prepare, self.state, subject.problem, subject.data
+        return self.method.distilled(
+            self.keys.prepare, self.state, self.problem, self.data
         )
 
     def _provenance(self) -> dict[str, Any]:
-        subject = self.subject
         found = provenance(
-            subject.problem,
-            method=subject.method.name,
-            settings=subject.method.settings,
+            self.problem,
+            method=self.method.name,
+            settings=self.method.settings,
             seeds={"run": self.settings.seed},
-            config=dict(subject.config) if subject.config is not None else None,
+            config=self.record["config"],
         )
         found["steps"] = self.position.step
         if self.position.lengthened_from:
             found["lengthened_from"] = list(self.position.lengthened_from)
         return found
 
-    def _due(self, every: int) -> bool:
-        step = self.position.step
+    def _due(self, step: int, every: int) -> bool:
         return step == self.settings.steps or bool(every and step and step % every == 0)
 
     def _advance(self) -> None:
@@ -665,22 +649,21 @@ class _Loop:
         return step in (1, self.settings.steps) or step % self.settings.log_every == 0
 
     def _evaluates(self, step: int) -> bool:
-        every, steps = self.settings.evaluate_every, self.settings.steps
-        due = step == steps or bool(every and step % every == 0)
-        return due and bool(self.settings.evaluations)
+        settings = self.settings
+        return bool(settings.evaluations) and self._due(step, settings.evaluate_every)
 
     def _evaluated(self) -> tuple[RunResult, dict[str, Score], str | None]:
         """The state's result, its validation scores, and the score that chooses.
 
         The last is None where no score chooses.
         """
-        problem, scores = self.subject.problem, {}
         distilled: Any = self._distilled()
+        scores = {}
         for i, evaluation in enumerate(self.settings.evaluations):
             # The same draws at every step, for the steps to be comparable.
             key = jax.random.fold_in(self.keys.validation, i)
             scores |= evaluation.evaluate(
-                key, distilled, problem, "validation", self.cache
+                key, distilled, self.problem, "validation", self.cache
             )
         return distilled, scores, self._monitor(scores)
 
@@ -869,8 +852,8 @@ def _check(settings: _Settings) -> None:
         raise ValueError(
             f"monitor={settings.monitor!r} needs evaluations to choose by, got none"
         )
-    if settings.choose not in CHOICES:
-        raise ValueError(f"choose must be one of {CHOICES}, got {settings.choose!r}")
+    if settings.choose not in _CHOICES:
+        raise ValueError(f"choose must be one of {_CHOICES}, got {settings.choose!r}")
     if jax.process_count() > 1:
         raise ValueError(
             f"train works in one process, this is one of {jax.process_count()}"

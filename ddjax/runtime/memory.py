@@ -13,7 +13,6 @@ from ddjax.runtime.chunk import Chunk
 __all__ = [
     "NotEnoughMemory",
     "StepMemory",
-    "check_memory",
     "enough_memory",
     "free_memory",
     "in_units",
@@ -86,18 +85,12 @@ def step_memory(chunk: Chunk) -> StepMemory | None:
     )
 
 
-def check_memory(chunk: Chunk) -> None:
-    """Refuses steps that would not fit, before the first one.
+def refuse_too_large(memory: StepMemory | None) -> None:
+    """Refuses steps that would not fit, as far as is known, before the first one.
 
     Raises:
-      NotEnoughMemory: what the compiled steps need besides their arguments, which are
-        there already, is more than is free.
+      NotEnoughMemory: they need more besides their arguments than is free.
     """
-    refuse_too_large(step_memory(chunk))
-
-
-def refuse_too_large(memory: StepMemory | None) -> None:
-    """Raises a `NotEnoughMemory` where steps would not fit, as far as is known."""
     if memory is not None and not memory.fits:
         raise NotEnoughMemory(_message(f"a step takes {in_units(memory.needed)}"))
 

@@ -82,7 +82,7 @@ def finish(
 
     Args:
       path: the run's folder.
-      trained: what `ddjax.runtime.train` left.
+      trained: what `ddjax.runtime.train` left of `problem`.
       problem: what was distilled.
       config: what the run was configured with; `config["method"]["name"]` is the
         method's.
@@ -111,9 +111,8 @@ def finish(
     inputs = synthetic.decoded(distilled).inputs
     if distilled.targets_kind == "regression" and inputs.ndim == 2:
         synthetic.to_csv(exports / "distilled.csv", distilled)
-    if trained.monitor is None:
-        chosen_by = "the last one"
-    else:
+    chosen_by = "the last one"
+    if trained.monitor is not None:
         chosen_by = f"the best by validation {trained.monitor}"
     facts = _facts(problem)
     results = {
@@ -156,12 +155,7 @@ def finish(
 def measured_certificate(
     distilled: DistilledSet, scores: Mapping[str, Score], split: str = "test"
 ) -> dict[str, Any] | None:
-    """What the certificate evaluations found, with what it holds for.
-
-    Args:
-      distilled: the set.
-      scores: what evaluations found.
-      split: on which split.
+    """What the certificate evaluations found on a split, with what it holds for.
 
     Returns:
       JSON-able; what the set has, where no certificate is among the scores.
@@ -176,13 +170,8 @@ def measured_certificate(
     about = ("loss", "real_ridge", "ridge")
     known = {k: distilled.recipe[k] for k in about if k in distilled.recipe}
     says = {"says": in_words(found)} if "proves_something" in found else {}
-    return {
-        **(distilled.certificate or {}),
-        **says,
-        "split": split,
-        **known,
-        **found,
-    }
+    before = distilled.certificate or {}
+    return {**before, **says, "split": split, **known, **found}
 
 
 def _facts(problem: Problem) -> dict[str, str]:

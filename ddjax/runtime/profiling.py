@@ -20,12 +20,7 @@ STEP = "step"
 def check_profile(
     profile: int | None, steps: int, workdir: str | os.PathLike[str] | None
 ) -> None:
-    """Refuses a trace that a run has no steps or no place for.
-
-    Args:
-      profile: how many steps to trace; None for no trace.
-      steps: of the run.
-      workdir: its folder, or None.
+    """Refuses a trace of `profile` steps that a run has no steps or no place for.
 
     Raises:
       ValueError: no step to trace, a run that is too short, or one without a folder.

@@ -91,13 +91,7 @@ def duration(seconds: float) -> str:
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1
 ) -> str:
-    """A plain table: the first columns, of words, to the left, the others to the right.
-
-    Args:
-      header: one text a column.
-      rows: cells.
-      words: how many columns hold words.
-    """
+    """A plain table: the first `words` columns to the left, the others to the right."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])

@@ -112,10 +112,9 @@ def _markdown(block: Block, folder: Path) -> str:
         case Picture(path, description):
             return f"![{_plain(description)}]({path.relative_to(folder)})"
         case Pictures(pictures):
-            parts = [_plain(each.description) for each in pictures]
-            links = [_markdown(each, folder) for each in pictures]
             return "\n\n".join(
-                f"{part}:\n\n{link}" for part, link in zip(parts, links, strict=True)
+                f"{_plain(each.description)}:\n\n{_markdown(each, folder)}"
+                for each in pictures
             )
         case Code(text, language, folded):
             code = f"```{language}\n{text}\n```"

@@ -108,8 +108,7 @@ def _write_pictures(
     distilled, pictures = report.measured.distilled, {}
     shape = decoded_shapes(distilled).inputs.shape
     if len(shape) == 4 and shape[-1] in (1, 3):
-        sets = {"start": start, "samples": distilled}
-        for name, each in sets.items():
+        for name, each in (("start", start), ("samples", distilled)):
             if each is not None:
                 path = folder / f"{name}.png"
                 # Of hundreds of numbers a strip of bars shows nothing.
@@ -135,10 +134,7 @@ def _blocks(
     report: Report, pictures: Mapping[str, Path], start: DistilledSet | None
 ) -> list[Block]:
     measured = report.measured
-    blocks: list[Block] = [
-        Cards(_cards(report)),
-        *score_blocks(report),
-    ]
+    blocks: list[Block] = [Cards(_cards(report)), *score_blocks(report)]
     if start is None and report.steps:
         blocks.append(Text("This set is the start itself: no step improved on it."))
     if "samples" in pictures:
@@ -153,8 +149,7 @@ def _blocks(
             Text("Shaded: the standard deviation over draws, where there are several."),
         ]
     if measured.distilled.certificate:
-        certificate = measured.distilled.certificate
-        blocks += certificate_blocks(certificate, "results.json")
+        blocks += certificate_blocks(measured.distilled.certificate, "results.json")
     blocks += [
         Heading("How it was run"),
         Code(report.command, "sh"),
@@ -255,11 +250,11 @@ def _rows(distilled: DistilledSet) -> list[Block]:
     else:
         names = [*columns.inputs, *columns.targets]
     shown = [tuple(number(float(each)) for each in row) for row in values[:_MOST_ROWS]]
-    more = (
-        f"The first {_MOST_ROWS} of {len(values)} rows; exports/distilled.csv has all."
-    )
-    table: list[Block] = [Table(tuple(names), shown, words=0)]
-    return table + [Text(more)] if len(values) > _MOST_ROWS else table
+    blocks: list[Block] = [Table(tuple(names), shown, words=0)]
+    if len(values) > _MOST_ROWS:
+        first = f"The first {_MOST_ROWS} of {len(values)} rows"
+        blocks.append(Text(f"{first}; exports/distilled.csv has all."))
+    return blocks
 
 
 def _cards(report: Report) -> list[tuple[str, str]]:

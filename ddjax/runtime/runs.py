@@ -42,16 +42,7 @@ def train_and_report(
     was chosen on the test split. The folder then has what a run of `ddjax distil` has:
     `distilled/`, `exports/`, `results.json`, `report.html`. The same call goes on where
     it was stopped, finishes a folder that `train` filled, and says of a finished run
-    what it found.
-
-    Args:
-      method: what to distil with.
-      problem: what to distil.
-      workdir: folder of the run.
-      steps: how many steps to have done in the end.
-      seed: of everything random.
-      evaluations: what to measure.
-      **keywords: others of `train`, but for `config` and `cache`.
+    what it found. The arguments are those of `train`, but for `config` and `cache`.
 
     Returns:
       The set and its scores; `ddjax.runtime.report(workdir)` has them as text.
@@ -133,14 +124,8 @@ def sweep(
 
     `ddjax.runtime.table_of_runs(workdir)` is their mean and standard deviation. The
     same call goes on where it was stopped; more seeds add to those that are there. The
-    split of the data is the problem's, the same for all.
-
-    Args:
-      method: what to distil with.
-      problem: what to distil.
-      seeds: of the runs.
-      workdir: the folder in which `seed_0` and so on lie.
-      **keywords: others of `train_and_report`: `steps`, `evaluations`, ...
+    split of the data is the problem's, the same for all. Seed 0 lies in
+    `workdir/seed_0`, and so on; the other arguments are those of `train_and_report`.
 
     Returns:
       What `train_and_report` returns, in the order of the seeds.

@@ -89,12 +89,9 @@ def headline(measured: Measured) -> list[tuple[str, str]]:
         ]
         # Sorting is stable: the first one of the same learner, else the first.
         found.sort(key=lambda row: row.meaning.learner != first.meaning.learner)
-        chosen = [first] if whose == "distilled" else found[:1]
-        for row in chosen:
-            about = f"test {row.meaning.words} trained on "
-            cards.append(
-                (score_text(row.name, row.score), about + _whose(row, measured))
-            )
+        for row in [first] if whose == "distilled" else found[:1]:
+            what = f"test {row.meaning.words} trained on {_whose(row, measured)}"
+            cards.append((score_text(row.name, row.score), what))
     return cards
 
 
@@ -142,14 +139,12 @@ def score_rows(measured: Measured) -> list[tuple[str, str, str]]:
 
 def not_converged(measured: Measured) -> list[str]:
     """A sentence for each learner whose solver was left before its tolerance."""
-    sentences = []
-    for row in _rows(measured, {**measured.validation, **measured.test}):
-        if row.name.endswith("/converged") and row.score.mean < 1.0:
-            sentences.append(
-                f"The solver of {row.meaning.learner} trained on "
-                f"{_whose(row, measured)} did not converge; its numbers are rough."
-            )
-    return sentences
+    return [
+        f"The solver of {row.meaning.learner} trained on {_whose(row, measured)} did "
+        "not converge; its numbers are rough."
+        for row in _rows(measured, {**measured.validation, **measured.test})
+        if row.name.endswith("/converged") and row.score.mean < 1.0
+    ]
 
 
 def certificate_rows(certificate: Mapping[str, object]) -> list[tuple[str, str]]:

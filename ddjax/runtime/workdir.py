@@ -11,7 +11,6 @@ from ddjax.storage.writing import writing
 
 __all__ = [
     "RUN_FILE",
-    "agree",
     "flat",
     "open_workdir",
     "refuse_another",
@@ -49,30 +48,6 @@ def open_workdir(workdir: str | os.PathLike[str]) -> Path:
     return path
 
 
-def agree(
-    path: Path,
-    record: Mapping[str, Any],
-    *,
-    growing: Sequence[str] = (),
-    free: Callable[[str], bool] = lambda key: False,
-) -> None:
-    """Writes a JSON record, or compares it with the one that is there.
-
-    Args:
-      path: the file.
-      record: JSON-able; tuples count as lists.
-      growing: dotted keys whose number may be larger than what is there.
-      free: says of a dotted key that it may differ.
-
-    Raises:
-      ValueError: as `refuse_another`; or `record` is not JSON-able.
-    """
-    held = refuse_another(path, record, growing=growing, free=free)
-    wanted = _plain(path, record)
-    if held != wanted:
-        write_json(path, wanted)
-
-
 def refuse_another(
     path: Path,
     record: Mapping[str, Any],
@@ -99,7 +74,10 @@ def refuse_another(
       ValueError: the record there differs, with the differing keys; or it cannot be
         read; or `record` is not JSON-able.
     """
-    wanted = _plain(path, record)
+    try:
+        wanted = json.loads(json.dumps(record))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be written: {error}") from error
     if not path.exists():
         return None
     held = _read(path)
@@ -112,13 +90,6 @@ def refuse_another(
             "another folder, or what is there"
         )
     return held
-
-
-def _plain(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return json.loads(json.dumps(record))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path.name} cannot be written: {error}") from error
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

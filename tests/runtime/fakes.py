@@ -12,6 +12,8 @@ from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split, identity
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.methods.base import Method
+from ddjax.runtime.run_report import Report
+from ddjax.runtime.scores import Measured
 from ddjax.storage.cache import no_cache
 from ddjax.synthetic.decoders import pixels
 from ddjax.synthetic.distilled import DistilledSet, distilled_set
@@ -52,12 +54,13 @@ def quadratic(
     batch_size: int = 5,
     blow_up_at: int | None = None,
     poison: str = "loss",
-    follows_length: bool = False,
+    weights: str = "aa",
     calls: dict[str, int] | None = None,
 ) -> Method:
     """Moves `samples` images towards the mean of random real ones.
 
-    `calls` counts what Python runs: `prepare`, `computed` and traces of `step`.
+    `calls` counts what Python runs: `prepare`, `computed` and traces of `step`;
+    `weights` is a checksum among the settings.
     """
     optimizer = optax.adam(learning_rate)
     calls = {} if calls is None else calls
@@ -110,36 +113,31 @@ def quadratic(
         return State(learned, opt, None, best), metrics
 
     def distilled(key, state, problem, data):
+        targets = jnp.zeros((samples, 2), jnp.float32)
         return distilled_set(
-            {
-                "inputs": state.learned["inputs"],
-                "targets": jnp.zeros((samples, 2), jnp.float32),
-            },
+            {"inputs": state.learned["inputs"], "targets": targets},
             pixels(),
             problem,
             recipe={"targets_kind": "scores"},
             labels=jnp.zeros((samples,), jnp.int32),
         )
 
-    settings = {"learning_rate": learning_rate, "batch_size": batch_size}
-    return Method(
-        "quadratic",
-        settings,
-        prepare,
-        init,
-        sample,
-        step,
-        distilled,
-        follows_length=follows_length,
-    )
+    settings = {
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "encoder": [{"file": "weights", "sha256": weights}],
+    }
+    return Method("quadratic", settings, prepare, init, sample, step, distilled)
 
 
-def spread(calls: list[int] | None = None, name: str = "spread") -> Evaluation:
+QUADRATIC = quadratic()
+"""The one to take where it may be any: its steps are compiled once for all tests."""
+
+
+def spread(name: str = "spread") -> Evaluation:
     """Mean square of the images, and a number drawn from the key."""
 
     def evaluate(key, distilled, problem, split, cache=no_cache):
-        if calls is not None:
-            calls.append(len(calls))
         size = float(np.mean(np.square(np.asarray(distilled.stored["inputs"]))))
         return {
             f"{name}/size": Score(size, 0.0, 1),
@@ -148,6 +146,33 @@ def spread(calls: list[int] | None = None, name: str = "spread") -> Evaluation:
         }
 
     return Evaluation(name, {}, evaluate)
+
+
+def report(
+    distilled: DistilledSet, *, test: dict[str, Score] | None = None, **changes: Any
+) -> Report:
+    """What a run says of a set; invented, but for the set."""
+    measured = Measured(
+        distilled,
+        real_samples=1294,
+        validation={"probe_softmax/accuracy": Score(0.5, 0.0, 1)},
+        test=test or {"probe_softmax/accuracy": Score(0.25, 0.01, 3)},
+    )
+    fields = dict(
+        title="toy <on> toys",
+        measured=measured,
+        start=distilled,
+        step=8,
+        steps=10,
+        chosen_by="the last one",
+        seconds=75.0,
+        preparation_seconds=1.0,
+        config={"a|b": "<script>", "directory": "/home/me"},
+        metrics=[{"step": i, "loss": 2.0 - i, "seconds": 0.1} for i in range(2)],
+        run={"commit": "abc123", "processor": "x|secret"},
+        command="python -m x --workdir=/home/me",
+    )
+    return Report(**(fields | changes))
 
 
 def inputs(distilled: DistilledSet) -> np.ndarray:

@@ -7,10 +7,8 @@ import pytest
 import yaml
 
 from ddjax import synthetic
-from ddjax.evaluation.base import Score
 from ddjax.runtime import dataset_card as cards
-from ddjax.runtime.run_report import Report
-from ddjax.runtime.scores import Measured
+from tests.runtime import fakes
 from tests.synthetic.problems import distilled_set, table_set
 
 
@@ -27,30 +25,6 @@ def _of(distilled, name="digits", **source):
     return distilled._replace(provenance=provenance)
 
 
-def _report(distilled, **changes) -> Report:
-    measured = Measured(
-        distilled,
-        real_samples=1294,
-        validation={"probe_softmax/accuracy": Score(0.5, 0.0, 1)},
-        test={"probe_softmax/accuracy": Score(0.25, 0.01, 3)},
-    )
-    fields = dict(
-        title="kip on digits",
-        measured=measured,
-        start=distilled,
-        step=8,
-        steps=10,
-        chosen_by="the last one",
-        seconds=75.0,
-        preparation_seconds=1.0,
-        config={"data": {"directory": "/home/me"}},
-        metrics=[],
-        run={"commit": "abc123", "processor": "secret"},
-        command="python -m x --workdir=/home/me",
-    )
-    return Report(**(fields | changes))
-
-
 def _parts(text):
     """The metadata as YAML has them, and the text."""
     nothing, front, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
@@ -59,7 +33,7 @@ def _parts(text):
 
 
 def test_the_metadata_are_those_of_the_hub():
-    found, _ = _parts(cards.dataset_card(_report(_of(distilled_set()))))
+    found, _ = _parts(cards.dataset_card(fakes.report(_of(distilled_set()))))
     assert found == {
         "pretty_name": "digits, distilled to 6 images by kip",
         "license": "cc-by-4.0",
@@ -78,7 +52,7 @@ def test_what_is_not_known_is_left_out():
     }
     encoded = _of(distilled_set())._replace(recipe=recipe)
     assert "license" not in cards.metadata(encoded)
-    text = cards.dataset_card(_report(encoded))
+    text = cards.dataset_card(fakes.report(encoded))
     assert "mocov3_vit_b16: CC-BY-NC-4.0" in text and "resnet50: " not in text
     unknown = cards.metadata(_of(distilled_set(), "tfds:svhn_cropped:3.0.0"))
     assert "license" not in unknown and unknown["source_datasets"] == ["svhn_cropped"]
@@ -108,7 +82,7 @@ def test_sizes():
 
 def test_names_cannot_leave_the_metadata():
     name = 'a"b\n---\nlicense: mit\n\x1b[31m: é 𝄞 \u2028'
-    text = cards.dataset_card(_report(_of(distilled_set(), name)))
+    text = cards.dataset_card(fakes.report(_of(distilled_set(), name)))
     found, _ = _parts(text)
     assert "license" not in found and "\x1b" not in text
     assert found["pretty_name"].startswith(r'a"b\n---\nlicense: mit\n\x1b[31m: é 𝄞 ')
@@ -116,7 +90,7 @@ def test_names_cannot_leave_the_metadata():
 
 def test_the_text_says_everything_but_the_machine():
     distilled = _of(distilled_set())
-    _, body = _parts(cards.dataset_card(_report(distilled)))
+    _, body = _parts(cards.dataset_card(fakes.report(distilled)))
     for said in (
         "6 images of 4 x 4 x 3, float32",
         "288 numbers for inputs",
@@ -138,7 +112,7 @@ def test_the_text_says_everything_but_the_machine():
         assert said in body
     assert "/home/me" not in body and "secret" not in body
     without = distilled._replace(certificate=None)
-    assert "## Certificate" not in cards.dataset_card(_report(without))
+    assert "## Certificate" not in cards.dataset_card(fakes.report(without))
 
 
 def test_the_set_is_read_as_without_a_card(tmp_path, monkeypatch):
@@ -146,7 +120,7 @@ def test_the_set_is_read_as_without_a_card(tmp_path, monkeypatch):
     folder = synthetic.save(tmp_path / "set", distilled)
     plain = synthetic.load(folder)
     (folder / f".{cards.CARD}.saving-0123456789abcdef").write_text("half")
-    card = cards.write_card(folder, _report(distilled)).read_text()
+    card = cards.write_card(folder, fakes.report(distilled)).read_text()
     assert synthetic.digest(synthetic.load(folder)) == synthetic.digest(plain)
     # A set saved over it leaves it there; its digest tells that it is of another one.
     synthetic.save(folder, _of(distilled_set(seed=1)))

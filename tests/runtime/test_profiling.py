@@ -15,7 +15,7 @@ from tests.runtime import fakes
 def _train(workdir, *, method=None, **settings):
     defaults = dict(seed=3, steps=12, chunk=5, checkpoint_every=4, verbose=False)
     return train(
-        method or fakes.quadratic(),
+        method or fakes.QUADRATIC,
         fakes.problem(),
         workdir=workdir,
         **(defaults | settings),
@@ -44,29 +44,24 @@ def _traced(workdir) -> list[list[int]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """A run without a trace."""
-    workdir = tmp_path_factory.mktemp("plain")
-    return workdir, _train(workdir)
-
-
-def test_a_trace_changes_nothing_of_a_run(plain, tmp_path):
-    workdir, result = plain
-    assert not (workdir / FOLDER).exists()
+def test_a_trace_changes_nothing_of_a_run(tmp_path):
+    plain = tmp_path / "plain"
+    result = _train(plain)
+    assert not (plain / FOLDER).exists()
     # It is interrupted, as it were, and goes on without: no part of what the run is.
-    _train(tmp_path, steps=6, profile=4)
-    assert _traced(tmp_path) == [[2, 3, 4, 5]]
-    profiled = _train(tmp_path)
+    workdir = tmp_path / "traced"
+    _train(workdir, steps=6, profile=4)
+    assert _traced(workdir) == [[2, 3, 4, 5]]
+    profiled = _train(workdir)
     np.testing.assert_array_equal(
         fakes.inputs(profiled.distilled), fakes.inputs(result.distilled)
     )
-    run = (tmp_path / "run.json").read_text()
-    assert run == (workdir / "run.json").read_text() and "profile" not in run
-    assert len(_traced(tmp_path)) == 1
+    run = (workdir / "run.json").read_text()
+    assert run == (plain / "run.json").read_text() and "profile" not in run
+    assert len(_traced(workdir)) == 1
     # Nothing is left to trace.
     with pytest.warns(UserWarning, match="profile=2: the run has 0 steps left"):
-        _train(tmp_path, profile=2)
+        _train(workdir, profile=2)
 
 
 def test_a_run_that_breaks_off_leaves_its_trace(tmp_path):

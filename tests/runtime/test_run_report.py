@@ -16,9 +16,9 @@ from ddjax.runtime.devices import (
     versions,
 )
 from ddjax.runtime.figures import columns_png, curves_png
-from ddjax.runtime.loop import _monitored, run_keys, train
+from ddjax.runtime.loop import _monitored
 from ddjax.runtime.progress import Progress, duration, table
-from ddjax.runtime.run_report import Report, write_report
+from ddjax.runtime.run_report import write_report
 from ddjax.runtime.scores import HEADER, Measured, headline, not_converged, score_rows
 from ddjax.synthetic import fonts, natural_inputs, natural_regression_targets
 from tests.runtime import fakes
@@ -55,60 +55,38 @@ def no_fonts(monkeypatch):
     fonts._font_with_all.cache_clear()
 
 
-def _report(**changes) -> Report:
-    method, problem = fakes.quadratic(), fakes.problem()
-    keys = fakes.jax.random.key(0)
-    data = {"rows": problem.train}
-    state = method.init(keys, problem, data)
-    distilled = method.distilled(keys, state, problem, data)
-    measured = dict(
-        distilled=distilled._replace(certificate={"relative_radius": 0.25}),
-        validation={"x/loss": Score(0.5, 0.0, 1)},
-        test={"x/loss": Score(0.25, 0.01, 3), "x/accuracy": Score(0.5, 0.02, 3)},
-        real_samples=24,
-    )
-    measured |= {key: changes.pop(key) for key in [*measured] if key in changes}
-    fields = dict(
-        title="toy <on> toys",
-        measured=Measured(**measured),
-        start=changed(distilled, inputs=0.5 * distilled.stored["inputs"]),
-        step=3,
-        steps=4,
-        chosen_by="the last one",
-        seconds=75.0,
-        preparation_seconds=1.0,
-        config={"a|b": "<script>"},
-        metrics=[{"step": i, "loss": 2.0 - i, "seconds": 0.1} for i in range(2)],
-        run={"data": "a|b"},
-        command="python -m x",
-    )
-    return Report(**(fields | changes))
-
-
 def test_report_escapes_and_says_everything(tmp_path):
-    write_report(tmp_path, _report())
+    distilled = changed(distilled_set(), certificate={"relative_radius": 0.25})
+    test = {"x/loss": Score(0.25, 0.01, 3), "x/accuracy": Score(0.5, 0.02, 3)}
+    start = changed(distilled, inputs=0.5 * distilled.stored["inputs"])
+    write_report(tmp_path, fakes.report(distilled, test=test, start=start))
     page = (tmp_path / "report.html").read_text()
     text = (tmp_path / "report.md").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert "<title>toy &lt;on&gt; toys</title>" in page
     assert "50.00 ± 2.00 %" in page and "50.00 ± 2.00 %" in text
     assert "0.250 ± 0.010" in text and "1 min 15 s" in text
-    assert "| data | a&#124;b |" in text
+    assert "| processor | x&#124;secret |" in text
     proven = "distance of the two models, proven at most"
     assert f"| {proven} | 0.25 times the norm of the real data's model |" in text
     # The start beside the distilled images, and the curves.
     assert page.count("data:image/png;base64,") == 3
+    assert "The start, before the first step" in page
     for link in re.findall(r"\]\((.+?)\)", text):
         assert (tmp_path / link).exists()
+    folder = tmp_path / "figures"
+    assert (folder / "start.png").read_bytes() != (folder / "samples.png").read_bytes()
+
+
+def test_where_nothing_has_changed_there_is_no_start(tmp_path):
+    write_report(tmp_path, fakes.report(distilled_set(), metrics=[]))
+    assert not (tmp_path / "figures" / "start.png").exists()
+    assert "no step improved on it" in (tmp_path / "report.md").read_text()
 
 
 def test_report_without_pictures(tmp_path):
-    report = _report(metrics=[{"step": 0}])
-    distilled = report.measured.distilled
-    stored = {**distilled.stored, "inputs": distilled.stored["inputs"].reshape(2, 9)}
-    flat = distilled._replace(stored=stored, certificate=None)
-    measured = report.measured._replace(distilled=flat)
-    write_report(tmp_path, report._replace(measured=measured))
+    flat = distilled_set(shape=(9,), certificate=None)
+    write_report(tmp_path, fakes.report(flat, metrics=[{"step": 0}]))
     assert "<img" not in (tmp_path / "report.html").read_text()
     assert "Certificate" not in (tmp_path / "report.md").read_text()
 
@@ -192,9 +170,8 @@ def test_any_name_of_a_column_is_drawn_and_told(tmp_path, no_fonts):
     distilled = table_set()
     columns = distilled.columns._replace(inputs=NAMES, targets=("$^$",), units={})
     distilled = distilled._replace(columns=columns)
-    report = _report(distilled=distilled, start=distilled)
     with pytest.warns(UserWarning, match="no installed font can draw 'house 猫"):
-        write_report(tmp_path, report)
+        write_report(tmp_path, fakes.report(distilled))
     page = (tmp_path / "report.html").read_text()
     assert '<th class="n">$a_{$</th>' in page and "50% of &lt;b&gt;_x_|" in page
     assert "column 3 is house 猫" in page
@@ -202,25 +179,12 @@ def test_any_name_of_a_column_is_drawn_and_told(tmp_path, no_fonts):
     assert "| &#36;a_{&#36; | 50% of &lt;b>_x_&#124; | house 猫" in text
 
 
-def test_the_start_stands_beside_the_images(tmp_path):
-    report = _report()
-    write_report(tmp_path, report)
-    folder = tmp_path / "figures"
-    assert (folder / "start.png").read_bytes() != (folder / "samples.png").read_bytes()
-    assert "The start, before the first step" in (tmp_path / "report.html").read_text()
-    # Where nothing has changed there is nothing to show, but something to say.
-    (tmp_path / "same").mkdir()
-    write_report(tmp_path / "same", report._replace(start=report.measured.distilled))
-    assert not (tmp_path / "same" / "figures" / "start.png").exists()
-    assert "no step improved on it" in (tmp_path / "same" / "report.md").read_text()
-
-
 def test_a_certificate_is_a_sentence_and_a_few_rows(tmp_path):
     numbers = {f"number_{i}": 0.5 for i in range(30)}
     numbers |= {"relative_deviation": 0.125, "relative_radius": 0.25, "radius": 3.0}
     says = {"says": "the certificate proves nothing about the test error"}
-    distilled = _report().measured.distilled._replace(certificate={**says, **numbers})
-    write_report(tmp_path, _report(distilled=distilled))
+    distilled = distilled_set(certificate={**says, **numbers})
+    write_report(tmp_path, fakes.report(distilled, metrics=[]))
     text = (tmp_path / "report.md").read_text()
     assert "The certificate proves nothing about the test error." in text
     assert "number_3" not in text and "| radius |" not in text
@@ -237,7 +201,7 @@ def test_the_report_of_a_table_shows_its_rows_in_natural_units(tmp_path, named):
     )
     scores = {"regression/r2": Score(0.75, 0.0, 1)}
     start = changed(distilled, inputs=distilled.stored["inputs"] + np.float32(1))
-    write_report(tmp_path, _report(distilled=distilled, test=scores, start=start))
+    write_report(tmp_path, fakes.report(distilled, test=scores, start=start))
     text = (tmp_path / "report.md").read_text()
     names = "rooms | area | age | price" if named else "x0 | x1 | x2 | y0"
     assert f"| {names} |" in text and "The first 20 of 25 rows" in text
@@ -259,32 +223,19 @@ def test_of_many_columns_those_are_drawn_that_spread_most(monkeypatch):
         columns=None,
     )
     drawn = []
-    monkeypatch.setattr(
-        figures,
-        "_column_names",
-        lambda _, shown: drawn.extend(shown) or [*("x" for _ in shown), "y"],
-    )
-    assert columns_png(wide).startswith(b"\x89PNG")
-    spread = inputs.std(axis=0)
-    assert drawn == sorted(np.argsort(-spread)[:12].tolist())
-
-
-def test_curves():
-    rows = [
-        {"step": i, "loss": 10.0 ** (-i), "constant": 1.0, "gap": None, "flag": i}
-        | {f"validation/{k}/accuracy": i / 4 for k in "ab"}
-        | {"validation/a/accuracy/std": 0.1}
-        for i in range(4)
-    ]
-    distilled = distilled_set()
-    assert curves_png(rows, distilled).startswith(b"\x89PNG")
-    assert curves_png([{"step": 1, "seconds": 0.0, "loss": 1.0}], distilled) is None
+    monkeypatch.setattr(figures, "_png", lambda figure: drawn.append(figure) or b"")
+    columns_png(wide)
+    widest = np.sort(np.argsort(-inputs.std(axis=0))[:12])
+    (figure,) = drawn
+    assert [axis.get_xlabel() for axis in figure.axes] == [f"x{i}" for i in widest]
 
 
 def test_curves_say_which_split_they_are_of():
     rows = [
-        {"step": i, "loss": 1.0 - i, "accuracy": 0.1 * i, "deviation_bound": 3.0 - i}
+        {"step": i, "loss": 10.0 ** (-2 * i), "accuracy": 0.1 * i}
+        | {"deviation_bound": 3.0 - i, "constant": 1.0, "gap": None}
         | {"validation/probe_hinge/accuracy": 0.5 * i, "validation/$a_{$/r2": 0.1 * i}
+        | {"validation/probe_hinge/accuracy/std": 0.1}
         for i in range(2)
     ]
     panels = figures._panels(rows, distilled_set())
@@ -299,6 +250,7 @@ def test_curves_say_which_split_they_are_of():
     assert [line.name for line in panels[3].lines] == ["distilled set: SVM (hinge)"]
     assert panels[1].lines[0].values == [0.0, 10.0]
     assert curves_png(rows, distilled_set()).startswith(b"\x89PNG")
+    assert curves_png([{"step": 1, "loss": 1.0}], distilled_set()) is None
 
 
 def test_a_page_can_be_read_on_a_phone():
@@ -383,28 +335,6 @@ def test_devices():
     assert not reset_peak_memory() or peak_memory_mib() < held - 128
     found, modified = commit("ddjax")
     assert found is None or (len(found) == 40 and modified in (True, False))
-
-
-def test_a_run_that_goes_on_shows_the_same_start(tmp_path):
-    def run(workdir, steps):
-        return train(
-            fakes.quadratic(),
-            fakes.problem(),
-            steps=steps,
-            workdir=workdir,
-            verbose=False,
-        )
-
-    whole = run(None, 6)
-    assert run(tmp_path, 3).resumed_from is None
-    resumed = run(tmp_path, 6)
-    assert resumed.resumed_from == 3
-    for result in (whole, resumed):
-        expected = fakes.quadratic().init(run_keys(0).init, None, None)
-        np.testing.assert_array_equal(
-            fakes.inputs(result.start), np.asarray(expected.learned["inputs"])
-        )
-    assert not np.array_equal(fakes.inputs(whole.start), fakes.inputs(whole.distilled))
 
 
 def test_the_step_is_chosen_by_the_sets_own_score():

@@ -47,7 +47,7 @@ def swept(tmp_path_factory):
     folder, splits = tmp_path_factory.mktemp("sweep") / "sweep", []
     # What the loop alone has done is not done again.
     runtime.train(
-        fakes.quadratic(),
+        fakes.QUADRATIC,
         _problem(),
         seed=1,
         workdir=folder / "seed_1",
@@ -55,7 +55,7 @@ def swept(tmp_path_factory):
         **SETTINGS,
     )
     outcomes = runtime.sweep(
-        fakes.quadratic(),
+        fakes.QUADRATIC,
         _problem(),
         seeds=np.array([1, 0]),
         workdir=folder,
@@ -76,7 +76,7 @@ def test_every_seed_is_a_run_of_its_own(swept):
     assert not np.array_equal(first, second)
     # What the loop alone makes of the seed.
     alone = runtime.train(
-        fakes.quadratic(), _problem(), seed=1, evaluations=[_judge([])], **SETTINGS
+        fakes.QUADRATIC, _problem(), seed=1, evaluations=[_judge([])], **SETTINGS
     )
     np.testing.assert_array_equal(fakes.inputs(alone.distilled), first)
 
@@ -104,7 +104,7 @@ def test_another_run_is_refused_and_another_choice_is_made(swept, tmp_path):
     run = dict(workdir=folder, evaluations=[_judge([])], **SETTINGS)
     with pytest.raises(ValueError, match="is of another run: .*learning_rate"):
         runtime.train_and_report(fakes.quadratic(learning_rate=0.5), _problem(), **run)
-    last = runtime.train_and_report(fakes.quadratic(), _problem(), choose="last", **run)
+    last = runtime.train_and_report(fakes.QUADRATIC, _problem(), choose="last", **run)
     assert swept[1][1].results["chosen_by"].startswith("the best by validation judge")
     assert last.results["chosen_by"] == "the last one"
 
@@ -132,7 +132,7 @@ def test_seeds_are_checked_before_any_work(tmp_path, seeds, message):
 
 
 def test_mistakes_are_told(swept, tmp_path):
-    method, problem = fakes.quadratic(), _problem()
+    method, problem = fakes.QUADRATIC, _problem()
     with pytest.raises(ValueError, match="judge, judge have one name"):
         judges = [_judge([]), _judge([])]
         runtime.train_and_report(
