@@ -18,7 +18,7 @@ from experiments.clp_dd import common, tables
 from experiments.launch import train_and_evaluate
 from experiments.settings import resolve
 from tests.data.files import write_images
-from tests.experiments import in_process
+from tests.experiments import in_process, made_up
 
 cost = in_process.load("clp_dd.cost")
 
@@ -246,22 +246,14 @@ def record(row, seed, closed, **extra):
         prefix = "full_data_linear_probe/"
         test = {prefix + "closed_form_accuracy": 0.9, prefix + "ridge": 1.0}
         test |= {prefix + "reachable_accuracy": 0.8, prefix + "gradient_accuracy": 0.7}
-    return {
-        "name": f"clp_dd/table/x_{row}_{seed}",
-        "config": {
-            "dataset": "cub50",
-            "encoder": "mobilenetv2",
-            "row": row,
-            "method": {"per_class": 1},
-        },
-        "results": {"test": test},
-        "seed": seed,
-        "scale": "tiny",
-        "reduced": None,
-        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
-        "wall_seconds": 60.0,
-        **extra,
-    }
+    place = {"dataset": "cub50", "encoder": "mobilenetv2", "row": row}
+    made = made_up.record(
+        f"clp_dd/table/x_{row}_{seed}",
+        {"test": test},
+        config={**place, "method": {"per_class": 1}},
+        seed=seed,
+    )
+    return made | extra
 
 
 def test_the_table_relates_sets_to_what_is_reachable():
@@ -333,14 +325,7 @@ def test_the_cost_table_has_ratios():
     other = {"seconds_per_step": 9.0, "step_mib": 80.0, "encoder_seconds": 7.2}
     rows = [{"classes": 10, "clp": one, "lgm_augmented": other}]
     found = [
-        record(
-            "clp",
-            0,
-            0.4,
-            name="clp_dd/cost/x",
-            config={"image_size": size},
-            results={"rows": rows},
-        )
+        made_up.record("clp_dd/cost/x", {"rows": rows}, config={"image_size": size})
         for size in (64, 32)
     ]
     lines = tables.cost(found).splitlines()[2:]

@@ -1,7 +1,10 @@
 """What every command does alike: flags, cells that are measured once, and ends."""
 
+import contextlib
 import json
 import runpy
+import threading
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ from absl import flags
 
 import experiments
 from ddjax import data, runtime, synthetic
+from ddjax.storage.lock import exclusive
 from experiments import commands, records
 from experiments.clp_dd import common
 from experiments.commands import Cell, Measured
@@ -134,6 +138,8 @@ def test_wrong_values_are_one_line(name, arguments, message, tmp_path, capsys):
 class Fake:
     """A command of three records, the last in two parts; it notes what it measures."""
 
+    names = ("one", "two", "three")
+
     def __init__(self, folder, capsys):
         self.folder, self.capsys = folder, capsys
         self.measured, self.fail = [], {}
@@ -145,6 +151,7 @@ class Fake:
         with in_process.flags_of(self.own):
             if "again" not in flags.FLAGS:
                 commands.define_record_flags()
+                commands.define_minutes()
         return in_process.run_main(
             self.main,
             f"--directory={self.folder}",
@@ -154,7 +161,7 @@ class Fake:
         )
 
     def main(self):
-        cells = [self.cell(name) for name in ("one", "two", "three")]
+        cells = [self.cell(name) for name in self.names]
         commands.measure(cells, finish=lambda found: print(len(found), "drawn"))
 
     def cell(self, name):
@@ -277,6 +284,78 @@ def test_a_damaged_part_is_measured_anew(fake):
     fake.fail.clear()
     assert fake.run().status == 0 and fake.measured == ["threea", "threeb"]
     assert json.loads((fake.folder / "fake/three.json").read_text())["seed"] == 3
+
+
+class Claimed(Fake):
+    """The same of two records that are claimed."""
+
+    names = ("one", "two")
+
+    def claim(self, name):
+        folder = self.folder.parent / "claims" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def cell(self, name):
+        return super().cell(name)._replace(claim=self.claim(name))
+
+    @contextlib.contextmanager
+    def held(self, name, *, then=lambda: None):
+        """Another one, who holds a cell and leaves it after a while."""
+        taken = threading.Event()
+
+        def hold():
+            with exclusive(self.claim(name)):
+                taken.set()
+                time.sleep(0.3)
+                then()
+
+        other = threading.Thread(target=hold)
+        other.start()
+        taken.wait()
+        yield
+        other.join()
+
+
+@pytest.fixture
+def claimed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "_POLL_SECONDS", 0.05)
+    return Claimed(tmp_path / "records", capsys)
+
+
+def test_what_another_one_leaves_undone_is_taken_over(claimed):
+    with claimed.held("one"):
+        ended = claimed.run()
+    assert ended.status == 0 and claimed.measured == ["two", "one"]
+    (line,) = (each for each in ended.out.splitlines() if each.startswith("waiting"))
+    assert "waiting for fake/one (" in line and "in use by process" in line
+
+
+@pytest.mark.parametrize("arguments", [(), ("--again",)])
+def test_what_another_one_has_done_is_not_done_again(claimed, arguments):
+    if arguments:
+        assert claimed.run().status == 0
+
+    def write():
+        records.write_record(
+            *("fake/one", {"seed": 0}, {"by": "another"}),
+            scale="tiny",
+            wall_seconds=1.0,
+            directory=claimed.folder,
+        )
+
+    with claimed.held("one", then=write):
+        ended = claimed.run(*arguments)
+    assert ended.status == 0 and claimed.measured == ["two"]
+    found = records.read_records(claimed.folder)
+    assert [each["results"].get("by") for each in found] == ["another", None]
+
+
+def test_time_that_is_over_ends_the_waiting_too(claimed):
+    with claimed.held("one"):
+        ended = claimed.run("--minutes=0.002")
+    assert ended.status == 143 and "1 of 2 are measured" in ended.err
+    assert "with others: fake/one" in ended.err or claimed.measured == ["two"]
 
 
 def _worth(*_, splits, **__):
