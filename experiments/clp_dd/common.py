@@ -40,7 +40,6 @@ __all__ = [
     "cache_directory",
     "check",
     "define_data_flags",
-    "define_seeds",
     "distil",
     "encoder",
     "load",
@@ -88,13 +87,6 @@ def define_data_flags() -> None:
     define_data_dir()
     flags.DEFINE_string(
         "cache_dir", None, "Folder of cached features. Default: DATA_DIR/features."
-    )
-
-
-def define_seeds() -> flags.FlagHolder[list[int]]:
-    """Defines `--seeds`."""
-    return commands.define_integers(
-        "seeds", (0, 1, 2), "Seeds; a table wants at least three.", lower_bound=0
     )
 
 

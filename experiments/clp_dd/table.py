@@ -46,7 +46,7 @@ _ENCODERS = commands.define_choices(
     "Encoders to distil with, in order.",
     choices=encoders.ENTRIES,
 )
-_SEEDS = common.define_seeds()
+_SEEDS = commands.define_seeds()
 _ROWS = commands.define_choices("rows", ROWS, "Rows of the table.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 1, "Images a class.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Of CLP-DD.", lower_bound=1)
@@ -82,9 +82,7 @@ _TRANSFER = commands.define_choices(
     choices=encoders.ENTRIES,
     least=0,
 )
-_SPLITS = commands.define_choices(
-    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
-)
+_SPLITS = commands.define_splits()
 _NAME = flags.DEFINE_string("name", "clp_dd/table", "Folder of the records.")
 _SETS = flags.DEFINE_string("sets", "runs/clp_dd", "Folder of the distilled sets.")
 _REDUCED = flags.DEFINE_string("reduced", None, "How this is less than the protocol.")

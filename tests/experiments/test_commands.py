@@ -1,6 +1,5 @@
 """What every command does alike: flags, cells that are measured once, and ends."""
 
-import contextlib
 import json
 import runpy
 import threading
@@ -15,7 +14,6 @@ from absl import flags
 
 import experiments
 from ddjax import data, runtime, synthetic
-from ddjax.storage.lock import exclusive
 from experiments import commands, records
 from experiments.clp_dd import common
 from experiments.commands import Cell, Measured
@@ -291,6 +289,10 @@ class Claimed(Fake):
 
     names = ("one", "two")
 
+    def __init__(self, folder, capsys):
+        super().__init__(folder, capsys)
+        self.waits = threading.Event()
+
     def claim(self, name):
         folder = self.folder.parent / "claims" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -299,32 +301,22 @@ class Claimed(Fake):
     def cell(self, name):
         return super().cell(name)._replace(claim=self.claim(name))
 
-    @contextlib.contextmanager
-    def held(self, name, *, then=lambda: None):
-        """Another one, who holds a cell and leaves it after a while."""
-        taken = threading.Event()
-
-        def hold():
-            with exclusive(self.claim(name)):
-                taken.set()
-                time.sleep(0.3)
-                then()
-
-        other = threading.Thread(target=hold)
-        other.start()
-        taken.wait()
-        yield
-        other.join()
-
 
 @pytest.fixture
 def claimed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "_POLL_SECONDS", 0.05)
-    return Claimed(tmp_path / "records", capsys)
+    made = Claimed(tmp_path / "records", capsys)
+
+    def sleep(seconds):
+        made.waits.set()
+        time.sleep(0.05)
+
+    own = SimpleNamespace(**{**vars(time), "sleep": sleep})
+    monkeypatch.setattr(commands, "time", own)
+    return made
 
 
 def test_what_another_one_leaves_undone_is_taken_over(claimed):
-    with claimed.held("one"):
+    with in_process.held(claimed.claim("one"), left=claimed.waits):
         ended = claimed.run()
     assert ended.status == 0 and claimed.measured == ["two", "one"]
     (line,) = (each for each in ended.out.splitlines() if each.startswith("waiting"))
@@ -344,7 +336,7 @@ def test_what_another_one_has_done_is_not_done_again(claimed, arguments):
             directory=claimed.folder,
         )
 
-    with claimed.held("one", then=write):
+    with in_process.held(claimed.claim("one"), left=claimed.waits, then=write):
         ended = claimed.run(*arguments)
     assert ended.status == 0 and claimed.measured == ["two"]
     found = records.read_records(claimed.folder)
@@ -352,7 +344,7 @@ def test_what_another_one_has_done_is_not_done_again(claimed, arguments):
 
 
 def test_time_that_is_over_ends_the_waiting_too(claimed):
-    with claimed.held("one"):
+    with in_process.held(claimed.claim("one")):
         ended = claimed.run("--minutes=0.002")
     assert ended.status == 143 and "1 of 2 are measured" in ended.err
     assert "with others: fake/one" in ended.err or claimed.measured == ["two"]
