@@ -320,6 +320,7 @@ def _errors_after(
     error: SquaredError,
 ) -> Float[Array, "k q"]:
     """Errors after some numbers of inner steps, from each start."""
+
     def one(count: Array, start: Array) -> Array:
         return curvature.error_after(
             count, inputs, targets, start, step_size, ridge, error
