@@ -181,9 +181,7 @@ def define_choices(
     return _define(name, default, text, _Several(one, least=least))
 
 
-def define_seeds(
-    default: Sequence[int] = (0, 1, 2),
-) -> flags.FlagHolder[list[int]]:
+def define_seeds(default: Sequence[int] = (0, 1, 2)) -> flags.FlagHolder[list[int]]:
     """Defines `--seeds`."""
     text = "Seeds; a table wants at least three."
     return define_integers("seeds", default, text, lower_bound=0)

@@ -15,14 +15,7 @@ import numpy as np
 from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
 from ddjax.storage.atomic import replace_file
 
-__all__ = [
-    "RESULTS",
-    "SCHEMA",
-    "on_record",
-    "plain",
-    "read_records",
-    "write_record",
-]
+__all__ = ["RESULTS", "SCHEMA", "on_record", "plain", "read_records", "write_record"]
 
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"

@@ -216,10 +216,7 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         )
         turned = [torch.rot90(images, quarters, (2, 3)) for quarters in range(4)]
         coefficients = torch.cat(
-            [
-                tensors["target_coefficients"],
-                tensors["view_coefficients"].flatten(0, 1),
-            ]
+            [tensors["target_coefficients"], tensors["view_coefficients"].flatten(0, 1)]
         )
         targets = tensors["target_mean"] + coefficients @ tensors["target_bases"]
         return torch.cat(turned), targets

@@ -201,13 +201,7 @@ def distil(
 ) -> Distilled:
     """One run; those of several seeds share what is prepared, through the cache."""
     result = runtime.train(
-        method,
-        problem,
-        seed=seed,
-        steps=steps,
-        cache=cache,
-        log_every=1,
-        verbose=False,
+        method, problem, seed=seed, steps=steps, cache=cache, log_every=1, verbose=False
     )
     assert result.seconds_per_step is not None
     return Distilled(

@@ -157,11 +157,7 @@ def _set(
     if steps is None:
         how = "nearest" if row == "full" else row
         real = common.real_set(
-            how,
-            common.encoder(encoder),
-            problem,
-            seed=seed,
-            per_class=_PER_CLASS.value,
+            how, common.encoder(encoder), problem, seed=seed, per_class=_PER_CLASS.value
         )
         return real, {}
     run = common.distil(

@@ -16,10 +16,7 @@ from experiments.tables import (
 __all__ = ["ROWS", "TABLES", "headlines"]
 
 _DATASETS = {"imagenette": "Imagenette", "cub50": "CUB-50"}
-_ENCODERS = {
-    "mobilenetv2": "MobileNetV2",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-}
+_ENCODERS = {"mobilenetv2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0"}
 ROWS = {
     "full": "all training images",
     "random": "random real",

@@ -346,13 +346,7 @@ def stem(row: str, *, dataset: str, per_class: int | None, seed: int) -> str:
 
 
 def run_folder(
-    sets: str,
-    name: str,
-    row: str,
-    *,
-    dataset: str,
-    per_class: int | None,
-    seed: int,
+    sets: str, name: str, row: str, *, dataset: str, per_class: int | None, seed: int
 ) -> Path:
     """Where a run is kept; `name` is the folder of the records."""
     run = stem(row, dataset=dataset, per_class=per_class, seed=seed)

@@ -29,18 +29,7 @@ from experiments.commands import Cell, Measured
 __all__ = ["METHODS", "main", "measure", "settings_of"]
 
 CLASSES, REAL, SIDE = 10, 64, 32
-METHODS = (
-    "dd",
-    "dc",
-    "dsa",
-    "dm",
-    "idm",
-    "mtt",
-    "frepo",
-    "kip",
-    "rfad",
-    "dgkip",
-)
+METHODS = ("dd", "dc", "dsa", "dm", "idm", "mtt", "frepo", "kip", "rfad", "dgkip")
 """What is measured, in the order of the table."""
 
 _METHODS = commands.define_choices("methods", METHODS, "To measure.")

@@ -124,12 +124,7 @@ def near(
         )
         optimum = min(float(found.fun), float(np.min(values)) * (1 - 1e-9))
         distance = float(np.linalg.norm(np.asarray(flat) - found.x))
-        around = curvature.curvature_near(
-            loss,
-            point,
-            radius=distance,
-            points=2,
-        )
+        around = curvature.curvature_near(loss, point, radius=distance, points=2)
         at_optimum = curvature.hessian_extremes(loss, unravel(jnp.asarray(found.x)))
         values, norms = np.asarray(values), np.asarray(norms)
         constants = convergence.polyak_lojasiewicz(values, norms, optimum=optimum)

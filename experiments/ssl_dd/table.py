@@ -52,9 +52,7 @@ PRESETS: dict[str, dict[str, tuple[Any, ...]]] = {
     "2": {"rows": (*_REAL, "random", "kmeans", "krr_st", "boosted")},
     "3": {"rows": _LADDER},
     "4": {"rows": ("untrained", "random_bases", "real_bases", "boosted")},
-    "11": {
-        "rows": ("same", "bias", "network_2", "boosted", "network_8", "ideal"),
-    },
+    "11": {"rows": ("same", "bias", "network_2", "boosted", "network_8", "ideal")},
     "12": {"rows": ("parameterization", "boosted", "jigsaw", "crop")},
     "13": {"rows": ("krr_st", "boosted")},
 }

@@ -104,9 +104,7 @@ def clip():
     from timm.layers import LayerNorm
 
     return vit(
-        pre_norm=True,
-        act_layer="quick_gelu",
-        norm_layer=partial(LayerNorm, eps=1e-5),
+        pre_norm=True, act_layer="quick_gelu", norm_layer=partial(LayerNorm, eps=1e-5)
     )
 
 
