@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,6 @@ __all__ = [
     "CONTENDERS",
     "SELECTIONS",
     "STARTS",
-    "Distilled",
     "cache_directory",
     "check",
     "define_data_flags",
@@ -173,20 +172,6 @@ def settings_of(
     return settings
 
 
-class Distilled(NamedTuple):
-    """One run.
-
-    Attributes:
-      distilled: the set after the last step.
-      losses: one a step.
-      seconds_per_step: see `ddjax.runtime.TrainResult`.
-    """
-
-    distilled: DistilledSet
-    losses: Float[ndarray, " steps"]
-    seconds_per_step: float
-
-
 def method_of(
     settings: Mapping[str, Any], network: Encoder | Sequence[Encoder]
 ) -> Method:
@@ -198,16 +183,10 @@ def method_of(
 
 def distil(
     method: Method, problem: Problem, *, seed: int, steps: int, cache: Cache = no_cache
-) -> Distilled:
+) -> runtime.TrainResult:
     """One run; those of several seeds share what is prepared, through the cache."""
-    result = runtime.train(
+    return runtime.train(
         method, problem, seed=seed, steps=steps, cache=cache, log_every=1, verbose=False
-    )
-    assert result.seconds_per_step is not None
-    return Distilled(
-        result.distilled,
-        np.array([row["loss"] for row in result.history]),
-        result.seconds_per_step,
     )
 
 

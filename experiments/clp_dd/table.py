@@ -166,8 +166,8 @@ def _set(
     synthetic.save(Path(_SETS.value) / name.replace("/", "_"), run.distilled)
     return run.distilled, {
         "seconds_per_step": run.seconds_per_step,
-        "first_loss": float(run.losses[0]),
-        "last_loss": float(run.losses[-1]),
+        "first_loss": run.history[0]["loss"],
+        "last_loss": run.history[-1]["loss"],
     }
 
 

@@ -419,7 +419,9 @@ def test_records_are_named_and_fill_their_table(
     for each, stand_in in stand_ins.items():
         monkeypatch.setattr(module, each, stand_in)
     if name.startswith("clp_dd"):
-        run = common.Distilled(None, np.ones(2), 0.1)  # type: ignore
+        run = SimpleNamespace(
+            distilled=None, history=[{"loss": 1.0}], seconds_per_step=0.1
+        )
         for each, result in {
             "encoder": SimpleNamespace(name="mobilenetv2"),
             "method_of": None,
