@@ -151,7 +151,7 @@ def check_leaderboard(tmp_path, capsys):
     assert line["seeds"] == "2" and line["floats"] == "640"
     assert 0 <= float(line["accuracy"]) <= 1 and not line["published_percent"]
     page = (tmp_path / "a" / "page.html").read_text()
-    assert page.count("data:image/png;base64") == 2 and "IPC 1" in page
+    assert page.count("data:image/png;base64") == 1 and "IPC 1" in page
     assert "http" not in page
     printed = in_process.run("compare.leaderboard", *where, capsys=capsys)
     assert "Table compare_network" in printed.out
