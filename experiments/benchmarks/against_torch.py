@@ -26,8 +26,16 @@ from experiments.benchmarks import common
 from experiments.commands import Cell, Measured
 
 __all__ = [
-    *("FORMS", "Run", "Steps", "compare", "disagreement", "key_of_step"),
-    *("our_steps", "print_peak", "times", "with_torchs_names"),
+    "FORMS",
+    "Run",
+    "Steps",
+    "compare",
+    "disagreement",
+    "key_of_step",
+    "our_steps",
+    "print_peak",
+    "times",
+    "with_torchs_names",
 ]
 
 FORMS = ("ddjax", "PyTorch")
