@@ -54,6 +54,8 @@ __all__ = [
     "define_minutes",
     "define_numbers",
     "define_record_flags",
+    "define_seeds",
+    "define_splits",
     "directory",
     "measure",
     "run",
@@ -177,6 +179,18 @@ def define_choices(
         return value
 
     return _define(name, default, text, _Several(one, least=least))
+
+
+def define_seeds(default: Sequence[int] = (0, 1, 2)) -> flags.FlagHolder[list[int]]:
+    """Defines `--seeds`."""
+    text = "Seeds; a table wants at least three."
+    return define_integers("seeds", default, text, lower_bound=0)
+
+
+def define_splits() -> flags.FlagHolder[list[str]]:
+    """Defines `--splits`."""
+    text = "Splits to report; leave test out when choosing."
+    return define_choices("splits", ("validation", "test"), text)
 
 
 def define_record_flags() -> None:

@@ -17,11 +17,7 @@ from ddjax.command.run import NOT_IN_TRAIN
 from ddjax.methods.descent import Descent
 from ddjax.synthetic.decoders import DECODERS
 
-__all__ = [
-    "CompletedConfigParser",
-    "as_config",
-    "complete",
-]
+__all__ = ["CompletedConfigParser", "as_config", "complete"]
 
 
 class CompletedConfigParser(ConfigFileFlagParser):
@@ -72,10 +68,7 @@ def complete(config: ConfigDict) -> None:
 
 def _complete(whole: Any) -> None:
     shared = ("encoder", "features_directory") if "encoder" in whole else ()
-    sections = {
-        "data": (data.load, ("name",)),
-        "train": (runtime.train, NOT_IN_TRAIN),
-    }
+    sections = {"data": (data.load, ("name",)), "train": (runtime.train, NOT_IN_TRAIN)}
     method = whole.get("method")
     if isinstance(method, ConfigDict) and str(method.get("name")) in methods.METHODS:
         sections["method"] = (methods.METHODS[str(method.get("name"))], shared)

@@ -112,12 +112,8 @@ def train_and_evaluate(
       What the run has; read back from the folder when it had been finished before.
 
     Raises:
-      ConfigError: a mistake in the configuration, the data or the folder.
-      ddjax.runtime.Diverged: the loss became NaN or infinite.
-      ddjax.runtime.Interrupted: SIGTERM or Ctrl-C; everything is saved.
-      ddjax.runtime.WorkdirInUse: another process works in the folder.
-      ddjax.runtime.CannotWrite: the disk is full or read-only; nothing is lost.
-      ddjax.runtime.NotEnoughMemory: the run does not fit in memory.
+      ConfigError: a mistake in the configuration, the data or the folder. What else
+        ends a run is raised by `ddjax.command.execution.execute`.
     """
     with users_mistakes():
         run = resolve(config)

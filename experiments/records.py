@@ -15,37 +15,15 @@ import numpy as np
 from ddjax.runtime.devices import commit, hardware, peak_memory_mib, versions
 from ddjax.storage.atomic import replace_file
 
-__all__ = [
-    "RESULTS",
-    "SCHEMA",
-    "on_record",
-    "plain",
-    "read_records",
-    "write_record",
-]
+__all__ = ["RESULTS", "SCHEMA", "on_record", "plain", "read_records", "write_record"]
 
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
-_FIELDS = frozenset(
-    (
-        "schema",
-        "name",
-        "config",
-        "seed",
-        "commit",
-        "modified",
-        "versions",
-        "hardware",
-        "date",
-        "wall_seconds",
-        "peak_memory_mib",
-        "scale",
-        "reduced",
-        "results",
-    )
-)
+_FIELDS = {"schema", "name", "config", "seed", "commit", "modified", "versions"}
+_FIELDS |= {"hardware", "date", "wall_seconds", "peak_memory_mib"}
+_FIELDS |= {"scale", "reduced", "results"}
 
 
 def write_record(

@@ -12,6 +12,7 @@ __all__ = [
     "caption",
     "headlines",
     "markdown",
+    "named",
     "percent",
 ]
 
@@ -67,6 +68,11 @@ def percent(fractions: Sequence[float]) -> str:
 def below(found: Sequence[Record], prefix: str) -> list[Record]:
     """The records whose name starts with a folder's."""
     return [each for each in found if each["name"].startswith(prefix + "/")]
+
+
+def named(found: Sequence[Record], name: str) -> list[Record]:
+    """The records of a name: one, or none."""
+    return [each for each in found if each["name"] == name]
 
 
 def caption(found: Sequence[Record]) -> str:

@@ -86,7 +86,9 @@ def assert_products_are_exact(function: Any, *args: Any) -> None:
       args: what it is lowered for; the gradient of the sum of sines of all results is
         taken in those whose leaves are all floating-point.
 
-    No product at all is an error too: such a test would show nothing.
+    Raises:
+      AssertionError: a product at less than full precision, which is named, or no
+        product at all: such a test would show nothing.
     """
     floating = tuple(i for i, arg in enumerate(args) if _floating(arg))
     gradient = jax.value_and_grad(

@@ -60,10 +60,7 @@ def probe_config(
         "random": placeholder(int),
         "features_directory": "local_data/features",
     }
-    closed_form: dict[str, Any] = {
-        "name": "linear_probe",
-        "kinds": ("closed_form",),
-    }
+    closed_form: dict[str, Any] = {"name": "linear_probe", "kinds": ("closed_form",)}
     gradient = {
         **closed_form,
         "kinds": ("gradient",),

@@ -78,10 +78,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     if given.runlocal:
         config.update(
-            {
-                "data": {"limit": 200},
-                "train": {"steps": 2, "checkpoint_every": 1},
-            }
+            {"data": {"limit": 200}, "train": {"steps": 2, "checkpoint_every": 1}}
         )
         config.evaluate.network.settings = {"width": 4}
         config.evaluate.network.networks = 1

@@ -60,8 +60,10 @@ class Condensed(NamedTuple):
       preprocessing: see `ddjax.data.load`.
       protocol: see `ddjax.evaluation.network`.
       augment: see `ddjax.evaluation.network`.
+      loss: see `ddjax.evaluation.network`.
       learning_rate: see `ddjax.evaluation.network`.
-      reduced: what of the method is less than published; empty for nothing.
+      reduced: what of the method is less than published, parts joined by `; `; empty
+        for nothing.
     """
 
     method: dict[str, Any]
@@ -69,6 +71,7 @@ class Condensed(NamedTuple):
     preprocessing: str = "standardize"
     protocol: str = "dc_long"
     augment: dict[str, Any] | None = None
+    loss: str = "auto"
     learning_rate: float | str | None = None
     reduced: str = ""
 

@@ -57,9 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.update(
             {
                 "data": {"limit": 300},
-                "method": {
-                    "features": {"networks": 1, "architecture": {"width": 64}},
-                },
+                "method": {"features": {"networks": 1, "architecture": {"width": 64}}},
                 "train": {"steps": 20, "evaluate_every": 10, "checkpoint_every": 10},
             }
         )

@@ -90,9 +90,7 @@ def image_config(
         config.update(
             {
                 "data": {"limit": 400},
-                "method": {
-                    "features": {"networks": 1, "architecture": {"width": 32}},
-                },
+                "method": {"features": {"networks": 1, "architecture": {"width": 32}}},
                 "train": {"steps": 10, "evaluate_every": 5, "checkpoint_every": 5},
             }
         )

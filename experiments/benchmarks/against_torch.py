@@ -14,15 +14,29 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.methods.base import Method, Progress, keys_of_step
 from ddjax.runtime.devices import peak_memory_mib
 from experiments import commands
 from experiments.benchmarks import common
 from experiments.commands import Cell, Measured
 
-__all__ = ["FORMS", "Run", "Steps", "compare", "disagreement", "print_peak", "times"]
+__all__ = [
+    "FORMS",
+    "Run",
+    "Steps",
+    "compare",
+    "disagreement",
+    "key_of_step",
+    "our_steps",
+    "print_peak",
+    "times",
+    "with_torchs_names",
+]
 
 FORMS = ("ddjax", "PyTorch")
 
@@ -58,6 +72,51 @@ class Steps(NamedTuple):
     sizes: Mapping[str, Any]
     toy: Mapping[str, Any]
     run: Callable[[str, str, Any], Run]
+
+
+def key_of_step(seed: int, step: int) -> PRNGKeyArray:
+    """What a method's step is given."""
+    return keys_of_step(jax.random.key(seed), jnp.asarray(step))[1]
+
+
+def our_steps(
+    method: Method,
+    state: Any,
+    batch: Any,
+    *,
+    seed: int,
+    length: int,
+    learned: Callable[[Any], dict[str, ndarray]],
+    students: Callable[[Any], list[dict[str, ndarray]]] = lambda state: [],
+) -> Run:
+    """A method of ours, at the start of a run of some length, on the same batch.
+
+    `learned` and `students` are of a state, see `Run`.
+    """
+    step = jax.jit(method.step)
+    held: dict[str, Any] = {"state": state, "step": 0}
+    progress = Progress(jnp.asarray(0), jnp.asarray(length))
+
+    def one() -> Any:
+        key = key_of_step(seed, held["step"])
+        held["state"], metrics = step(held["state"], batch, key, progress)
+        held["step"] += 1
+        return metrics["loss"]
+
+    return Run(one, lambda: learned(held["state"]), lambda: students(held["state"]))
+
+
+def with_torchs_names(params: Mapping[str, Any]) -> dict[str, ndarray]:
+    """Flax parameters of a ConvNet, named and laid out as PyTorch's."""
+    found: dict[str, ndarray] = {}
+    for layer, values in params.items():
+        kind, place = layer.strip("_").rsplit("_", 1)
+        for name, value in values.items():
+            array = np.asarray(value)
+            axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))
+            what = "bias" if name == "bias" else "weight"
+            found[f"{kind}{place}.{what}"] = array.transpose(axes)
+    return found
 
 
 def times(steps: Steps, method: str, sizes: Any, *, repeats: int) -> dict[str, Any]:

@@ -86,11 +86,7 @@ def _kernel(inputs: _Drawn, features: Callable[[Array], Array]) -> float:
     return out.total
 
 
-FORMS = {
-    "statistics": _statistics,
-    "kernel": _kernel,
-    "in_one_piece": _in_one_piece,
-}
+FORMS = {"statistics": _statistics, "kernel": _kernel, "in_one_piece": _in_one_piece}
 
 
 def measure(*, rows: int, form: str) -> dict[str, Any]:

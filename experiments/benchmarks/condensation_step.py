@@ -22,7 +22,6 @@ import numpy as np
 
 from ddjax import data, methods
 from ddjax.data import augment
-from ddjax.methods.base import Progress, keys_of_step
 from ddjax.models import networks
 from ddjax.storage.cache import no_cache
 from experiments.benchmarks import against_torch
@@ -33,7 +32,7 @@ __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 METHODS = ("dm", "dsa")
 CLASSES = 10
 _TRANSFORM = {"name": "dsa", "strategy": "scale"}
-_RATE, _MOMENTUM = 0.1, 0.5
+_SEED, _RATE, _MOMENTUM = 2, 0.1, 0.5
 
 
 class Sizes(NamedTuple):
@@ -85,7 +84,8 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     # A step sees all of them, in the order of their classes.
     batch = prepared._replace(real=problem.train)
     if form == "ddjax":
-        return _our_steps(made, state, batch)
+        settings: Any = {"seed": _SEED, "length": 20_000, "learned": _learned}
+        return against_torch.our_steps(made, state, batch, **settings)
     return _torch_steps(method, sizes, _learned(state)["inputs"], images)
 
 
@@ -94,47 +94,22 @@ def _learned(state: Any) -> dict[str, Any]:
     return {"inputs": np.asarray(descent.learned["stored"]["inputs"])}
 
 
-def _key(step: int) -> Any:
-    return keys_of_step(jax.random.key(2), jnp.asarray(step))[1]
-
-
-def _our_steps(made: methods.Method, state: Any, batch: Any) -> Run:
-    step = jax.jit(made.step)
-    held: dict[str, Any] = {"state": state, "step": 0}
-    progress = Progress(jnp.asarray(0), jnp.asarray(20_000))
-
-    def one() -> Any:
-        found = step(held["state"], batch, _key(held["step"]), progress)
-        held["state"], metrics = found
-        held["step"] += 1
-        return metrics["loss"]
-
-    return Run(one, lambda: _learned(held["state"]), list)
-
-
 def _drawn(method: str, sizes: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The network's parameters and the scales of each class of the first step."""
-    network_key, *rest = jax.random.split(_key(0), 3 if method == "dsa" else 2)
+    key = against_torch.key_of_step(_SEED, 0)
+    network_key, *rest = jax.random.split(key, 3 if method == "dsa" else 2)
     keys = jax.random.split(rest[0], CLASSES)
     shape = (sizes.side, sizes.side, 3)
     network = networks.make_for(
         "convnet", {"width": sizes.width}, outputs=CLASSES, shape=shape
     )
-    found: dict[str, np.ndarray] = {}
     params = network.init(network_key, jnp.zeros((1, *shape)))["params"]
-    for layer, values in params.items():
-        kind, place = layer.strip("_").rsplit("_", 1)
-        for name, value in values.items():
-            array = np.asarray(value)
-            axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))
-            what = "bias" if name == "bias" else "weight"
-            found[f"{kind}{place}.{what}"] = array.transpose(axes)
     transform = augment.make(_TRANSFORM)
     scales = []
     for key in keys:
         _, (drawn,) = transform.draw(key, 1, shape)
         scales.append([float(drawn[axis][0]) for axis in ("rows", "columns")])
-    return found, np.asarray(scales, np.float32)
+    return against_torch.with_torchs_names(params), np.asarray(scales, np.float32)
 
 
 def _torch_steps(

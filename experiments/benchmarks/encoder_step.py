@@ -23,7 +23,6 @@ import numpy as np
 from ddjax import data, methods
 from ddjax.data import augment
 from ddjax.methods import frozen_features
-from ddjax.methods.base import Progress, keys_of_step
 from ddjax.methods.lgm import HEAD_STD, REAL_PER_CLASS
 from ddjax.models import encoders
 from ddjax.storage.cache import no_cache
@@ -33,6 +32,7 @@ from experiments.benchmarks.against_torch import Run
 __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 
 METHODS = ("forward", "to_pixels", "clp", "lgm")
+_SEED = 2
 _COPIES, _RATES, _RIDGE, _TAU = 10, {"clp": 1e-2, "lgm": 2e-3}, 1e-2, 0.1
 
 
@@ -88,13 +88,14 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     # A step sees all of them, in the order of their classes.
     batch = prepared._replace(real=(problem.train,)) if method == "lgm" else prepared
     if form == "ddjax":
-        return _our_steps(made, state, batch)
+        settings: Any = {"seed": _SEED, "length": 5_000, "learned": _learned}
+        return against_torch.our_steps(made, state, batch, **settings)
     real = tuple(np.asarray(each) for each in batch.real[0][:2])
-    return _torch_steps(method, sizes, state.learned["stored"]["inputs"], real)
+    return _torch_steps(method, sizes, _learned(state)["inputs"], real)
 
 
-def _key(step: int) -> Any:
-    return keys_of_step(jax.random.key(2), jnp.asarray(step))[1]
+def _learned(state: Any) -> dict[str, np.ndarray]:
+    return {"inputs": np.asarray(state.learned["stored"]["inputs"])}
 
 
 def _our_passes(
@@ -116,23 +117,6 @@ def _our_passes(
         return value
 
     return Run(one, lambda: {"found": np.asarray(held["found"])}, list)
-
-
-def _our_steps(made: methods.Method, state: Any, batch: Any) -> Run:
-    step = jax.jit(made.step)
-    held: dict[str, Any] = {"state": state, "step": 0}
-    progress = Progress(jnp.asarray(0), jnp.asarray(5_000))
-
-    def one() -> Any:
-        found = step(held["state"], batch, _key(held["step"]), progress)
-        held["state"], metrics = found
-        held["step"] += 1
-        return metrics["loss"]
-
-    def learned() -> dict[str, np.ndarray]:
-        return {"inputs": np.asarray(held["state"].learned["stored"]["inputs"])}
-
-    return Run(one, learned, list)
 
 
 def _channels_last(images: Any) -> Any:
@@ -165,7 +149,7 @@ def _torch_passes(
 
 def _drawn(sizes: Sizes) -> tuple[np.ndarray, Any]:
     """The head of LGM's first step, and what its images are augmented by."""
-    keys = jax.random.split(_key(0), 3)
+    keys = jax.random.split(against_torch.key_of_step(_SEED, 0), 3)
     made, real = _COPIES * sizes.classes, REAL_PER_CLASS * sizes.classes
     own, others = (
         jax.random.split(key, number)

@@ -99,10 +99,9 @@ def _cases(sizes: Sizes, key: Any) -> dict[str, common.Work]:
         rows = jax.random.normal(key, (n, p), jnp.float32)
         if n > p:
             name, targets = f"gram FᵀF {n} x {p}", jnp.zeros((n, 1), jnp.float32)
-            call = lambda rows=rows, y=targets: statistics(rows, y)  # noqa: E731
+            call = functools.partial(statistics, rows, targets)
         else:
-            name = f"gram FFᵀ {n} x {p}"
-            call = lambda rows=rows: outer(rows)  # noqa: E731
+            name, call = f"gram FFᵀ {n} x {p}", functools.partial(outer, rows)
         cases[name] = common.Work(call, 2.0 * n * p * min(n, p))
     images = jax.random.normal(key, (sizes.images, 28, 28, 1), jnp.float32)
     for architecture, networks in (
@@ -113,9 +112,7 @@ def _cases(sizes: Sizes, key: Any) -> dict[str, common.Work]:
             key, architecture, input_shape=images.shape[1:], networks=networks
         )
         compiled = jax.jit(
-            lambda params, x, a=architecture: random_features.features(
-                params, x, architecture=a
-            )
+            functools.partial(random_features.features, architecture=architecture)
         )
         part = images if architecture.kind == "fully_connected" else images[::4]
         name = (
@@ -123,7 +120,7 @@ def _cases(sizes: Sizes, key: Any) -> dict[str, common.Work]:
             f"{architecture.width}, {len(part)} images"
         )
         cases[name] = common.Work(
-            lambda f=compiled, p=params, x=part: f(p, x),
+            functools.partial(compiled, params, part),
             _feature_operations(architecture, len(part), networks),
         )
     return cases

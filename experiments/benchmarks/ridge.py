@@ -188,18 +188,13 @@ def _calls(problem: _Problem, of: str, what: str) -> dict[str, Callable[[], Any]
             compiled = jax.jit(lambda a, y, f=solve: f(a, y, problem.ridge))
         else:
             compiled = jax.jit(jax.grad(outer, argnums=(0, 1)))
-        calls[name] = lambda compiled=compiled: compiled(*on_device)
+        calls[name] = functools.partial(compiled, *on_device)
     by_hand = (_scipy_features, _scipy_kernel)[which]
-    if what == "solution":
-        calls["scipy"] = lambda: by_hand(matrix, problem.targets, problem.ridge, None)
-    else:
-        calls["scipy"] = lambda: by_hand(matrix, problem.targets, problem.ridge, mask)
+    of_gradient = None if what == "solution" else mask
+    calls["scipy"] = functools.partial(
+        by_hand, matrix, problem.targets, problem.ridge, of_gradient
+    )
     return calls
-
-
-def _solution_or_gradient(value: Any, what: str) -> list[np.ndarray]:
-    arrays = [np.asarray(array) for array in jax.tree.leaves(value)]
-    return arrays[:1] if what == "solution" else arrays[-2:]
 
 
 def _disagreement(calls: dict[str, Callable[[], Any]], what: str, of: str) -> float:
@@ -209,7 +204,8 @@ def _disagreement(calls: dict[str, Callable[[], Any]], what: str, of: str) -> fl
     """
 
     def read(name: str) -> list[np.ndarray]:
-        arrays = _solution_or_gradient(calls[name](), what)
+        arrays = [np.asarray(array) for array in jax.tree.leaves(calls[name]())]
+        arrays = arrays[:1] if what == "solution" else arrays[-2:]
         if what == "gradient" and of == "kernel":
             arrays[0] = 0.5 * (arrays[0] + arrays[0].T)
         return arrays

@@ -27,7 +27,7 @@ from numpy import ndarray
 
 from ddjax import data, methods
 from ddjax.data import Split
-from ddjax.methods.base import Method, Progress, keys_of_step
+from ddjax.methods.base import Method
 from ddjax.models.encoders.base import Encoder
 from ddjax.storage.cache import no_cache
 from experiments.benchmarks import against_torch
@@ -38,6 +38,7 @@ __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 METHODS = ("krr_st", "ssl_dd")
 _RIDGE = 1e-6
 _AGE = 10
+_SEED = 1
 
 
 class Sizes(NamedTuple):
@@ -89,7 +90,15 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
       ModuleNotFoundError: PyTorch's form without PyTorch.
     """
     start = _started(method, sizes)
-    return _our_steps(start) if form == "ddjax" else _torch_steps(start, sizes)
+    if form != "ddjax":
+        return _torch_steps(start, sizes)
+    return against_torch.our_steps(
+        *(start.method, start.state, start.real),
+        seed=_SEED,
+        length=30_000,
+        learned=lambda state: _numbers(state.descent.learned["stored"]),
+        students=lambda state: _students(state.pool.params),
+    )
 
 
 def _started(name: str, sizes: Sizes) -> _Start:
@@ -130,28 +139,10 @@ def _started(name: str, sizes: Sizes) -> _Start:
     state = state._replace(pool=state.pool._replace(ages=0 * state.pool.ages))
 
     def which(step: int) -> int:
-        _, key = keys_of_step(jax.random.key(1), jnp.asarray(step))
+        key = against_torch.key_of_step(_SEED, step)
         return int(jax.random.randint(jax.random.split(key)[0], (), 0, 2))
 
     return _Start(method, state, prepared.real, which)
-
-
-def _our_steps(start: _Start) -> Run:
-    step = jax.jit(start.method.step)
-    held: dict[str, Any] = {"state": start.state, "step": 0}
-
-    def one() -> Array:
-        _, key = keys_of_step(jax.random.key(1), jnp.asarray(held["step"]))
-        progress = Progress(jnp.asarray(0), jnp.asarray(30_000))
-        held["state"], metrics = step(held["state"], start.real, key, progress)
-        held["step"] += 1
-        return metrics["loss"]
-
-    return Run(
-        one,
-        lambda: _numbers(held["state"].descent.learned["stored"]),
-        lambda: _students(held["state"].pool.params),
-    )
 
 
 def _numbers(arrays: Mapping[str, Any]) -> dict[str, ndarray]:
@@ -160,18 +151,12 @@ def _numbers(arrays: Mapping[str, Any]) -> dict[str, ndarray]:
 
 def _students(params: Mapping[str, Any]) -> list[dict[str, ndarray]]:
     """Stacked flax parameters of ConvNets, as `_Student` names them."""
-    found: dict[str, ndarray] = {}
-    for layer, values in params.items():
-        kind, place = layer.strip("_").rsplit("_", 1)
-        for name, value in values.items():
-            array = np.asarray(value)
-            if kind == "Convolution" and name == "kernel":
-                array = array.transpose(0, 4, 3, 1, 2)
-            elif kind == "Dense" and name == "kernel":
-                array = array.transpose(0, 2, 1)
-            found[f"{kind}{place}.{'bias' if name == 'bias' else 'weight'}"] = array
-    count = len(next(iter(found.values())))
-    return [{name: each[one] for name, each in found.items()} for one in range(count)]
+
+    def student(place: int) -> dict[str, ndarray]:
+        own = jax.tree.map(lambda leaf: leaf[place], params)
+        return against_torch.with_torchs_names(own)
+
+    return [student(place) for place in range(len(jax.tree.leaves(params)[0]))]
 
 
 def _torch_steps(start: _Start, sizes: Sizes) -> Run:
@@ -216,10 +201,7 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         )
         turned = [torch.rot90(images, quarters, (2, 3)) for quarters in range(4)]
         coefficients = torch.cat(
-            [
-                tensors["target_coefficients"],
-                tensors["view_coefficients"].flatten(0, 1),
-            ]
+            [tensors["target_coefficients"], tensors["view_coefficients"].flatten(0, 1)]
         )
         targets = tensors["target_mean"] + coefficients @ tensors["target_bases"]
         return torch.cat(turned), targets

@@ -3,18 +3,14 @@
 import functools
 from collections.abc import Sequence
 
-from experiments.tables import Record, Table, caption, markdown
+from experiments.tables import Record, Table, caption, markdown, named
 
 __all__ = ["TABLES"]
 
 
-def _named(found: Sequence[Record], name: str) -> list[Record]:
-    return [each for each in found if each["name"] == f"benchmarks/{name}"]
-
-
 def ridge(found: Sequence[Record]) -> str:
     """How many times as long as ours the others take."""
-    found = _named(found, "ridge")
+    found = named(found, "benchmarks/ridge")
     entries = found[0]["results"]["entries"]
     names = [name for name in entries[0]["times_ours"] if name != "ddjax"]
     rows = []
@@ -35,7 +31,7 @@ def ridge(found: Sequence[Record]) -> str:
 
 def gram(found: Sequence[Record]) -> str:
     """Rates as fractions of the fastest matrix product of the same run."""
-    found = _named(found, "gram")
+    found = named(found, "benchmarks/gram")
     rates = found[0]["results"]["rates"]
     rows = [
         [name, f"{each['gflops_per_second']:.0f}", f"{each['fraction']:.2f}"]
@@ -47,7 +43,7 @@ def gram(found: Sequence[Record]) -> str:
 
 def blocked_gram(found: Sequence[Record]) -> str:
     """Peak memory against the number of rows."""
-    found = _named(found, "gram")
+    found = named(found, "benchmarks/gram")
     rows = [
         [
             {"in_one_piece": "in one piece"}.get(each["form"], each["form"]),
@@ -72,7 +68,7 @@ def against_torch(
       name: of the record.
       first_step: whether to say what the first step takes.
     """
-    found = _named(found, name)
+    found = named(found, f"benchmarks/{name}")
     if not found:
         return "No records yet."
     rows = []
@@ -94,7 +90,7 @@ def against_torch(
 
 def against_libraries(found: Sequence[Record]) -> str:
     """Seconds, and how many times as long as ours another library takes."""
-    found = _named(found, "against_libraries")
+    found = named(found, "benchmarks/against_libraries")
     if not found:
         return "No records yet."
     rows = []

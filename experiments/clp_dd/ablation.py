@@ -51,7 +51,7 @@ _DATASET = flags.DEFINE_enum(
 _ENCODER = flags.DEFINE_enum(
     "encoder", "mobilenetv2", list(encoders.ENTRIES), "Encoder to distil with."
 )
-_SEEDS = common.define_seeds()
+_SEEDS = commands.define_seeds()
 _VARIANTS = commands.define_choices("variants", list(VARIANTS), "Which variants.")
 _STEPS = flags.DEFINE_integer("steps", 1000, "Of distillation.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of the images.")

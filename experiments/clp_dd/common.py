@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +36,9 @@ __all__ = [
     "CONTENDERS",
     "SELECTIONS",
     "STARTS",
-    "Distilled",
     "cache_directory",
     "check",
     "define_data_flags",
-    "define_seeds",
     "distil",
     "encoder",
     "load",
@@ -88,13 +86,6 @@ def define_data_flags() -> None:
     define_data_dir()
     flags.DEFINE_string(
         "cache_dir", None, "Folder of cached features. Default: DATA_DIR/features."
-    )
-
-
-def define_seeds() -> flags.FlagHolder[list[int]]:
-    """Defines `--seeds`."""
-    return commands.define_integers(
-        "seeds", (0, 1, 2), "Seeds; a table wants at least three.", lower_bound=0
     )
 
 
@@ -181,20 +172,6 @@ def settings_of(
     return settings
 
 
-class Distilled(NamedTuple):
-    """One run.
-
-    Attributes:
-      distilled: the set after the last step.
-      losses: one a step.
-      seconds_per_step: see `ddjax.runtime.TrainResult`.
-    """
-
-    distilled: DistilledSet
-    losses: Float[ndarray, " steps"]
-    seconds_per_step: float
-
-
 def method_of(
     settings: Mapping[str, Any], network: Encoder | Sequence[Encoder]
 ) -> Method:
@@ -206,22 +183,10 @@ def method_of(
 
 def distil(
     method: Method, problem: Problem, *, seed: int, steps: int, cache: Cache = no_cache
-) -> Distilled:
+) -> runtime.TrainResult:
     """One run; those of several seeds share what is prepared, through the cache."""
-    result = runtime.train(
-        method,
-        problem,
-        seed=seed,
-        steps=steps,
-        cache=cache,
-        log_every=1,
-        verbose=False,
-    )
-    assert result.seconds_per_step is not None
-    return Distilled(
-        result.distilled,
-        np.array([row["loss"] for row in result.history]),
-        result.seconds_per_step,
+    return runtime.train(
+        method, problem, seed=seed, steps=steps, cache=cache, log_every=1, verbose=False
     )
 
 

@@ -112,11 +112,10 @@ def _encoder_seconds(
 
 
 def _in_a_process(contender: str, classes: int) -> dict[str, float]:
-    flag_values = (f"--{name}={flags.FLAGS[name].value}" for name in (
-        "encoder", "image_size", "timed_steps"
-    ))  # fmt: skip
     return common.in_a_process(
-        "experiments.clp_dd.cost", *flag_values, f"--one={contender}:{classes}"
+        "experiments.clp_dd.cost",
+        *(f"--{each.name}={each.value}" for each in (_ENCODER, _SIZE, _STEPS)),
+        f"--one={contender}:{classes}",
     )
 
 

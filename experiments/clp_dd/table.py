@@ -46,7 +46,7 @@ _ENCODERS = commands.define_choices(
     "Encoders to distil with, in order.",
     choices=encoders.ENTRIES,
 )
-_SEEDS = common.define_seeds()
+_SEEDS = commands.define_seeds()
 _ROWS = commands.define_choices("rows", ROWS, "Rows of the table.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 1, "Images a class.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Of CLP-DD.", lower_bound=1)
@@ -82,9 +82,7 @@ _TRANSFER = commands.define_choices(
     choices=encoders.ENTRIES,
     least=0,
 )
-_SPLITS = commands.define_choices(
-    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
-)
+_SPLITS = commands.define_splits()
 _NAME = flags.DEFINE_string("name", "clp_dd/table", "Folder of the records.")
 _SETS = flags.DEFINE_string("sets", "runs/clp_dd", "Folder of the distilled sets.")
 _REDUCED = flags.DEFINE_string("reduced", None, "How this is less than the protocol.")
@@ -159,11 +157,7 @@ def _set(
     if steps is None:
         how = "nearest" if row == "full" else row
         real = common.real_set(
-            how,
-            common.encoder(encoder),
-            problem,
-            seed=seed,
-            per_class=_PER_CLASS.value,
+            how, common.encoder(encoder), problem, seed=seed, per_class=_PER_CLASS.value
         )
         return real, {}
     run = common.distil(
@@ -172,8 +166,8 @@ def _set(
     synthetic.save(Path(_SETS.value) / name.replace("/", "_"), run.distilled)
     return run.distilled, {
         "seconds_per_step": run.seconds_per_step,
-        "first_loss": float(run.losses[0]),
-        "last_loss": float(run.losses[-1]),
+        "first_loss": run.history[0]["loss"],
+        "last_loss": run.history[-1]["loss"],
     }
 
 

@@ -1,5 +1,6 @@
 """The tables on linear probes of frozen encoders."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -16,10 +17,7 @@ from experiments.tables import (
 __all__ = ["ROWS", "TABLES", "headlines"]
 
 _DATASETS = {"imagenette": "Imagenette", "cub50": "CUB-50"}
-_ENCODERS = {
-    "mobilenetv2": "MobileNetV2",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-}
+_ENCODERS = {"mobilenetv2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0"}
 ROWS = {
     "full": "all training images",
     "random": "random real",
@@ -41,17 +39,12 @@ _OWN = "linear_probe/"
 _FULL = "full_data_linear_probe/"
 
 
-def accuracy(found: Sequence[Record]) -> str:
-    """Every set's worth to both probes, through its own encoder and another."""
-    return _accuracy(below(found, "clp_dd/table"))
+def accuracy(found: Sequence[Record], *, folder: str = "clp_dd/table") -> str:
+    """Every set's worth to both probes, through its own encoder and another.
 
-
-def from_noise(found: Sequence[Record]) -> str:
-    """The same of the sets that the pictures show, without their bound."""
-    return _accuracy(below(found, "clp_dd/from_noise"))
-
-
-def _accuracy(found: Sequence[Record]) -> str:
+    Those of `clp_dd/from_noise` are what the pictures show, without their bound.
+    """
+    found = below(found, folder)
     groups: dict[tuple[str, str, int], dict[str, list[Record]]] = defaultdict(dict)
     bounds: dict[tuple[str, str], Record] = {}
     for record in found:
@@ -231,7 +224,7 @@ def headlines(found: Sequence[Record]) -> list[Headline]:
 
 TABLES: dict[str, Table] = {
     "clp_accuracy": accuracy,
-    "clp_from_noise": from_noise,
+    "clp_from_noise": functools.partial(accuracy, folder="clp_dd/from_noise"),
     "clp_ablation": ablation,
     "clp_cost": cost,
     "clp_cost_of_ours": cost_of_ours,

@@ -17,7 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from configs.condensation.settings import CONDENSATION, GREY, Wanted, condensation
+from configs.condensation.settings import (
+    CONDENSATION,
+    GREY,
+    Condensed,
+    Wanted,
+    condensation,
+)
 from configs.dgkip.images import image_config
 from ddjax import data, evaluation, methods, runtime, synthetic
 from ddjax.data.problem import Problem
@@ -147,56 +153,27 @@ class Task(NamedTuple):
         )
 
 
-class Plan(NamedTuple):
-    """How a method makes its set, and how networks are trained on it.
-
-    Attributes:
-      method: its name and keywords, for `ddjax.methods.make`.
-      steps: of the distillation; 0 where nothing is learned.
-      preprocessing: see `ddjax.data.load`.
-      protocol: see `ddjax.evaluation.network`.
-      augment: see `ddjax.evaluation.network`.
-      loss: see `ddjax.evaluation.network`.
-      learning_rate: see `ddjax.evaluation.network`.
-      reduced: what of the method is less than published, parts joined by `; `; empty
-        for nothing.
-    """
-
-    method: Mapping[str, Any]
-    steps: int
-    preprocessing: str = "standardize"
-    protocol: str = "dc"
-    augment: Mapping[str, Any] | None = None
-    loss: str = "auto"
-    learning_rate: float | str | None = None
-    reduced: str = ""
+Plan = Condensed
+"""How a method makes its set, and how networks are trained on it."""
 
 
 def _selection(task: Task, *, how: str, as_dm: bool = False) -> Plan:
     """Real images with hard labels; `as_dm`: judged by networks as DM's sets are."""
-    plan = Plan(
+    return Plan(
         {"name": "selection", "how": how, "per_class": task.per_class},
         steps=0,
+        protocol="dc_long" if as_dm else "dc",
+        augment=task.wanted.dsa if as_dm else None,
         loss="cross_entropy",
     )
-    if not as_dm:
-        return plan
-    return plan._replace(protocol="dc_long", augment=task.wanted.dsa)
 
 
 def _condensed(task: Task, *, name: str) -> Plan:
     """The configurations' settings."""
-    found = condensation(name, task.wanted)
-    reduced = f"{name.upper()}: {found.reduced}" if found.reduced else ""
-    return Plan(
-        found.method,
-        steps=found.steps,
-        preprocessing=found.preprocessing,
-        protocol=found.protocol,
-        augment=found.augment,
-        learning_rate=found.learning_rate,
-        reduced=reduced,
-    )
+    plan = condensation(name, task.wanted)
+    if not plan.reduced:
+        return plan
+    return plan._replace(reduced=f"{name.upper()}: {plan.reduced}")
 
 
 def _kip(task: Task) -> Plan:
@@ -212,6 +189,7 @@ def _kip(task: Task) -> Plan:
         },
         steps=5000 if full else 300,
         preprocessing=task.wanted.whitening,
+        protocol="dc",
         reduced=""
         if full
         else "KIP: the kernel of a fully connected network (of a "
@@ -233,6 +211,7 @@ def _rfad(task: Task) -> Plan:
         {"name": "rfad", "per_class": task.per_class, **settings},
         steps=10_000 if full else 300,
         preprocessing=task.wanted.whitening,
+        protocol="dc",
         reduced=""
         if full
         else "RFAD: 2 networks a step (8) of 32 channels (256), 300 "
@@ -255,6 +234,7 @@ def _dgkip(task: Task) -> Plan:
     return Plan(
         method,
         steps=1000 if full else 300,
+        protocol="dc",
         reduced=""
         if full
         else "DGKIP: 2 random networks (30, convolutional 8) of "
@@ -290,14 +270,7 @@ def network_settings(architecture: str, scale: Scale) -> dict[str, Any]:
 def evaluation_of(
     row: str, plan: Plan, *, kind: str, architecture: str, scale: Scale
 ) -> Evaluation:
-    """Judges a row's sets.
-
-    Args:
-      row: one of `METHODS`.
-      plan: of the row.
-      kind: one of `EVALUATIONS`.
-      architecture: one of `WIDTHS`, for networks.
-      scale: how large it is.
+    """Judges sets of a row in one of `EVALUATIONS`, networks being one of `WIDTHS`.
 
     Raises:
       ValueError: another `kind`, or settings that the evaluation refuses.
@@ -336,12 +309,7 @@ def reduction(
 ) -> str | None:
     """What is less than published, parts joined by `; `; None for nothing.
 
-    Args:
-      row: one of `METHODS`.
-      plan: of the row.
-      kind: one of `EVALUATIONS`.
-      scale: how large it is.
-      steps: that were done.
+    Of a row that is judged in one of `EVALUATIONS`, after so many steps.
     """
     parts = [scale.reduced or "", plan.reduced]
     if steps != plan.steps:
@@ -378,13 +346,7 @@ def stem(row: str, *, dataset: str, per_class: int | None, seed: int) -> str:
 
 
 def run_folder(
-    sets: str,
-    name: str,
-    row: str,
-    *,
-    dataset: str,
-    per_class: int | None,
-    seed: int,
+    sets: str, name: str, row: str, *, dataset: str, per_class: int | None, seed: int
 ) -> Path:
     """Where a run is kept; `name` is the folder of the records."""
     run = stem(row, dataset=dataset, per_class=per_class, seed=seed)
@@ -396,15 +358,7 @@ def distil(
 ) -> tuple[DistilledSet, dict[str, Any]]:
     """The set of a run, which goes on where its folder was left, and facts about it.
 
-    A run that is done is read from its folder.
-
-    Args:
-      plan: how the set is made.
-      problem: the real data.
-      steps: of the run.
-      seed: of the run.
-      workdir: its folder.
-      cache: what preparation shares with other runs.
+    A run that is done is read from its folder, `workdir`.
 
     Raises:
       ValueError: a folder that holds another run.

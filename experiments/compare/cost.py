@@ -29,18 +29,7 @@ from experiments.commands import Cell, Measured
 __all__ = ["METHODS", "main", "measure", "settings_of"]
 
 CLASSES, REAL, SIDE = 10, 64, 32
-METHODS = (
-    "dd",
-    "dc",
-    "dsa",
-    "dm",
-    "idm",
-    "mtt",
-    "frepo",
-    "kip",
-    "rfad",
-    "dgkip",
-)
+METHODS = ("dd", "dc", "dsa", "dm", "idm", "mtt", "frepo", "kip", "rfad", "dgkip")
 """What is measured, in the order of the table."""
 
 _METHODS = commands.define_choices("methods", METHODS, "To measure.")
@@ -57,12 +46,12 @@ def settings_of(name: str, *, per_class: int, width: int) -> dict[str, Any]:
     pool = {"settings": {"width": width}, "students": 2, "steps": 100}
     hidden = {"kind": "convolutional", "width": width}
     everything = CLASSES * REAL
+    matching = {**network, "real_per_class": REAL, "outer_steps": 10}
+    matching["network_steps"] = 10
     own: dict[str, dict[str, Any]] = {
         "dd": {**network, "inner_steps": 10, "batch_size": everything},
-        "dc": {**network, "real_per_class": REAL, "outer_steps": 10}
-        | {"network_steps": 10},
-        "dsa": {**network, "real_per_class": REAL, "outer_steps": 10}
-        | {"network_steps": 10},
+        "dc": matching,
+        "dsa": matching,
         "dm": {**network, "real_per_class": REAL},
         "idm": {"pool": {**pool, "steps": 2}, "real_per_class": REAL},
         "mtt": {

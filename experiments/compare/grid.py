@@ -49,14 +49,12 @@ _EVALUATIONS = commands.define_choices(
 _ARCHITECTURES = commands.define_choices(
     "architectures", ("convnet",), "Networks to train.", choices=common.WIDTHS
 )
-_SEEDS = commands.define_integers("seeds", (0, 1, 2), "Seeds.", lower_bound=0)
+_SEEDS = commands.define_seeds()
 _SCALE = flags.DEFINE_enum("scale", "reduced", list(SCALES), "How large the runs are.")
 _STEPS = flags.DEFINE_integer(
     "steps", None, "Of every method that learns, in place of its own.", lower_bound=1
 )
-_SPLITS = commands.define_choices(
-    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
-)
+_SPLITS = commands.define_splits()
 _SETS = flags.DEFINE_string("sets", "runs/compare", "Folder of the runs.")
 _NAME = flags.DEFINE_string("name", None, "Folder of the records. Default: by scale.")
 commands.define_minutes()
@@ -78,17 +76,9 @@ def _cell(
     distilling: Cache,
     judging: Cache,
 ) -> Cell:
-    """One set, judged in one way.
+    """One set, judged in one way: `architecture` is None for kernels.
 
-    Args:
-      row: one of `METHODS`.
-      dataset: its name.
-      per_class: images a class.
-      kind: of the evaluation.
-      architecture: of its networks, None for kernels.
-      seed: of the run.
-      distilling: cache of preparations, which all processes share.
-      judging: cache of evaluations.
+    All processes share the cache of what distilling prepares.
     """
     scale = SCALES[_SCALE.value]
     plan = METHODS[row](Task(dataset, per_class, scale))

@@ -81,12 +81,9 @@ def _plain(number: float | None) -> str:
 
 
 def to_page(lines: Sequence[Line], *, sets: Path, scratch: Path) -> str:
-    """The page as HTML, with pictures of the sets that are there.
+    """The page as HTML, with pictures of those sets that are in the folder of runs.
 
-    Args:
-      lines: what is on record.
-      sets: folder of the runs.
-      scratch: a folder for pictures, which are needed no more when the page is made.
+    The pictures in `scratch` are needed no more when the page is made.
     """
     blocks: list[Block] = [
         Text(

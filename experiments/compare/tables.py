@@ -157,17 +157,15 @@ def lines(found: Sequence[Record]) -> list[Line]:
                 column = config["architecture"] or config["evaluation"]
                 place = config["dataset"], config["per_class"], config["row"], column
                 groups[scale, *place].append(record)
-    order = [list(_SCALES), list(DATASETS), None, list(TITLES), list(COLUMNS)]
 
-    def rank(key: tuple[Any, ...]) -> list[tuple[float, str]]:
-        ranks: list[tuple[float, str]] = []
-        for value, known in zip(key, order, strict=True):
-            if known is None:
-                ranks.append((math.inf if value is None else value, ""))
-            else:
-                place = known.index(value) if value in known else len(known)
-                ranks.append((place, str(value)))
-        return ranks
+    def rank(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        scale, dataset, count, row, column = key
+        return (
+            _SCALES.index(scale),
+            _place(dataset, DATASETS),
+            math.inf if count is None else count,
+            *(_place(row, TITLES), _place(column, COLUMNS)),
+        )
 
     return [Line._make((*key, groups[key])) for key in sorted(groups, key=rank)]
 
@@ -265,22 +263,23 @@ def growth(found: Sequence[Record]) -> str:
     """A step's time and memory against images a class, methods in `TITLES`' order."""
     own = [each for each in found if each["name"].startswith("compare/cost/")]
     if not own:
-        return "No records yet."
+        return _NONE
     results = own[-1]["results"]
     counts = [str(each) for each in results["per_class"]]
     header = ["method", *(f"ms a step, {each} a class" for each in counts)]
     header += [f"MiB, {each} a class" for each in counts]
     rows = []
-    for row in sorted(results["rows"], key=lambda each: _place(each["method"])):
+    for row in sorted(results["rows"], key=lambda each: _place(each["method"], TITLES)):
         times = [f"{1e3 * row[each]['seconds_per_step']:.0f}" for each in counts]
         sizes = [f"{row[each]['step_mib']:.0f}" for each in counts]
         rows.append([TITLES.get(row["method"], row["method"]), *times, *sizes])
     return f"{markdown(header, rows)}\n\n{caption(own[-1:])}"
 
 
-def _place(row: str) -> int:
-    order = list(TITLES)
-    return order.index(row) if row in order else len(order)
+def _place(name: str, known: Iterable[str]) -> tuple[int, str]:
+    """Where a name stands; those that are not known are last."""
+    order = list(known)
+    return order.index(name) if name in order else len(order), name
 
 
 def _grouped(own: Sequence[Line]) -> dict[tuple[Any, ...], list[Line]]:

@@ -50,9 +50,7 @@ def define_data_flags(
     define_data_dir()
     return (
         commands.define_choices("datasets", datasets, "Data sets, in order."),
-        commands.define_integers(
-            "seeds", (0, 1, 2), "Seeds; a table wants at least three.", lower_bound=0
-        ),
+        commands.define_seeds(),
     )
 
 
@@ -109,16 +107,7 @@ def accuracy_on(
     params: object,
     cache: Cache,
 ) -> float:
-    """Accuracy of a model on a split of real data.
-
-    Args:
-      problem: the real data.
-      split: of it.
-      weights: of features.
-      feature_map: what the model sees inputs through.
-      params: of its networks, already drawn.
-      cache: keeps the split's features.
-    """
+    """Accuracy on a split of a model with drawn networks; features are cached."""
     view = convex.View(
         feature_map, False, params, feature_maps.application(feature_map)
     )

@@ -78,14 +78,9 @@ def measure(
 ) -> dict[str, float]:
     """Median seconds a step of each method.
 
-    Args:
-      contenders: name -> method; they take turns, so that a machine that slows down
-        does so for all of them.
-      problem: what they distil.
-      runs: of each method.
-      chunks: timed ones a run, after a first step to warm up.
-      steps: of a chunk.
-      cache: shared by the runs, so that only steps are repeated.
+    They take turns, so that a machine that slows down does so for all of them. A run
+    is a step to warm up and so many timed chunks; through the cache only steps are
+    repeated.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(runs):

@@ -125,35 +125,38 @@ def headlines(found: Sequence[Record]) -> list[Headline]:
         ("mnist", "MNIST, zeros and ones: 1 image a class"),
         ("cifar10", "CIFAR-10, aeroplanes and cars: 1 image a class"),
     ):
-        distilled, full = [], []
-        for record in below(found, "dgkip/transfer"):
-            if record["config"]["dataset"] == dataset:
-                for row in record["results"]["rows"]:
-                    score = row["evaluated_with"].get("lr", {}).get("test")
-                    of_pair = row["distilled_with"], row.get("per_class")
-                    if of_pair == ("all real data", None) and score is not None:
-                        full.append(score)
-                    elif of_pair == ("lr", 1):
-                        distilled.append(score)
+        scores: dict[str, list[float]] = defaultdict(list)
+        for row in _rows(found, "dgkip/transfer", dataset):
+            if row.get("per_class", 1) == 1 and "lr" in row["evaluated_with"]:
+                score = row["evaluated_with"]["lr"]["test"]
+                scores[row["distilled_with"]].append(score)
+        distilled, full = percent(scores["lr"]), percent(scores["all real data"])
         learner = "logistic regression on random features, %"
-        rows.append(Headline(what, learner, percent(distilled), None, percent(full)))
+        rows.append(Headline(what, learner, distilled, None, full))
     worth: dict[str, list[float]] = defaultdict(list)
-    for record in below(found, "dgkip/ten_classes"):
-        if record["config"]["dataset"] == "mnist":
-            for row in record["results"]["rows"]:
-                if row.get("per_class", 1) == 1 and "probe_softmax/accuracy" in row:
-                    worth[row["method"]].append(row["probe_softmax/accuracy"])
-    full = worth.get("all real data")
+    for row in _rows(found, "dgkip/ten_classes", "mnist"):
+        if row.get("per_class", 1) == 1 and "probe_softmax/accuracy" in row:
+            worth[row["method"]].append(row["probe_softmax/accuracy"])
+    reached = worth.get("all real data")
     rows.append(
         Headline(
             "MNIST, ten classes: 1 image a class",
             "softmax regression on random features, %",
             percent(worth["DGKIP, softmax"]),
             percent(worth["random real"]),
-            percent(full) if full else None,
+            percent(reached) if reached else None,
         )
     )
     return rows
+
+
+def _rows(found: Sequence[Record], folder: str, dataset: str) -> list[Record]:
+    return [
+        row
+        for record in below(found, folder)
+        if record["config"]["dataset"] == dataset
+        for row in record["results"]["rows"]
+    ]
 
 
 TABLES: dict[str, Table] = {

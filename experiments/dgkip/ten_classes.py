@@ -127,7 +127,7 @@ def run_seed(
     Args:
       problem: ten classes.
       seed: of everything random.
-      make: images per class -> methods by name.
+      make: images per class -> methods by name, see `contenders`.
       per_class: images per class.
       features: of the convex probe, see `ddjax.models.feature_maps.from_settings`.
       distilled_ridge: lambda_S per sample of the convex probe.

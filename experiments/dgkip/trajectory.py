@@ -119,17 +119,9 @@ def trajectory(
     every: int,
     cache: Cache,
 ) -> list[dict]:
-    """Deviation, bound and test accuracy along one run of DGKIP-LR.
+    """Deviation, bound and test accuracy along one run of DGKIP-LR on two classes.
 
-    Args:
-      problem: two classes.
-      seed: of the run.
-      features: see `ddjax.models.feature_maps.from_settings`.
-      per_class: images per class.
-      steps: of distillation.
-      learning_rate: of AdaBelief; that of the labels is a tenth.
-      every: steps between points.
-      cache: shared by runs, which aim at the same solution.
+    A point `every` so many steps. Runs that share the cache aim at the same solution.
 
     Returns:
       One dictionary a point: `step`, `deviation`, `bound` (both relative to the norm of

@@ -78,9 +78,7 @@ _NAME = flags.DEFINE_string(
     "Folder of the records. Default: dgkip/transfer, or for fully connected networks "
     "dgkip/transfer_fully_connected.",
 )
-_SPLITS = commands.define_choices(
-    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
-)
+_SPLITS = commands.define_splits()
 commands.define_record_flags()
 
 
@@ -98,16 +96,8 @@ def run_seed(
 ) -> list[dict]:
     """All rows of one data set and seed.
 
-    Args:
-      problem: two classes.
-      seed: of the networks and the starting samples.
-      features: see `ddjax.models.feature_maps.from_settings`.
-      per_class: images per class.
-      steps: of distillation, for each of `per_class`.
-      learning_rates: of AdaBelief, one for each of `per_class`.
-      duals: see `ddjax.methods.dgkip`.
-      start_ridge: lambda_S per sample at the start, None for the final one.
-      splits: which to report.
+    Steps and learning rates are for each of `per_class`; the seed is of the networks
+    and the starting samples.
 
     Returns:
       One dictionary a loss and number of images: gap, bound, seconds a step, and the

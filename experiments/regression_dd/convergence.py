@@ -40,7 +40,6 @@ from ddjax import data, methods, runtime
 from ddjax.command.ending import ConfigError
 from ddjax.data.problem import Problem
 from ddjax.evaluation.base import Evaluation, score
-from ddjax.kernels import unrolled
 from ddjax.methods import least_squares
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.least_squares import SquaredError
@@ -167,7 +166,7 @@ READINGS: dict[str, Reading] = {
 _READINGS = commands.define_choices(
     "readings", TABLE, "Readings, or all.", choices=("all", *READINGS)
 )
-_SEEDS = commands.define_integers("seeds", (0, 1, 2, 3, 4), "Seeds.", lower_bound=0)
+_SEEDS = commands.define_seeds((0, 1, 2, 3, 4))
 _STEPS = commands.define_integers("inner_steps", STEPS, "The T.")
 _OUTER = flags.DEFINE_integer("outer_steps", 2500, "Outer steps of a run.")
 _THEORY = flags.DEFINE_bool("theory", True, "Check theorem 2.9 as well.")
@@ -323,15 +322,9 @@ def _errors_after(
     """Errors after some numbers of inner steps, from each start."""
 
     def one(count: Array, start: Array) -> Array:
-        weights = unrolled.iterate(
-            inputs,
-            targets,
-            start,
-            step_size=step_size,
-            ridge=ridge,
-            steps=count,
+        return curvature.error_after(
+            count, inputs, targets, start, step_size, ridge, error
         )
-        return least_squares.squared_error_at(weights, error)
 
     over_starts = jax.vmap(one, in_axes=(None, 0))
     return jax.lax.map(lambda count: over_starts(count, starts), counts)

@@ -21,7 +21,23 @@ from ddjax.methods import least_squares
 from ddjax.solvers import convergence, curvature
 from ddjax.synthetic.distilled import DistilledSet, decoded
 
-__all__ = ["near", "objective"]
+__all__ = ["error_after", "near", "objective"]
+
+
+def error_after(
+    steps: Any,
+    inputs: Array,
+    targets: Array,
+    start: Array,
+    step_size: Any,
+    ridge: Any,
+    error: least_squares.SquaredError,
+) -> Array:
+    """The error of the weights that some inner steps lead to."""
+    weights = unrolled.iterate(
+        inputs, targets, start, step_size=step_size, ridge=ridge, steps=steps
+    )
+    return least_squares.squared_error_at(weights, error)
 
 
 def objective(
@@ -39,15 +55,9 @@ def objective(
         inputs, targets = point
 
         def one(start: Array) -> Array:
-            weights = unrolled.iterate(
-                inputs,
-                targets,
-                start,
-                step_size=step_size,
-                ridge=inner_ridge,
-                steps=inner_steps,
+            return error_after(
+                inner_steps, inputs, targets, start, step_size, inner_ridge, error
             )
-            return least_squares.squared_error_at(weights, error)
 
         squares = jnp.sum(jnp.square(inputs)) + jnp.sum(jnp.square(targets))
         draws = starts.shape[0]
@@ -114,12 +124,7 @@ def near(
         )
         optimum = min(float(found.fun), float(np.min(values)) * (1 - 1e-9))
         distance = float(np.linalg.norm(np.asarray(flat) - found.x))
-        around = curvature.curvature_near(
-            loss,
-            point,
-            radius=distance,
-            points=2,
-        )
+        around = curvature.curvature_near(loss, point, radius=distance, points=2)
         at_optimum = curvature.hessian_extremes(loss, unravel(jnp.asarray(found.x)))
         values, norms = np.asarray(values), np.asarray(norms)
         constants = convergence.polyak_lojasiewicz(values, norms, optimum=optimum)

@@ -142,12 +142,7 @@ def run_seed(
 ) -> list[dict[str, Any]]:
     """One row a method and m, and first that of all real rows.
 
-    Args:
-      problem: a table.
-      seed: of everything random.
-      features: see `ddjax.models.feature_maps.from_settings`.
-      counts: m; those of more than half the rows are left out.
-      steps: of the learned rows.
+    Those m that are more than half the rows are left out.
     """
     cache = in_memory()
     full, real_ridge = _full_data(problem, features, seed=seed, cache=cache)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.regression_dd import real_data_tables
-from experiments.tables import Record, Table, caption, markdown
+from experiments.tables import Record, Table, caption, markdown, named
 
 __all__ = ["PAPER", "TABLES"]
 
@@ -16,10 +16,6 @@ PAPER = {
     150: ("-0.0073 ± 0.0007", "0.9973", "2.914 ± 0.279"),
     175: ("-0.0103 ± 0.0009", "0.9967", "4.097 ± 0.359"),
 }
-
-
-def _named(found: Sequence[Record], name: str) -> Record:
-    return next(each for each in found if each["name"] == name)
 
 
 def _spread(runs: Sequence[Mapping[str, Any]], field: str, form: str) -> str:
@@ -43,7 +39,7 @@ def _window(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def convergence(found: Sequence[Record]) -> str:
     """Slopes, R² and mu_T of both variants beside the paper's."""
-    record = _named(found, "regression_dd/convergence")
+    (record,) = named(found, "regression_dd/convergence")
     readings = record["results"]["readings"]
     counts = [row["inner_steps"] for row in readings["scheduled"]["rows"]]
     rows = []
@@ -70,7 +66,7 @@ def convergence(found: Sequence[Record]) -> str:
 
 def readings(found: Sequence[Record]) -> str:
     """The readings that were tried, with their slopes."""
-    record = _named(found, "regression_dd/search")
+    (record,) = named(found, "regression_dd/search")
     tried = record["results"]["readings"]
     counts = [row["inner_steps"] for row in next(iter(tried.values()))["rows"]]
     rows = [["paper", *(PAPER[count][0] for count in counts)]]
@@ -83,7 +79,7 @@ def readings(found: Sequence[Record]) -> str:
 
 def theory(found: Sequence[Record]) -> str:
     """Theorem 2.9: what it needs, what it predicts, what was seen."""
-    record = _named(found, "regression_dd/convergence")
+    (record,) = named(found, "regression_dd/convergence")
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "alpha L near the end point": lambda e: f"{e['alpha_times_lipschitz']:.3f}",
         "least Hessian eigenvalue there": lambda e: f"{e['smallest_at_end']:.3f}",
@@ -104,7 +100,7 @@ def theory(found: Sequence[Record]) -> str:
 
 def unrolled(found: Sequence[Record]) -> str:
     """An outer step's time against T, for the three forms, and against n."""
-    record = _named(found, "benchmarks/unrolled")
+    (record,) = named(found, "benchmarks/unrolled")
     results = record["results"]
     rows = []
     for entry in results["against_steps"]:

@@ -22,7 +22,6 @@ flags.disclaim_key_flags()
 __all__ = [
     "ARCHITECTURES",
     "BOUNDS",
-    "DATASETS",
     "LEARNED",
     "OTHERS",
     "ROWS",
@@ -30,7 +29,6 @@ __all__ = [
     "Scale",
     "check",
     "distil",
-    "is_large",
     "load",
     "method_of",
     "network_settings",
@@ -152,31 +150,22 @@ OTHERS: dict[str, dict[str, Any]] = {
 """What evaluations of other architectures than the ConvNet have in place of a scale's
 steps of pretraining and training rows of probes."""
 
-_BOOSTED = {"views": "rotation", "shift": "network", "hidden": 4}
+_BOOSTED = {"name": "ssl_dd", "views": "rotation", "shift": "network", "hidden": 4}
+_FROM_NOISE = {"initialization": "decoder_noise"}
 
 LEARNED: dict[str, dict[str, Any]] = {
     "krr_st": {"name": "krr_st"},
     "parameterization": {"name": "ssl_dd", "views": "none"},
-    "boosted": {"name": "ssl_dd", **_BOOSTED},
-    "random_bases": {
-        "name": "ssl_dd",
-        **_BOOSTED,
-        "basis_start": "random",
-        "initialization": "decoder_noise",
-    },
-    "real_bases": {
-        "name": "ssl_dd",
-        **_BOOSTED,
-        "basis_start": "real",
-        "initialization": "decoder_noise",
-    },
-    "same": {"name": "ssl_dd", **_BOOSTED, "shift": "same"},
-    "bias": {"name": "ssl_dd", **_BOOSTED, "shift": "bias"},
-    "network_2": {"name": "ssl_dd", **_BOOSTED, "hidden": 2},
-    "network_8": {"name": "ssl_dd", **_BOOSTED, "hidden": 8},
-    "ideal": {"name": "ssl_dd", **_BOOSTED, "shift": "stored"},
-    "jigsaw": {"name": "ssl_dd", **_BOOSTED, "views": "jigsaw"},
-    "crop": {"name": "ssl_dd", **_BOOSTED, "views": "crop"},
+    "boosted": _BOOSTED,
+    "random_bases": {**_BOOSTED, "basis_start": "random", **_FROM_NOISE},
+    "real_bases": {**_BOOSTED, "basis_start": "real", **_FROM_NOISE},
+    "same": {**_BOOSTED, "shift": "same"},
+    "bias": {**_BOOSTED, "shift": "bias"},
+    "network_2": {**_BOOSTED, "hidden": 2},
+    "network_8": {**_BOOSTED, "hidden": 8},
+    "ideal": {**_BOOSTED, "shift": "stored"},
+    "jigsaw": {**_BOOSTED, "views": "jigsaw"},
+    "crop": {**_BOOSTED, "views": "crop"},
 }
 """Rows that are distilled, and what makes them these."""
 
@@ -192,9 +181,6 @@ BOUNDS = ("untrained", "full_data")
 
 ROWS = (*BOUNDS, *SELECTED, *LEARNED)
 """Short names of all rows."""
-
-DATASETS = ("cifar100", "cifar10", "cub50", "imagenette")
-"""Where images are at hand; others by their TFDS name or as folders."""
 
 
 def check(source: str, target: str, teacher: str) -> None:
@@ -265,11 +251,7 @@ def settings_of(
         "students": scale.students,
         "steps": scale.student_steps,
     }
-    settings = {
-        **LEARNED[row],
-        "pool": pool,
-        "batch_size": scale.batch_size,
-    }
+    settings = {**LEARNED[row], "pool": pool, "batch_size": scale.batch_size}
     if settings["name"] == "krr_st":
         descent = {"learning_rate": scale.learning_rate}
         return {**settings, "count": budget, "descent": descent}

@@ -52,9 +52,7 @@ PRESETS: dict[str, dict[str, tuple[Any, ...]]] = {
     "2": {"rows": (*_REAL, "random", "kmeans", "krr_st", "boosted")},
     "3": {"rows": _LADDER},
     "4": {"rows": ("untrained", "random_bases", "real_bases", "boosted")},
-    "11": {
-        "rows": ("same", "bias", "network_2", "boosted", "network_8", "ideal"),
-    },
+    "11": {"rows": ("same", "bias", "network_2", "boosted", "network_8", "ideal")},
     "12": {"rows": ("parameterization", "boosted", "jigsaw", "crop")},
     "13": {"rows": ("krr_st", "boosted")},
 }
@@ -83,11 +81,9 @@ _TARGETS = flags.DEFINE_list("targets", [], "Data sets to probe on.")
 _ARCHITECTURES = commands.define_choices(
     "architectures", (), "Networks to pretrain.", choices=common.ARCHITECTURES, least=0
 )
-_SEEDS = commands.define_integers("seeds", (0, 1, 2), "Seeds.", lower_bound=0)
+_SEEDS = commands.define_seeds()
 _STEPS = flags.DEFINE_integer("steps", None, "In place of the scale's.", lower_bound=1)
-_SPLITS = commands.define_choices(
-    "splits", ("validation", "test"), "Splits to report; leave test out when choosing."
-)
+_SPLITS = commands.define_splits()
 _SETS = flags.DEFINE_string("sets", "runs/ssl_dd", "Folder of the runs.")
 _NAME = flags.DEFINE_string("name", None, "Folder of the records. Default: by scale.")
 commands.define_minutes()

@@ -71,14 +71,8 @@ def ladder(
       rows: of the table, those that are there.
       needs: the row without which there is no table.
     """
-    own = [
-        each
-        for each in _on_the_source(found)
-        if each["config"]["row"] in rows and each["config"]["budget"] == 100
-    ]
-    of_row: dict[str, list[Record]] = defaultdict(list)
-    for each in own:
-        of_row[each["config"]["row"]].append(each)
+    own = _at_100(found, rows)
+    of_row = _by_row(own)
     if not own or (needs is not None and needs not in of_row):
         return "No records yet."
     kinds = [
@@ -98,8 +92,8 @@ def ladder(
             for kind in kinds
         ]
         line.append(_difference(of_row[row], of_row.get("random", [])))
-        learned = row not in ("untrained", "random_5000", "full_data")
-        line.append(str(of_row[row][0]["results"]["pairs"]) if learned else "")
+        pairs = of_row[row][0]["results"]["pairs"]
+        line.append("" if row in _BOUNDS else str(pairs))
         lines.append([*line, _PAPER.get(row, "")])
     return f"{markdown(header, lines)}\n\n{caption(own)}"
 
@@ -124,19 +118,12 @@ def budgets(found: Sequence[Record]) -> str:
 
 def cost(found: Sequence[Record]) -> str:
     """Time and memory of the distillation, at a budget of 100."""
-    own = [
-        each
-        for each in _on_the_source(found)
-        if each["config"]["row"] in ("krr_st", "parameterization", "boosted")
-        and each["config"]["budget"] == 100
-    ]
+    rows = ("krr_st", "parameterization", "boosted")
+    own = _at_100(found, rows)
     if not own:
         return "No records yet."
-    of_row: dict[str, list[Record]] = defaultdict(list)
-    for each in own:
-        of_row[each["config"]["row"]].append(each)
-    lines = []
-    for row in ("krr_st", "parameterization", "boosted"):
+    of_row, lines = _by_row(own), []
+    for row in rows:
         if row in of_row:
             results = [each["results"] for each in of_row[row]]
             # None of a run that was finished before.
@@ -155,13 +142,13 @@ def grid(found: Sequence[Record]) -> str:
     own = _own(found)
     if len(own) == len(_on_the_source(found)):
         return "No records yet."
-    names = {each["config"]["architecture"] for each in own}
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for each in own:
         config = each["config"]
         if config["budget"] == 100:
             where = config["target"], config["row"], config["architecture"]
             groups[where].append(each)
+    names = {each["config"]["architecture"] for each in own}
     order = [name for name in _ARCHITECTURES if name in names]
     lines = []
     rows = [row for row in ROWS if row in _GRID]
@@ -187,6 +174,22 @@ def _on_the_source(found: Sequence[Record]) -> list[Record]:
         if each["config"]["target"] == each["config"]["source"]
         and each["config"]["architecture"] == "convnet"
     ]
+
+
+def _at_100(found: Sequence[Record], rows: Sequence[str]) -> list[Record]:
+    """Of these rows, at a budget of 100 images."""
+    return [
+        each
+        for each in _on_the_source(found)
+        if each["config"]["row"] in rows and each["config"]["budget"] == 100
+    ]
+
+
+def _by_row(own: Sequence[Record]) -> dict[str, list[Record]]:
+    of_row: dict[str, list[Record]] = defaultdict(list)
+    for each in own:
+        of_row[each["config"]["row"]].append(each)
+    return of_row
 
 
 def _scores(record: Record) -> dict[str, float]:

@@ -3,14 +3,17 @@
 import contextlib
 import importlib
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 from absl import app, flags, logging
 
+from ddjax.storage.lock import exclusive
 from experiments import commands
 
 _MODULES: dict[str, ModuleType] = {}
@@ -55,6 +58,32 @@ def run_main(
         except SystemExit as ended:
             status = int(ended.code or 0)
     return Ended(status, *capsys.readouterr())
+
+
+@contextlib.contextmanager
+def held(
+    folder: Path,
+    *,
+    left: threading.Event | None = None,
+    then: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
+    """Another one holds a folder until `left` or the end, and then does `then`."""
+    taken, left = threading.Event(), left or threading.Event()
+
+    def hold() -> None:
+        with exclusive(folder):
+            taken.set()
+            left.wait()
+            then()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    taken.wait()
+    try:
+        yield
+    finally:
+        left.set()
+        other.join()
 
 
 @contextlib.contextmanager

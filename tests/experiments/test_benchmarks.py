@@ -63,12 +63,7 @@ def test_ridge_contenders_agree_and_leave_a_record(tmp_path, capsys):
         for quantity in ("solution", "gradient")
     }
     for entry in entries:
-        assert set(entry["seconds"]) == {
-            "ddjax",
-            "jnp.linalg.solve",
-            "lineax",
-            "scipy",
-        }
+        assert set(entry["seconds"]) == {"ddjax", "jnp.linalg.solve", "lineax", "scipy"}
         assert entry["disagreement"] < 1e-4, entry
         assert entry["times_ours"]["ddjax"] == 1.0
 

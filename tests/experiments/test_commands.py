@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import threading
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,6 +136,8 @@ def test_wrong_values_are_one_line(name, arguments, message, tmp_path, capsys):
 class Fake:
     """A command of three records, the last in two parts; it notes what it measures."""
 
+    names = ("one", "two", "three")
+
     def __init__(self, folder, capsys):
         self.folder, self.capsys = folder, capsys
         self.measured, self.fail = [], {}
@@ -145,6 +149,7 @@ class Fake:
         with in_process.flags_of(self.own):
             if "again" not in flags.FLAGS:
                 commands.define_record_flags()
+                commands.define_minutes()
         return in_process.run_main(
             self.main,
             f"--directory={self.folder}",
@@ -154,7 +159,7 @@ class Fake:
         )
 
     def main(self):
-        cells = [self.cell(name) for name in ("one", "two", "three")]
+        cells = [self.cell(name) for name in self.names]
         commands.measure(cells, finish=lambda found: print(len(found), "drawn"))
 
     def cell(self, name):
@@ -279,6 +284,72 @@ def test_a_damaged_part_is_measured_anew(fake):
     assert json.loads((fake.folder / "fake/three.json").read_text())["seed"] == 3
 
 
+class Claimed(Fake):
+    """The same of two records that are claimed."""
+
+    names = ("one", "two")
+
+    def __init__(self, folder, capsys):
+        super().__init__(folder, capsys)
+        self.waits = threading.Event()
+
+    def claim(self, name):
+        folder = self.folder.parent / "claims" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def cell(self, name):
+        return super().cell(name)._replace(claim=self.claim(name))
+
+
+@pytest.fixture
+def claimed(tmp_path, capsys, monkeypatch):
+    made = Claimed(tmp_path / "records", capsys)
+
+    def sleep(seconds):
+        made.waits.set()
+        time.sleep(0.05)
+
+    own = SimpleNamespace(**{**vars(time), "sleep": sleep})
+    monkeypatch.setattr(commands, "time", own)
+    return made
+
+
+def test_what_another_one_leaves_undone_is_taken_over(claimed):
+    with in_process.held(claimed.claim("one"), left=claimed.waits):
+        ended = claimed.run()
+    assert ended.status == 0 and claimed.measured == ["two", "one"]
+    (line,) = (each for each in ended.out.splitlines() if each.startswith("waiting"))
+    assert "waiting for fake/one (" in line and "in use by process" in line
+
+
+@pytest.mark.parametrize("arguments", [(), ("--again",)])
+def test_what_another_one_has_done_is_not_done_again(claimed, arguments):
+    if arguments:
+        assert claimed.run().status == 0
+
+    def write():
+        records.write_record(
+            *("fake/one", {"seed": 0}, {"by": "another"}),
+            scale="tiny",
+            wall_seconds=1.0,
+            directory=claimed.folder,
+        )
+
+    with in_process.held(claimed.claim("one"), left=claimed.waits, then=write):
+        ended = claimed.run(*arguments)
+    assert ended.status == 0 and claimed.measured == ["two"]
+    found = records.read_records(claimed.folder)
+    assert [each["results"].get("by") for each in found] == ["another", None]
+
+
+def test_time_that_is_over_ends_the_waiting_too(claimed):
+    with in_process.held(claimed.claim("one")):
+        ended = claimed.run("--minutes=0.002")
+    assert ended.status == 143 and "1 of 2 are measured" in ended.err
+    assert "with others: fake/one" in ended.err or claimed.measured == ["two"]
+
+
 def _worth(*_, splits, **__):
     scores = dict.fromkeys(("closed_form_accuracy", "gradient_accuracy"), 0.5)
     return {
@@ -348,7 +419,9 @@ def test_records_are_named_and_fill_their_table(
     for each, stand_in in stand_ins.items():
         monkeypatch.setattr(module, each, stand_in)
     if name.startswith("clp_dd"):
-        run = common.Distilled(None, np.ones(2), 0.1)  # type: ignore
+        run = SimpleNamespace(
+            distilled=None, history=[{"loss": 1.0}], seconds_per_step=0.1
+        )
         for each, result in {
             "encoder": SimpleNamespace(name="mobilenetv2"),
             "method_of": None,

@@ -1,125 +1,23 @@
-"""The comparison: who takes which cell, what a set is worth, the leaderboard."""
+"""The comparison: what a set is worth, processes that share it, the leaderboard."""
 
 import csv
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from absl import flags
 
 from ddjax import evaluation, methods
-from ddjax.storage.lock import exclusive
 from experiments import commands, records
 from experiments.benchmarks import memory
-from experiments.commands import Cell, Measured
 from experiments.compare import common, tables
 from experiments.compare.common import METHODS, SCALES, Task
-from tests.experiments import in_process
+from tests.experiments import in_process, made_up
 
 NAME = "compare.grid"
 ROOT = Path(commands.__file__).parents[1]
-
-
-class Claimed:
-    """A command of two records that are claimed; it notes what it measures."""
-
-    def __init__(self, folder, capsys):
-        self.folder, self.capsys = folder, capsys
-        self.measured, self.own = [], flags.FlagValues()
-
-    def run(self, *arguments):
-        with in_process.flags_of(self.own):
-            if "again" not in flags.FLAGS:
-                commands.define_record_flags()
-                commands.define_minutes()
-        return in_process.run_main(
-            lambda: commands.measure([self.cell("one"), self.cell("two")]),
-            *(f"--directory={self.folder}/records", *arguments),
-            own=self.own,
-            capsys=self.capsys,
-        )
-
-    def claim(self, name):
-        folder = self.folder / "claims" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def cell(self, name):
-        def measure():
-            self.measured.append(name)
-            return 1.0
-
-        return Cell(
-            f"fake/{name}",
-            {"seed": 0},
-            commands.whole(measure),
-            lambda found: Measured(found, scale="tiny"),
-            claim=self.claim(name),
-        )
-
-    def held(self, name, *, then=lambda: None):
-        """Another one, who holds a cell and leaves it after a while."""
-        taken = threading.Event()
-
-        def hold():
-            with exclusive(self.claim(name)):
-                taken.set()
-                time.sleep(0.5)
-                then()
-
-        other = threading.Thread(target=hold)
-        other.start()
-        taken.wait()
-        return other
-
-
-@pytest.fixture
-def claimed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "_POLL_SECONDS", 0.05)
-    return Claimed(tmp_path, capsys)
-
-
-def test_what_another_one_leaves_undone_is_taken_over(claimed):
-    other = claimed.held("one")
-    ended = claimed.run()
-    other.join()
-    assert ended.status == 0 and claimed.measured == ["two", "one"]
-    (line,) = (each for each in ended.out.splitlines() if each.startswith("waiting"))
-    assert "waiting for fake/one (" in line and "in use by process" in line
-
-
-@pytest.mark.parametrize("arguments", [(), ("--again",)])
-def test_what_another_one_has_done_is_not_done_again(claimed, arguments):
-    if arguments:
-        assert claimed.run().status == 0
-        claimed.measured.clear()
-
-    def write():
-        records.write_record(
-            *("fake/one", {"seed": 0}, {"by": "another"}),
-            scale="tiny",
-            wall_seconds=1.0,
-            directory=claimed.folder / "records",
-        )
-
-    other = claimed.held("one", then=write)
-    ended = claimed.run(*arguments)
-    other.join()
-    assert ended.status == 0 and claimed.measured == ["two"]
-    found = records.read_records(claimed.folder / "records")
-    assert [each["results"].get("by") for each in found] == ["another", None]
-
-
-def test_time_that_is_over_ends_the_waiting_too(claimed):
-    other = claimed.held("one")
-    ended = claimed.run("--minutes=0.002")
-    other.join()
-    assert ended.status == 143 and "1 of 2 are measured" in ended.err
-    assert "with others: fake/one" in ended.err or claimed.measured == ["two"]
 
 
 def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -253,19 +151,19 @@ def check_leaderboard(tmp_path, capsys):
     assert line["seeds"] == "2" and line["floats"] == "640"
     assert 0 <= float(line["accuracy"]) <= 1 and not line["published_percent"]
     page = (tmp_path / "a" / "page.html").read_text()
-    assert page.count("data:image/png;base64") == 2 and "IPC 1" in page
+    assert page.count("data:image/png;base64") == 1 and "IPC 1" in page
     assert "http" not in page
     printed = in_process.run("compare.leaderboard", *where, capsys=capsys)
     assert "Table compare_network" in printed.out
 
 
 def test_a_grid_makes_records_tables_and_the_leaderboard(toy, tmp_path, capsys):
-    rows = "--methods=full_data,random,kip"
+    rows = "--methods=full_data,kip"
     networks = "--architectures=convnet"
     done = in_process.run(NAME, *toy, rows, networks, capsys=capsys)
     assert done.status == 0, done.err
     found = records.read_records(tmp_path / "records")
-    assert len(found) == 2 * 3 * 2
+    assert len(found) == 2 * 2 * 2
     for each in found:
         assert set(each["results"]["scores"]) == {"validation", "test"}
         assert "20 000 training images" in each["reduced"]
@@ -290,11 +188,10 @@ def test_a_grid_makes_records_tables_and_the_leaderboard(toy, tmp_path, capsys):
     assert "**digits, IPC 1, reduced scale**" in tables.TABLES["compare_cost"](found)
     # What is on record needs no data and no run.
     again = in_process.run(NAME, *toy, rows, networks, capsys=capsys)
-    assert again.status == 0 and "12 of 12 records are there" in again.out
+    assert again.status == 0 and "8 of 8 records are there" in again.out
     # A set that is done is read, not made again.
-    third = in_process.run(
-        NAME, *toy, rows, "--eval=kernel_fully_connected", capsys=capsys
-    )
+    one = ("--methods=kip", "--seeds=0", "--eval=kernel_fully_connected")
+    third = in_process.run(NAME, *toy, *one, capsys=capsys)
     assert third.status == 0 and "prepared and compiled" not in third.out
     check_leaderboard(tmp_path, capsys)
 
@@ -309,17 +206,13 @@ def test_a_leaderboard_without_records_is_one_line(tmp_path, capsys):
 def _record(row, count, seed, mean, **config):
     scores = {"test": {"mean": mean, "std": 0.0, "draws": 1}}
     place = {"dataset": "cifar10", "per_class": count, "row": row, "seed": seed}
-    return {
-        "name": f"compare/full/{row}_{count}_{seed}",
-        "config": {**place, "architecture": "convnet", "evaluation": "network"}
-        | config,
-        "seed": seed,
-        "scale": "s",
-        "reduced": None,
-        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
-        "wall_seconds": 60.0,
-        "results": {"scores": scores},
-    }
+    judge = {"architecture": "convnet", "evaluation": "network"}
+    return made_up.record(
+        f"compare/full/{row}_{count}_{seed}",
+        {"scores": scores},
+        config=place | judge | config,
+        seed=seed,
+    )
 
 
 def test_published_figures_stand_beside_networks_only():
@@ -381,11 +274,8 @@ def test_every_method_has_costs():
 def test_the_table_of_growth_is_in_the_order_of_titles():
     each = {"seconds_per_step": 0.25, "step_mib": 12.4}
     rows = [{"method": name, "1": each, "10": each} for name in ("kip", "dd")]
-    found = {
-        **_record("dm", 1, 0, 0.25),
-        "name": "compare/cost/width32",
-        "results": {"per_class": [1, 10], "rows": rows},
-    }
+    results = {"per_class": [1, 10], "rows": rows}
+    found = made_up.record("compare/cost/width32", results)
     lines = tables.growth([found]).splitlines()
     assert lines[0].startswith("| method | ms a step, 1 a class | ms a step, 10 a")
     assert lines[2] == "| DD | 250 | 250 | 12 | 12 |"

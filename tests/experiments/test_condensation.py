@@ -31,6 +31,7 @@ def test_an_unknown_method_is_refused():
         images.get_config("method=dx")
 
 
+@pytest.mark.slow
 def test_a_run_from_start_to_report(tmp_path):
     config = images.get_config("method=dm,runlocal")
     # One layer, one transform: what compiles faster runs through the same lines.

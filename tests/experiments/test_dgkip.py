@@ -5,7 +5,7 @@ import pytest
 from ddjax import data
 from ddjax.storage.cache import in_memory
 from experiments.dgkip import tables
-from tests.experiments import in_process
+from tests.experiments import in_process, made_up
 
 FEATURES = {
     "architecture": {"kind": "fully_connected", "depth": 1, "width": 64},
@@ -32,16 +32,7 @@ def two_digits():
 
 
 def record(name, rows):
-    return {
-        "name": name,
-        "config": {"dataset": "mnist"},
-        "seed": 0,
-        "scale": "tiny",
-        "reduced": None,
-        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
-        "wall_seconds": 60.0,
-        "results": {"rows": rows},
-    }
+    return made_up.record(name, {"rows": rows}, config={"dataset": "mnist"})
 
 
 def test_transfer_fills_its_table(two_digits, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 from experiments import fill_tables, records
 from experiments.dgkip import tables
+from tests.experiments import made_up
 
 
 def transfer_record(seed, accuracy):
@@ -19,16 +20,13 @@ def transfer_record(seed, accuracy):
         }
         for before in ("lr", "svm")
     ]
-    return {
-        "name": f"dgkip/transfer/mnist_seed{seed}",
-        "config": {"dataset": "mnist"},
-        "seed": seed,
-        "scale": "tiny",
-        "reduced": "1 network",
-        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
-        "wall_seconds": 60.0,
-        "results": {"rows": rows},
-    }
+    return made_up.record(
+        f"dgkip/transfer/mnist_seed{seed}",
+        {"rows": rows},
+        config={"dataset": "mnist"},
+        seed=seed,
+        reduced="1 network",
+    )
 
 
 def test_mean_and_spread_over_seeds_beside_the_paper():

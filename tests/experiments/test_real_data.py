@@ -8,7 +8,7 @@ import pytest
 from ddjax import data
 from experiments.regression_dd import real_data_tables
 from experiments.settings import resolve
-from tests.experiments import in_process
+from tests.experiments import in_process, made_up
 
 real_data = in_process.load("regression_dd.real_data")
 
@@ -23,16 +23,9 @@ def _record(seed, r2, dataset="diabetes"):
         {"features": "fourier", "method": "all rows", "count": 300, "r2": 0.6},
         {"features": "fourier", "method": "distilled", "count": 10, "r2": 0.59},
     ]
-    return {
-        "name": f"regression_dd/real_data/{dataset}_seed{seed}",
-        "config": {"dataset": dataset},
-        "seed": seed,
-        "scale": "tiny",
-        "reduced": None,
-        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
-        "wall_seconds": 60.0,
-        "results": {"rows": rows},
-    }
+    name = f"regression_dd/real_data/{dataset}_seed{seed}"
+    config = {"dataset": dataset}
+    return made_up.record(name, {"rows": rows}, config=config, seed=seed)
 
 
 def test_tables_say_what_the_records_say():

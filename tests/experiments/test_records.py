@@ -74,20 +74,20 @@ def test_not_finite_is_named(tmp_path, bad):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_type_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"config\.thing is a object"):
-        _write(tmp_path, config={"thing": object()})
-
-
-@pytest.mark.parametrize("name", ["", "/x", "a//b", "../x", "a b", "a/"])
-def test_bad_name(tmp_path, name):
-    with pytest.raises(ValueError, match="record name"):
-        _write(tmp_path, name)
-
-
-def test_empty_scale(tmp_path):
-    with pytest.raises(ValueError, match="scale"):
-        _write(tmp_path, scale="")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"config": {"thing": object()}}, r"config\.thing is a object"),
+        ({"scale": ""}, "scale"),
+        *(
+            ({"name": n}, "record name")
+            for n in ("", "/x", "a//b", "../x", "a b", "a/")
+        ),
+    ],
+)
+def test_what_no_record_can_have_is_named(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        _write(tmp_path, **given)
 
 
 def test_read_names_the_broken_file(tmp_path):

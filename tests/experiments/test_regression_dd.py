@@ -8,7 +8,7 @@ from configs.regression_dd import synthetic as synthetic_config
 from ddjax import data, methods, runtime, synthetic
 from experiments import settings
 from experiments.regression_dd import curvature, tables
-from tests.experiments import in_process
+from tests.experiments import in_process, made_up
 
 convergence = in_process.load("regression_dd.convergence")
 
@@ -129,16 +129,7 @@ def test_the_theory_s_numbers_hang_together():
 
 
 def record(name, results):
-    return {
-        "name": name,
-        "config": {"seeds": [0, 1]},
-        "seed": None,
-        "scale": "tiny",
-        "reduced": None,
-        "hardware": {"processor": "P", "cores": 2, "devices": ["cpu"]},
-        "wall_seconds": 60.0,
-        "results": results,
-    }
+    return made_up.record(name, results, config={"seeds": [0, 1]}, seed=None)
 
 
 def reading(says, *slopes):

@@ -27,6 +27,9 @@ from torch import nn
 
 FOLDER = Path(__file__).parent
 COUNT = 2
+# Of timm's transformers.
+SMALL = {"img_size": 12, "patch_size": 4, "embed_dim": 16, "depth": 2}
+SMALL |= {"num_heads": 2, "num_classes": 0, "dynamic_img_size": True}
 
 
 class Names(type):
@@ -92,17 +95,7 @@ def rotary_in_double(model):
 def vit(pooling="token", **options):
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(
-        img_size=12,
-        patch_size=4,
-        embed_dim=16,
-        depth=2,
-        num_heads=2,
-        num_classes=0,
-        global_pool=pooling,
-        dynamic_img_size=True,
-        **options,
-    )
+    return VisionTransformer(global_pool=pooling, **SMALL, **options)
 
 
 def clip():
@@ -111,9 +104,7 @@ def clip():
     from timm.layers import LayerNorm
 
     return vit(
-        pre_norm=True,
-        act_layer="quick_gelu",
-        norm_layer=partial(LayerNorm, eps=1e-5),
+        pre_norm=True, act_layer="quick_gelu", norm_layer=partial(LayerNorm, eps=1e-5)
     )
 
 
@@ -121,12 +112,6 @@ def eva(pooling="avg"):
     from timm.models.eva import Eva
 
     model = Eva(
-        img_size=12,
-        patch_size=4,
-        embed_dim=16,
-        depth=2,
-        num_heads=2,
-        num_classes=0,
         global_pool=pooling,
         qkv_fused=False,
         mlp_ratio=4 * 2 / 3 + 0.01,
@@ -134,7 +119,7 @@ def eva(pooling="avg"):
         scale_mlp=True,
         use_rot_pos_emb=True,
         ref_feat_shape=(3, 3),
-        dynamic_img_size=True,
+        **SMALL,
     )
     rotary_in_double(model)
     return model

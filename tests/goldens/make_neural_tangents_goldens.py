@@ -51,12 +51,7 @@ CASES = {
         "shape": [3, 4, 1],
     },
 }
-DEFAULTS = {
-    "w_std": 2**0.5,
-    "b_std": 0.1,
-    "pooling": "average",
-    "readout": "flatten",
-}
+DEFAULTS = {"w_std": 2**0.5, "b_std": 0.1, "pooling": "average", "readout": "flatten"}
 
 
 def kernel_fn(case, readout):
