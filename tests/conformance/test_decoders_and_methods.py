@@ -21,13 +21,13 @@ WITHOUT_CLASSES = ("krr_st", "regression")
 TAKES_NO_DECODER = ("pair_selection", "ssl_dd")
 WITHOUT_LABELS = ("krr_st", "pair_selection", "ssl_dd")
 # Any method takes any decoder: by default each learning method meets one or two, each
-# decoder three methods. With pixels they all run in `test_methods.py`.
+# decoder two or three methods. With pixels they all run in `test_methods.py`.
 BRIEF = {
     "clp": ("partition",),
     "dgkip": ("bases", "partition"),
     "dm": ("partition", "pyramid"),
     "kip": ("bases", "decorrelated_colour"),
-    "krr_st": ("bases",),
+    "krr_st": (),  # with bases it is `ssl_dd`
     "lgm": ("decorrelated_colour",),
     "regression": ("decorrelated_colour", "pyramid"),
     "rfad": ("pyramid",),

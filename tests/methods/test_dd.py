@@ -13,7 +13,7 @@ from tests.methods.runs import distilled, drawn, prepared, progress, run
 SMALL = {
     "architecture": "fully_connected",
     "settings": {"depth": 2, "width": 5},
-    "inner_steps": 3,
+    "inner_steps": 2,
     "step_size": 0.3,
     "batch_size": 12,
 }

@@ -228,6 +228,7 @@ def test_a_resumed_run_finds_its_students(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_predicts_the_teacher_better():
     problem = problems.unlabelled()
     descent = {"learning_rate": 0.02}

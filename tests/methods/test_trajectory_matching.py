@@ -21,7 +21,7 @@ DATM = importlib.import_module("ddjax.methods.datm")
 SMALL = {
     "architecture": "fully_connected",
     "settings": {"depth": 2, "width": 4},
-    "student_steps": 3,
+    "student_steps": 2,
     "expert_epochs": 1,
     "step_size": 0.2,
     "augment": None,
@@ -75,12 +75,12 @@ def test_a_step_follows_the_gradient_of_the_written_out_steps(
         after, metrics = jax.jit(method.step)(state, seen, key, progress())
 
         count = len(state.learned["stored"]["inputs"])
-        rows = [jnp.arange(count)] * 3
+        rows = [jnp.arange(count)] * 2
         if batch is not None:
             _, student_key = jax.random.split(key)
             rows_key, _ = jax.random.split(student_key)
             rows = trajectory_matching.rows_of_steps(
-                rows_key, count=count, batch_size=batch, steps=3
+                rows_key, count=count, batch_size=batch, steps=2
             )
         network = networks.make("fully_connected", outputs=3, depth=2, width=4)
         unravel = experts.unraveler(network, three_classes.train.inputs)
