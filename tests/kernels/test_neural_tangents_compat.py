@@ -45,25 +45,6 @@ def test_kernels_and_pixel_gradients(case, kind):
 
 
 @needs_neural_tangents
-@pytest.mark.parametrize(
-    "case", ["fully_connected", pytest.param("pooled_flatten", marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("kind", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
-def test_batch(case, kind):
-    """neural-tangents' own `batch`, on its own kernel function."""
-    architecture, stored = golden(case)
-    package = _neural_tangents.load()
-    network = infinite_width._stax_network(package.stax, architecture, True)
-    with jax.enable_x64(True), _neural_tangents.calling():
-        x1, x2 = (jnp.asarray(stored[name]) for name in ("x1", "x2"))
-        if architecture.kind == "fully_connected":
-            x1, x2 = (x.reshape(len(x), -1) for x in (x1, x2))
-        found = package.batch(network, batch_size=2)(x1, x2, kind)
-    assert found.dtype == jnp.float64
-    assert relative(found, stored[f"{kind}_batch"]) < 1e-10
-
-
-@needs_neural_tangents
 @pytest.mark.parametrize("readout", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_float32_agrees_with_the_closed_form(readout):
     architecture = random_features.convolutional(depth=1)

@@ -1,10 +1,8 @@
 """Analytic sets reproduce the weights; where none exists, the condition is named."""
 
-import doctest
 import functools
 import inspect
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,12 +11,6 @@ from hypothesis import strategies as st
 
 from ddjax.kernels import ridge, unrolled
 from ddjax.solvers import analytic
-
-
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def draw(*shape, seed=0):
@@ -49,7 +41,7 @@ def trained_by_hand(x, y, strength):
 @pytest.mark.parametrize(
     ("rank", "count"), [(4, None), (4, 6), (2, None), (2, 2), (2, 3), (1, 1)]
 )
-def test_weights_come_back(rank, count, float64):
+def test_weights_come_back(rank, count, x64):
     wanted = weights_of_rank(rank)
     scale = np.abs(wanted).max()
     for strength in (1e-9, 1e-3, 1.0, 1e4):
@@ -61,7 +53,7 @@ def test_weights_come_back(rank, count, float64):
         assert np.linalg.cond(gram) < 2
 
 
-def test_full_data_predictor_comes_back(float64):
+def test_full_data_predictor_comes_back(x64):
     """More data than one could keep, one sample per output, the same predictions."""
     rows, answers = draw(300, 7), draw(300, 4, seed=1)
     full = ridge.solve(jnp.asarray(rows), jnp.asarray(answers), ridge=0.5)
@@ -80,14 +72,14 @@ def test_full_data_predictor_comes_back(float64):
     )
 
 
-def test_single_output_needs_one_sample(float64):
+def test_single_output_needs_one_sample(x64):
     wanted = draw(7)
     found = analytic.distilled_set(wanted, ridge=0.3)
     assert found.inputs.shape == (1, 7) and found.targets.shape == (1,)
     np.testing.assert_allclose(trained(found, 0.3), wanted, atol=1e-13)
 
 
-def test_gradient_descent_gets_there_too(float64):
+def test_gradient_descent_gets_there_too(x64):
     wanted = draw(7, 2)
     found = analytic.distilled_set(wanted, ridge=0.1, convention="per_sample")
     theta = unrolled.iterate(
@@ -102,7 +94,7 @@ def test_gradient_descent_gets_there_too(float64):
     np.testing.assert_allclose(theta, wanted, atol=1e-12)
 
 
-def test_rank_deficient_without_ridge(float64):
+def test_rank_deficient_without_ridge(x64):
     wanted = weights_of_rank(2)
     found = analytic.distilled_set(wanted, ridge=0.0, count=2)
     np.testing.assert_allclose(found.inputs @ found.inputs.T, np.eye(2), atol=1e-14)
@@ -114,7 +106,7 @@ def test_zero_weights():
     assert not found.inputs.any() and not found.targets.any() and found.error == 0.0
 
 
-def test_scale_sets_the_size_of_the_inputs(float64):
+def test_scale_sets_the_size_of_the_inputs(x64):
     wanted = weights_of_rank(4)
     found = analytic.distilled_set(wanted, ridge=0.2, scale=3.0)
     np.testing.assert_allclose(np.linalg.svd(found.inputs)[1], 3.0)
@@ -185,7 +177,7 @@ def test_too_few_samples():
     ],
     ids=["one-hot", "rank-deficient", "centred, two each", "random"],
 )
-def test_inputs_for_targets(rank, targets, large, float64):
+def test_inputs_for_targets(rank, targets, large, x64):
     wanted = weights_of_rank(rank)
     if np.allclose(targets.sum(axis=1), 0.0):
         wanted = wanted - wanted.mean(axis=1, keepdims=True)
@@ -227,7 +219,7 @@ def test_targets_that_cannot_be():
         analytic.inputs_for_targets(wanted, np.eye(4)[:3], ridge=1e-6)
 
 
-def test_targets_for_inputs(float64):
+def test_targets_for_inputs(x64):
     wanted = weights_of_rank(3)
     enough = draw(9, 7, seed=5)
     repeated = np.concatenate([enough, enough[:2]])
@@ -361,9 +353,3 @@ def test_feature_maps_that_are_not_onto():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(weights_of_rank(4))
-
-
-def test_examples_in_the_docstrings():
-    for module in (analytic,):
-        failed, attempted = doctest.testmod(module)
-        assert attempted > 0 and failed == 0
