@@ -7,7 +7,11 @@ import pytest
 
 from ddjax.kernels import convolution
 
-SHAPES = [((2, 5, 4, 3), (3, 3, 3, 2)), ((1, 1, 6, 2), (1, 5, 2, 3))]
+SHAPES = [
+    ((2, 5, 4, 3), (3, 3, 3, 2)),
+    ((1, 1, 6, 2), (1, 5, 2, 3)),
+    ((3, 2, 2, 3), (3, 3, 3, 2)),
+]
 
 
 def plain(inputs, weights):
