@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
+    "ddjax.checks": 0,
     "ddjax.kernels": 0,
     "ddjax.storage": 0,
     "ddjax.solvers": 1,

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
+from ddjax.checks import check_counts
 from ddjax.data.problem import Split
 
 __all__ = [
@@ -75,8 +76,7 @@ def batches(
       ValueError: a batch below 1 row, or one that cannot be balanced.
     """
     count = len(split.inputs)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_counts(batch_size=batch_size)
     if batch_size is None or (batch_size >= count and not balanced):
         return to_device(split)
     return Batches(split, batch_size, _members(split, batch_size) if balanced else None)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_positive
 from ddjax.data.problem import Problem
 from ddjax.evaluation import checks, convex
 from ddjax.evaluation.accuracy import accuracy
@@ -138,8 +139,8 @@ def certificate(
         "real_ridge_per_sample": real_ridge_per_sample,
         "distilled_ridge_per_sample": distilled_ridge_per_sample,
     }
-    checks.check_strengths(**{k: v for k, v in given.items() if v is not None})
-    checks.check_strengths(tolerance=tolerance)
+    check_positive(**given)
+    check_positive(tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=1
     )

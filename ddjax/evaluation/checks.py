@@ -20,10 +20,8 @@ __all__ = [
     "check_convergence",
     "check_fit",
     "check_kinds",
-    "check_least",
     "check_resizable",
     "check_ridge",
-    "check_strengths",
     "chosen_split",
     "known_labels",
     "known_targets",
@@ -79,28 +77,6 @@ def check_kinds(kinds: Sequence[str], known: Sequence[str]) -> None:
             raise ValueError(f"unknown probe {kind!r}; known: {', '.join(known)}")
     if not kinds:
         raise ValueError(f"kinds is empty; known: {', '.join(known)}")
-
-
-def check_least(least: int, **values: int | None) -> None:
-    """Refuses counts below a least value; None stands for one that is not given.
-
-    Raises:
-      ValueError: one of them, by its name.
-    """
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def check_strengths(**values: float) -> None:
-    """Refuses numbers that are not finite and positive.
-
-    Raises:
-      ValueError: one of them, by its name.
-    """
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be > 0, got {value}")
 
 
 def recipe_ridge(

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
+from ddjax.checks import check_names, check_positive
 from ddjax.evaluation.accuracy import accuracy
-from ddjax.evaluation.checks import check_strengths
 from ddjax.kernels import linear_probe as probes
 from ddjax.kernels import ridge as ridge_regression
 from ddjax.kernels.ridge import RidgeSolution
@@ -57,13 +57,11 @@ def probe_settings(*sources: Mapping[str, Any]) -> ProbeSettings:
     for source in sources:
         values |= {k: source[k] for k in values if source.get(k) is not None}
     settings = ProbeSettings(**values)
-    check_strengths(ridge=settings.ridge)
-    for name, known in (
-        ("ridge_convention", ridge_regression.CONVENTIONS),
-        ("centring", _CENTRINGS),
-    ):
-        if values[name] not in known:
-            raise ValueError(f"{name} must be one of {known}, got {values[name]!r}")
+    check_positive(ridge=settings.ridge)
+    check_names(
+        ridge_convention=(settings.ridge_convention, ridge_regression.CONVENTIONS),
+        centring=(settings.centring, _CENTRINGS),
+    )
     return settings
 
 

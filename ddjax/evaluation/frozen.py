@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts, check_positive
 from ddjax.data import preprocess
 from ddjax.data.preprocess import Preprocessing
 from ddjax.evaluation import probe_training
 from ddjax.evaluation.accuracy import accuracy
-from ddjax.evaluation.checks import check_kinds, check_least, check_strengths
+from ddjax.evaluation.checks import check_kinds
 from ddjax.evaluation.nearest import nearest_votes
 from ddjax.kernels import ridge
 from ddjax.synthetic.targets import centred_one_hot, one_hot
@@ -65,8 +66,8 @@ def probes(given: Mapping[str, Any] | None) -> Probes:
     chosen = Probes(**fields)
     chosen = chosen._replace(kinds=tuple(chosen.kinds))
     check_kinds(chosen.kinds, KINDS)
-    check_strengths(relative_ridge=chosen.relative_ridge)
-    check_least(1, neighbours=chosen.neighbours, block=chosen.block)
+    check_positive(relative_ridge=chosen.relative_ridge)
+    check_counts(neighbours=chosen.neighbours, block=chosen.block)
     probe_training.check_training(_training(chosen), seeds=1)
     return chosen
 
@@ -145,8 +146,7 @@ def scores(
 def _check(
     train: Any, labels: ndarray, test: Any, truth: ndarray, classes: int
 ) -> None:
-    if classes < 2:
-        raise ValueError(f"classes must be at least 2, got {classes}")
+    check_counts(least=2, classes=classes)
     if train.shape[1] != test.shape[1]:
         raise ValueError(
             f"training features have width {train.shape[1]}, test features "

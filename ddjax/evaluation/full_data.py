@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_positive
 from ddjax.data.problem import Problem
 from ddjax.evaluation import convex, learning_targets
 from ddjax.evaluation.base import Evaluation, Score
-from ddjax.evaluation.checks import check_strengths, chosen_split
+from ddjax.evaluation.checks import chosen_split
 from ddjax.evaluation.convex import ConvexLearner, Fitted, View
 from ddjax.evaluation.matching import matched_problem
 from ddjax.evaluation.probe import scores_of
@@ -64,7 +65,7 @@ def full_data(
     """
     settings = plain(locals(), "settings")
     convex_loss = losses.get(loss, **dict(loss_settings or {}))
-    check_strengths(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
+    check_positive(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )

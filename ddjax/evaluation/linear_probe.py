@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ddjax.checks import check_counts
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
 from ddjax.evaluation import checks, closed_form, learning_targets, probe_training
@@ -103,7 +104,7 @@ def linear_probe(
     checks.check_kinds(kinds, PROBES)
     check_training(training, seeds)
     probe_settings(given)
-    checks.check_least(0, views=views)
+    check_counts(least=0, views=views)
     augmenter = augmentations.augmenter(
         _PROTOCOL_AUGMENTATION if augmentation is None else augmentation, shared=False
     )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
-from ddjax.evaluation.checks import check_least
+from ddjax.checks import check_counts
 from ddjax.kernels.linear_probe import unit_rows
 from ddjax.kernels.precision import gram
 
@@ -45,7 +45,7 @@ def nearest_rows(
     """
     if not 1 <= neighbours <= len(rows):
         raise ValueError(f"neighbours must lie in [1, {len(rows)}], got {neighbours}")
-    check_least(1, block=block)
+    check_counts(block=block)
     block = min(block, len(rows))
     wanted = unit_rows(jnp.asarray(queries))
     best = jnp.full((len(queries), neighbours), -jnp.inf, wanted.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
 from ddjax.evaluation import checks, learning_targets, network_training
@@ -95,7 +96,7 @@ def network(
         None if augment is None else augmentations.augmenter(augment, shared=False)
     )
     rules = _rules(protocol, epochs, networks, learning_rate)
-    checks.check_least(1, at_once=at_once, block=block)
+    check_counts(at_once=at_once, block=block)
     name = f"network_{architecture}" + (f"_{label}" if label else "")
 
     def evaluate(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts, check_positive
 from ddjax.data.preprocess import rows_per_block
 from ddjax.data.problem import Problem
 from ddjax.evaluation import checks, frozen, learning_targets, network_training
@@ -142,10 +143,10 @@ def pretraining_rules(keywords: Mapping[str, Any]) -> Pretraining:
       ValueError: an unknown name or a number out of range.
     """
     check_name(keywords["architecture"])
-    checks.check_least(0, epochs=keywords["epochs"], steps=keywords["steps"])
+    check_counts(least=0, epochs=keywords["epochs"], steps=keywords["steps"])
     counts = ("batch_size", "networks", "limit", "block")
-    checks.check_least(1, **{name: keywords[name] for name in counts})
-    checks.check_strengths(learning_rate=keywords["learning_rate"])
+    check_counts(**{name: keywords[name] for name in counts})
+    check_positive(learning_rate=keywords["learning_rate"])
     if not keywords["weight_decay"] >= 0:
         raise ValueError(f"weight_decay must be >= 0, got {keywords['weight_decay']}")
     protocol = Protocol(

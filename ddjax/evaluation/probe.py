@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_positive
 from ddjax.data.problem import Problem
 from ddjax.evaluation import checks, convex, learning_targets
 from ddjax.evaluation.accuracy import accuracy, mean_squared_error
@@ -78,7 +79,7 @@ def probe(
     """
     settings = plain(locals(), "settings")
     convex_loss = losses.get(loss, **dict(loss_settings or {}))
-    checks.check_strengths(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
+    check_positive(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )

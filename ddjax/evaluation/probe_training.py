@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts, check_positive
 from ddjax.evaluation.accuracy import accuracy
-from ddjax.evaluation.checks import check_least, check_strengths
 from ddjax.evaluation.encoded_images import encoded
 from ddjax.kernels import losses
 from ddjax.models.encoders.base import Encoder
@@ -73,8 +73,8 @@ def check_training(training: Training, seeds: int) -> None:
     Raises:
       ValueError: one of them, by its name.
     """
-    check_least(1, epochs=training.epochs, batch_size=training.batch_size, seeds=seeds)
-    check_strengths(learning_rate=training.learning_rate)
+    check_counts(epochs=training.epochs, batch_size=training.batch_size, seeds=seeds)
+    check_positive(learning_rate=training.learning_rate)
     if training.optimizer not in _OPTIMIZERS:
         known = ", ".join(_OPTIMIZERS)
         raise ValueError(f"unknown optimizer {training.optimizer!r}; known: {known}")

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts
 from ddjax.data.problem import Problem
 from ddjax.evaluation import learning_targets
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_least, known_labels, known_targets
+from ddjax.evaluation.checks import known_labels, known_targets
 from ddjax.evaluation.kernel_regression import kernel_regression
 from ddjax.evaluation.linear_probe import linear_probe
 from ddjax.evaluation.matching import matched_problem
@@ -68,7 +69,7 @@ def random_real(
         when it is evaluated, what the learner refuses, or fewer rows than the set has.
     """
     settings = plain(locals(), "settings")
-    check_least(1, draws=draws)
+    check_counts(draws=draws)
     inner = _learner(learner, {"encoder": encoder, "directory": features_directory})
     name = f"random_real_{inner.name}" + (f"_{label}" if label else "")
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import PRNGKeyArray
 
-from ddjax.evaluation.checks import check_least
+from ddjax.checks import check_counts
 from ddjax.kernels.random_features import Architecture
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
@@ -41,7 +41,7 @@ def representation(
     """
     if features not in FEATURES:
         raise ValueError(f"unknown features {features!r}; known: {', '.join(FEATURES)}")
-    check_least(1, draws=draws)
+    check_counts(draws=draws)
     given = {"architecture": architecture, "networks": networks}
     settings = {name: value for name, value in given.items() if value is not None}
     if features == "distillation":

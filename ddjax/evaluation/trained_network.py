@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts
 from ddjax.data.pixels import pixel_blocks
 from ddjax.data.problem import Problem
 from ddjax.evaluation import frozen
 from ddjax.evaluation.base import Evaluation, Score, score
-from ddjax.evaluation.checks import check_least, chosen_split, known_labels
+from ddjax.evaluation.checks import chosen_split, known_labels
 from ddjax.evaluation.encoded_images import encoded
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.trained import TrainedNetwork, as_encoder
@@ -44,7 +45,7 @@ def trained_network(
     """
     keywords = plain(locals(), "settings")
     chosen = frozen.probes({"kinds": tuple(kinds)})
-    check_least(1, block=block)
+    check_counts(block=block)
 
     def evaluate(
         key: PRNGKeyArray,

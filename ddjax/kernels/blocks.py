@@ -76,7 +76,6 @@ def map_in_blocks(
     *,
     block: int,
     arguments: Sequence[Any] = (),
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """The rows of `function(*arguments, inputs)`, computed `block` rows at a time.
 
@@ -91,18 +90,13 @@ def map_in_blocks(
       inputs: on the host or the device.
       block: rows at a time.
       arguments: passed on before the rows.
-      out: where to write, for instance a `numpy.memmap`; a new array when None.
-
-    Returns:
-      `out`.
 
     Raises:
-      ValueError: no rows, `block` below 1, a result without one row per input, or an
-        `out` of another shape.
+      ValueError: no rows, `block` below 1, or a result without one row per input.
     """
     _check(block, inputs=inputs)
     block = min(block, inputs.shape[0])
-    compiled, waiting = None, None
+    compiled, waiting, out = None, None, None
     for place, rows in _blocks(inputs, block):
         compiled = compiled or _compiled(function, *arguments, rows)
         result = compiled(*arguments, rows)
@@ -111,7 +105,7 @@ def map_in_blocks(
                 raise ValueError(
                     f"function turned {block} rows into an array of {result.shape}"
                 )
-            out = _output(out, (inputs.shape[0], *result.shape[1:]), result.dtype)
+            out = np.empty((inputs.shape[0], *result.shape[1:]), result.dtype)
         else:
             # Copied out while the next block is being computed.
             _write_rows(out, *waiting)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["convolve", "shifts"]
+__all__ = ["convolve", "product_of_patches", "shifts"]
 
 # The derivative by the weights is taken over so many images at once.
 _IMAGES_AT_ONCE = 8
@@ -85,20 +85,31 @@ def shifts(
     ]
 
 
-def _seen(inputs: Array, weights: Array) -> list[Array]:
-    """What each place of the kernel sees, zeros around the images."""
-    size = weights.shape[:2]
-    margins = [(length // 2, length // 2) for length in size]
-    return shifts(jnp.pad(inputs, ((0, 0), *margins, (0, 0))), size)
+def product_of_patches(
+    images: Float[Array, "n h w c"], weights: Float[Array, "k l c d"], stride: int = 1
+) -> Float[Array, "n h2 w2 d"]:
+    """Convolution of padded images as one matrix product.
+
+    Args:
+      images: padded, channels last.
+      weights: as those of `convolve`, of any size.
+      stride: in both directions.
+    """
+    patches = jnp.concatenate(shifts(images, weights.shape[:2], stride), axis=-1)
+    flat = weights.reshape(-1, weights.shape[-1])
+    return jnp.einsum("nhwc,cd->nhwd", patches, flat)
+
+
+def _padded(inputs: Array, weights: Array) -> Array:
+    margins = [(length // 2, length // 2) for length in weights.shape[:2]]
+    return jnp.pad(inputs, ((0, 0), *margins, (0, 0)))
 
 
 @jax.custom_vjp
 def _fast_convolution(inputs: Array, weights: Array) -> Array:
     if inputs.shape[1] * inputs.shape[2] > _FEW_POSITIONS:
         return _convolution(inputs, weights)
-    patches = jnp.concatenate(_seen(inputs, weights), axis=-1)
-    flat = weights.reshape(-1, weights.shape[-1])
-    return jnp.einsum("nhwc,cd->nhwd", patches, flat)
+    return product_of_patches(_padded(inputs, weights), weights)
 
 
 def _forward(inputs: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -111,7 +122,7 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     def of_weights(inputs: Array, gradient: Array) -> Array:
         places = [
             jnp.einsum("nhwc,nhwd->cd", shifted, gradient)
-            for shifted in _seen(inputs, weights)
+            for shifted in shifts(_padded(inputs, weights), weights.shape[:2])
         ]
         return jnp.stack(places).reshape(weights.shape)
 

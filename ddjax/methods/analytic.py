@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
-from ddjax.methods import checks, least_squares
+from ddjax.methods import least_squares
 from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import exact_decoder, regression_set
 from ddjax.methods.settings import feature_settings

@@ -33,12 +33,12 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data import augment
 from ddjax.data.augment import Transform
 from ddjax.data.feed import batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels.precision import transposed_product
-from ddjax.methods import checks
 from ddjax.methods import descent as descents
 from ddjax.methods.base import Method, Progress, whole_data
 from ddjax.methods.descent import Descent

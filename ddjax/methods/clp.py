@@ -28,9 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
 from ddjax.kernels import linear_probe
-from ddjax.methods import checks, frozen_features, learned_set
+from ddjax.methods import frozen_features, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState

@@ -22,10 +22,11 @@ import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax import checks
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import gather
 from ddjax.data.problem import Problem, Split
-from ddjax.methods import checks, learned_set, trajectory_matching
+from ddjax.methods import learned_set, trajectory_matching
 from ddjax.methods.base import InitFn, Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.experts import ExpertTraining

@@ -30,7 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ddjax.methods import checks, class_samples, learned_set
+from ddjax import checks
+from ddjax.methods import class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent

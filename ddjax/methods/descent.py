@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from ddjax.methods import checks
+from ddjax import checks
 from ddjax.methods.base import Progress
 
 __all__ = [

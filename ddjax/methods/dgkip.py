@@ -46,10 +46,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
 from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
-from ddjax.methods import checks, learned_set
+from ddjax.methods import learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.distilled_gap import (

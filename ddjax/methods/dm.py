@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data import augment as augmentations
-from ddjax.methods import checks, class_samples, learned_set
+from ddjax.methods import class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent

@@ -32,11 +32,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax import checks
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, gather, on_device, rows_of_step
 from ddjax.data.problem import Problem, Split, identity
 from ddjax.kernels.blocks import map_in_blocks
-from ddjax.methods import checks, class_samples
+from ddjax.methods import class_samples
 from ddjax.methods.class_samples import Augment
 from ddjax.models import networks
 from ddjax.storage.cache import Arrays, Cache, no_cache

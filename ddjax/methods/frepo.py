@@ -28,11 +28,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.feed import Batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import precision
 from ddjax.kernels import ridge as ridge_regression
-from ddjax.methods import checks, class_samples, learned_set, student_pool
+from ddjax.methods import class_samples, learned_set, student_pool
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples

@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
-from ddjax.methods import checks, class_samples, learned_set
+from ddjax.methods import class_samples, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import Augment, ClassData
 from ddjax.methods.descent import Descent
@@ -133,8 +134,7 @@ def build(
     published_outer, epochs = loops(per_class)
     outer = published_outer if outer_steps is None else outer_steps
     checks.check_counts(outer_steps=outer)
-    if network_steps is not None and network_steps < 0:
-        raise ValueError(f"network_steps must be at least 0, got {network_steps}")
+    checks.check_counts(least=0, network_steps=network_steps)
 
     def network_for(pairs: Samples) -> nn.Module:
         return networks.make_for(

@@ -27,10 +27,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, gather, rows_of_step
 from ddjax.data.problem import Problem, Split
-from ddjax.methods import checks, class_samples, learned_set, student_pool
+from ddjax.methods import class_samples, learned_set, student_pool
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent

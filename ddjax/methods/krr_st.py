@@ -16,8 +16,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
-from ddjax.methods import checks, learned_set, representation_regression
+from ddjax.methods import learned_set, representation_regression
 from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.representation_regression import DESCENT, POOL

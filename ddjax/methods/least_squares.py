@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ddjax import checks
 from ddjax.data.problem import Problem, identity
 from ddjax.data.stored import on_host
 from ddjax.kernels import precision, statistics
-from ddjax.methods import checks
 from ddjax.methods.learned_set import regression_targets
 from ddjax.models import feature_maps
 from ddjax.storage.cache import Arrays, Cache, no_cache

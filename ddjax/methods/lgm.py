@@ -30,10 +30,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.feed import Batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import linear_probe
-from ddjax.methods import checks, frozen_features, learned_set
+from ddjax.methods import frozen_features, learned_set
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState

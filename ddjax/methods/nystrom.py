@@ -31,8 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
-from ddjax.methods import checks, least_squares
+from ddjax.methods import least_squares
 from ddjax.methods.base import Method, without_steps
 from ddjax.methods.row_selection import (
     check_settings,

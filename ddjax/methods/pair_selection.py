@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem, Split
 from ddjax.data.stored import on_host
-from ddjax.methods import checks
 from ddjax.methods import teacher as teachers
 from ddjax.methods.base import Method, without_steps
 from ddjax.models.encoders.settings import EncoderSetting, as_encoder

@@ -36,10 +36,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.feed import batches
 from ddjax.data.problem import Problem
 from ddjax.kernels import unrolled
-from ddjax.methods import checks, learned_set, least_squares
+from ddjax.methods import learned_set, least_squares
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent
 from ddjax.methods.inner_regression import (

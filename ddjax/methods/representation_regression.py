@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.kernels import precision, ridge
-from ddjax.methods import checks, learned_set, student_pool
+from ddjax.methods import learned_set, student_pool
 from ddjax.methods import teacher as teachers
 from ddjax.methods.base import Method, Progress
 from ddjax.methods.descent import Descent

@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.kernels import random_features
-from ddjax.methods import checks, ridge_objective
+from ddjax.methods import ridge_objective
 from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.settings import architecture_settings

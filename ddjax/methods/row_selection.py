@@ -21,10 +21,11 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from scipy.linalg import solve_triangular
 
+from ddjax import checks
 from ddjax.data.problem import Problem
 from ddjax.data.stored import on_host
 from ddjax.kernels.blocks import map_in_blocks
-from ddjax.methods import checks, least_squares
+from ddjax.methods import least_squares
 from ddjax.methods.base import Method, without_steps
 from ddjax.methods.learned_set import regression_targets
 from ddjax.methods.settings import feature_settings

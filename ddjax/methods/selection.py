@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
-from ddjax.methods import checks, learned_set
+from ddjax.methods import learned_set
 from ddjax.methods.base import Method, without_steps
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic import decoders

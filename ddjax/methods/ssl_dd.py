@@ -24,9 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ddjax import checks
 from ddjax.data.problem import Problem
 from ddjax.data.views import with_views
-from ddjax.methods import checks, learned_set, representation_regression
+from ddjax.methods import learned_set, representation_regression
 from ddjax.methods.base import Method
 from ddjax.methods.descent import Descent
 from ddjax.methods.representation_regression import DESCENT, POOL

@@ -32,7 +32,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ddjax.methods import checks
+from ddjax import checks
 from ddjax.methods.learned_set import DescentState
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, cached_tree, no_cache

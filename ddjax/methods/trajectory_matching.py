@@ -33,9 +33,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax import checks
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
-from ddjax.methods import checks, class_samples, experts, learned_set
+from ddjax.methods import class_samples, experts, learned_set
 from ddjax.methods.base import InitFn, Method, Progress
 from ddjax.methods.class_samples import Augment
 from ddjax.methods.descent import Descent

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.checks import check_counts, check_positive
 from ddjax.kernels import infinite_width, random_features
 from ddjax.kernels._rows import check_floats
 from ddjax.kernels.random_features import Architecture
@@ -103,8 +104,7 @@ def random(
     Raises:
       ValueError: `networks` below 1.
     """
-    if networks < 1:
-        raise ValueError(f"networks must be at least 1, got {networks}")
+    check_counts(networks=networks)
     return FeatureMap(
         "random_features", architecture, networks, *_words(key), readout=readout
     )
@@ -124,10 +124,8 @@ def fourier(
     Raises:
       ValueError: a number out of range.
     """
-    if frequencies < 1:
-        raise ValueError(f"frequencies must be at least 1, got {frequencies}")
-    if not (math.isfinite(length_scale) and length_scale > 0):
-        raise ValueError(f"length_scale must be > 0, got {length_scale}")
+    check_counts(frequencies=frequencies)
+    check_positive(length_scale=length_scale)
     words, implementation = _words(key)
     return FeatureMap(
         "fourier",

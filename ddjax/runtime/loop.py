@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_names
 from ddjax.data.problem import Problem, identity
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.wording import is_diagnostic, is_quality, number, trained_on
@@ -516,11 +517,7 @@ class _Loop:
         """
         if self.folder is None or self.owns_folder:
             return
-        run_file = self.folder / folders.RUN_FILE
-        folders.refuse_another(
-            run_file, self.record, growing=_GROWING, free=_may_differ
-        )
-        folders.write_json(run_file, self.record)
+        folders.write_json(self.folder / folders.RUN_FILE, self.record)
         self.last = self.last or self._checkpoints()
         # A row still to be written replaces one that a killed process wrote.
         written = self.position.step - (self.position.row is not None)
@@ -852,8 +849,7 @@ def _check(settings: _Settings) -> None:
         raise ValueError(
             f"monitor={settings.monitor!r} needs evaluations to choose by, got none"
         )
-    if settings.choose not in _CHOICES:
-        raise ValueError(f"choose must be one of {_CHOICES}, got {settings.choose!r}")
+    check_names(choose=(settings.choose, _CHOICES))
     if jax.process_count() > 1:
         raise ValueError(
             f"train works in one process, this is one of {jax.process_count()}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from ddjax.checks import check_counts
+
 __all__ = ["FOLDER", "STEP", "StepProfiler", "check_profile"]
 
 FOLDER = "profile"
@@ -27,8 +29,7 @@ def check_profile(
     """
     if profile is None:
         return
-    if profile < 1:
-        raise ValueError(f"profile must be at least 1, got {profile}")
+    check_counts(profile=profile)
     if profile >= steps:
         raise ValueError(
             f"profile={profile} steps are to be traced after a first one, but the run "

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
+from ddjax.checks import check_counts
 from ddjax.data.problem import Problem
 
 __all__ = [
@@ -106,7 +107,7 @@ def select_rows(
       ValueError: an unknown `how`, `count` < 1, or fewer than `count` real samples.
     """
     _check_how(how, ROW_INITIALIZATIONS)
-    _check_count(count)
+    check_counts(count=count)
     rng, dtype = _generator(key), _dtype(problem)
     targets = problem.train.targets
     values = None if targets is None else np.asarray(targets, dtype)
@@ -156,7 +157,7 @@ def chosen_rows(
       `count` different positions.
     """
     _check_how(how, _OF_REAL_SAMPLES[1:])
-    _check_count(count)
+    check_counts(count=count)
     return _rows_of_all(_generator(key), problem, count=count, how=how)
 
 
@@ -170,8 +171,7 @@ def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
     Raises:
       ValueError: `per_class` < 1, or a problem without class labels.
     """
-    if per_class < 1:
-        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    check_counts(per_class=per_class)
     _labels(problem)
     return jnp.repeat(jnp.arange(problem.classes, dtype=jnp.int32), per_class)
 
@@ -179,11 +179,6 @@ def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
 def _check_how(how: str, known: tuple[str, ...]) -> None:
     if how not in known:
         raise ValueError(f"unknown initialization {how!r}; known: {', '.join(known)}")
-
-
-def _check_count(count: int) -> None:
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
 
 
 def _check_enough(problem: Problem, count: int) -> None:

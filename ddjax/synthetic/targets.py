@@ -7,6 +7,8 @@ from jax.errors import TracerArrayConversionError
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
+from ddjax.checks import check_counts
+
 __all__ = [
     "TARGETS_KINDS",
     "centred_one_hot",
@@ -110,8 +112,7 @@ def predicted_labels(
 
 
 def _check_labels(labels: _Labels, classes: int) -> None:
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, got {classes}")
+    check_counts(classes=classes)
     try:
         values = np.asarray(labels)
     except TracerArrayConversionError:

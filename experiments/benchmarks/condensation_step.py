@@ -4,7 +4,7 @@ r"""A step of DM and of DSA, here and in PyTorch, from the same numbers.
         --sizes=narrow
 
 prints the peak memory of a few steps as one line of JSON and writes nothing;
-`experiments.benchmarks.condensation` calls it and times the same steps.
+`experiments.benchmarks.against_torch` calls it and times the same steps.
 
 A step draws a ConvNet-3, transforms real and distilled images of each class alike (by
 a random scale, one of DSA's transforms), and follows the gradient of the distance of
@@ -14,6 +14,7 @@ its own. DSA's network is drawn for every step, so that matching alone is timed.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +25,8 @@ from ddjax import data, methods
 from ddjax.data import augment
 from ddjax.models import networks
 from ddjax.storage.cache import no_cache
-from experiments.benchmarks import against_torch
-from experiments.benchmarks.against_torch import Run
+from experiments.benchmarks import paired_steps
+from experiments.benchmarks.paired_steps import Run
 
 __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 
@@ -58,7 +59,7 @@ TOY = {"toy": Sizes(2, 4, 3, side=8)}
 
 
 def run(form: str, method: str, sizes: Sizes) -> Run:
-    """A run of one of `METHODS` in one of `against_torch.FORMS`.
+    """A run of one of `METHODS` in one of `paired_steps.FORMS`.
 
     Raises:
       ModuleNotFoundError: PyTorch's form without PyTorch.
@@ -85,7 +86,7 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     batch = prepared._replace(real=problem.train)
     if form == "ddjax":
         settings: Any = {"seed": _SEED, "length": 20_000, "learned": _learned}
-        return against_torch.our_steps(made, state, batch, **settings)
+        return paired_steps.our_steps(made, state, batch, **settings)
     return _torch_steps(method, sizes, _learned(state)["inputs"], images)
 
 
@@ -96,7 +97,7 @@ def _learned(state: Any) -> dict[str, Any]:
 
 def _drawn(method: str, sizes: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The network's parameters and the scales of each class of the first step."""
-    key = against_torch.key_of_step(_SEED, 0)
+    key = paired_steps.key_of_step(_SEED, 0)
     network_key, *rest = jax.random.split(key, 3 if method == "dsa" else 2)
     keys = jax.random.split(rest[0], CLASSES)
     shape = (sizes.side, sizes.side, 3)
@@ -109,7 +110,7 @@ def _drawn(method: str, sizes: Sizes) -> tuple[dict[str, np.ndarray], np.ndarray
     for key in keys:
         _, (drawn,) = transform.draw(key, 1, shape)
         scales.append([float(drawn[axis][0]) for axis in ("rows", "columns")])
-    return against_torch.with_torchs_names(params), np.asarray(scales, np.float32)
+    return paired_steps.with_torchs_names(params), np.asarray(scales, np.float32)
 
 
 def _torch_steps(
@@ -203,9 +204,14 @@ def _torch_steps(
     return Run(one, learned, list)
 
 
-STEPS = against_torch.Steps(
-    "experiments.benchmarks.condensation_step", METHODS, SIZES, TOY, run
+def _scale(sizes: Mapping[str, Sizes]) -> str:
+    batches = ", ".join(str(each.real) for each in sizes.values())
+    return f"real images a class and step: {batches}; float32"
+
+
+STEPS = paired_steps.Steps(
+    "experiments.benchmarks.condensation_step", METHODS, SIZES, TOY, run, _scale
 )
 
 if __name__ == "__main__":
-    against_torch.print_peak(STEPS)
+    paired_steps.print_peak(STEPS)

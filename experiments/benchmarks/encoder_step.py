@@ -4,7 +4,7 @@ r"""An encoder's passes, and a step of CLP-DD and of LGM, here and in PyTorch.
         --sizes="mobilenetv2, 64px"
 
 prints the peak memory of a few steps as one line of JSON and writes nothing;
-`experiments.benchmarks.frozen_encoders` calls it and times the same steps.
+`experiments.benchmarks.against_torch` calls it and times the same steps.
 
 The encoders have random weights; PyTorch's are those of `torch_encoders`. `forward` and
 `to_pixels` encode ten images a class and take the gradient with respect to them. `clp`
@@ -14,6 +14,7 @@ the other form draws; later ones are its own.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +27,8 @@ from ddjax.methods import frozen_features
 from ddjax.methods.lgm import HEAD_STD, REAL_PER_CLASS
 from ddjax.models import encoders
 from ddjax.storage.cache import no_cache
-from experiments.benchmarks import against_torch, torch_encoders
-from experiments.benchmarks.against_torch import Run
+from experiments.benchmarks import paired_steps, torch_encoders
+from experiments.benchmarks.paired_steps import Run
 
 __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 
@@ -63,7 +64,7 @@ TOY = {"toy": Sizes(16, classes=2)}
 
 
 def run(form: str, method: str, sizes: Sizes) -> Run:
-    """A run of one of `METHODS` in one of `against_torch.FORMS`.
+    """A run of one of `METHODS` in one of `paired_steps.FORMS`.
 
     Raises:
       ModuleNotFoundError: PyTorch's form without PyTorch.
@@ -89,7 +90,7 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     batch = prepared._replace(real=(problem.train,)) if method == "lgm" else prepared
     if form == "ddjax":
         settings: Any = {"seed": _SEED, "length": 5_000, "learned": _learned}
-        return against_torch.our_steps(made, state, batch, **settings)
+        return paired_steps.our_steps(made, state, batch, **settings)
     real = tuple(np.asarray(each) for each in batch.real[0][:2])
     return _torch_steps(method, sizes, _learned(state)["inputs"], real)
 
@@ -149,7 +150,7 @@ def _torch_passes(
 
 def _drawn(sizes: Sizes) -> tuple[np.ndarray, Any]:
     """The head of LGM's first step, and what its images are augmented by."""
-    keys = jax.random.split(against_torch.key_of_step(_SEED, 0), 3)
+    keys = jax.random.split(paired_steps.key_of_step(_SEED, 0), 3)
     made, real = _COPIES * sizes.classes, REAL_PER_CLASS * sizes.classes
     own, others = (
         jax.random.split(key, number)
@@ -263,9 +264,13 @@ def _torch_steps(
     return Run(one, learned, list)
 
 
-STEPS = against_torch.Steps(
-    "experiments.benchmarks.encoder_step", METHODS, SIZES, TOY, run
+def _scale(sizes: Mapping[str, Sizes]) -> str:
+    return "10 classes, 10 copies and 10 real images a class; float32"
+
+
+STEPS = paired_steps.Steps(
+    "experiments.benchmarks.encoder_step", METHODS, SIZES, TOY, run, _scale
 )
 
 if __name__ == "__main__":
-    against_torch.print_peak(STEPS)
+    paired_steps.print_peak(STEPS)

@@ -4,7 +4,7 @@ r"""A step of self-supervised distillation, here and in PyTorch, from the same n
         --sizes=narrow
 
 prints the peak memory of a few steps as one line of JSON and writes nothing;
-`experiments.benchmarks.self_supervised` calls it and times the same steps.
+`experiments.benchmarks.against_torch` calls it and times the same steps.
 
 A step decodes the pairs, asks one student of the pool how well ridge regression on them
 predicts the teacher on a batch of real images, follows the gradient with AdamW, and
@@ -30,8 +30,8 @@ from ddjax.data import Split
 from ddjax.methods.base import Method
 from ddjax.models.encoders.base import Encoder
 from ddjax.storage.cache import no_cache
-from experiments.benchmarks import against_torch
-from experiments.benchmarks.against_torch import Run
+from experiments.benchmarks import paired_steps
+from experiments.benchmarks.paired_steps import Run
 
 __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 
@@ -82,7 +82,7 @@ class _Start(NamedTuple):
 
 
 def run(form: str, method: str, sizes: Sizes) -> Run:
-    """A run of a method in one of `against_torch.FORMS`, of some `_AGE` steps at most.
+    """A run of a method in one of `paired_steps.FORMS`, of some `_AGE` steps at most.
 
     Students, their order and the real images are the same in both forms.
 
@@ -92,7 +92,7 @@ def run(form: str, method: str, sizes: Sizes) -> Run:
     start = _started(method, sizes)
     if form != "ddjax":
         return _torch_steps(start, sizes)
-    return against_torch.our_steps(
+    return paired_steps.our_steps(
         *(start.method, start.state, start.real),
         seed=_SEED,
         length=30_000,
@@ -139,7 +139,7 @@ def _started(name: str, sizes: Sizes) -> _Start:
     state = state._replace(pool=state.pool._replace(ages=0 * state.pool.ages))
 
     def which(step: int) -> int:
-        key = against_torch.key_of_step(_SEED, step)
+        key = paired_steps.key_of_step(_SEED, step)
         return int(jax.random.randint(jax.random.split(key)[0], (), 0, 2))
 
     return _Start(method, state, prepared.real, which)
@@ -154,7 +154,7 @@ def _students(params: Mapping[str, Any]) -> list[dict[str, ndarray]]:
 
     def student(place: int) -> dict[str, ndarray]:
         own = jax.tree.map(lambda leaf: leaf[place], params)
-        return against_torch.with_torchs_names(own)
+        return paired_steps.with_torchs_names(own)
 
     return [student(place) for place in range(len(jax.tree.leaves(params)[0]))]
 
@@ -268,9 +268,14 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
     )
 
 
-STEPS = against_torch.Steps(
-    "experiments.benchmarks.student_step", METHODS, SIZES, TOY, run
+def _scale(sizes: Mapping[str, Sizes]) -> str:
+    batches = ", ".join(str(each.batch) for each in sizes.values())
+    return f"real images a step: {batches}; float32"
+
+
+STEPS = paired_steps.Steps(
+    "experiments.benchmarks.student_step", METHODS, SIZES, TOY, run, _scale
 )
 
 if __name__ == "__main__":
-    against_torch.print_peak(STEPS)
+    paired_steps.print_peak(STEPS)

@@ -280,7 +280,7 @@ def test_mistakes_are_found_at_the_door(factory, wrong, message):
     ("factory", "wrong", "message"),
     [
         (linear_probe, {"views": -1}, "views must be at least 0"),
-        (linear_probe, {"ridge": 0.0}, "ridge must be > 0"),
+        (linear_probe, {"ridge": 0.0}, "ridge must be a finite number > 0"),
         (linear_probe, {"augmentation": "mixup"}, "unknown augmentation"),
         (full_data_linear_probe, {"ridges": ()}, "ridges"),
     ],

@@ -308,7 +308,7 @@ def test_float64_from_end_to_end(monkeypatch):
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"block": 0}, "block must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be > 0, got 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number > 0, got 0.0"),
         ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
         ({"probes": {"k": 3}}, "probes have no 'k'"),
     ],

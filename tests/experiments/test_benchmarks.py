@@ -7,26 +7,26 @@ import pytest
 
 from experiments import records
 from experiments.benchmarks import (
-    against_torch,
     blocked_gram,
     common,
     condensation_step,
     encoder_step,
+    paired_steps,
     student_step,
     torch_encoders,
 )
 from tests.experiments import in_process
 
-against_libraries, gram, ridge, unrolled = (
+against_libraries, against_torch, gram, ridge, unrolled = (
     in_process.load(f"benchmarks.{name}")
-    for name in ("against_libraries", "gram", "ridge", "unrolled")
+    for name in ("against_libraries", "against_torch", "gram", "ridge", "unrolled")
 )
 
 
-def recorded(name, folder, capsys):
-    """The record that a benchmark leaves at toy size."""
-    toy = ("--toy", "--repeats=1", f"--directory={folder}")
-    ended = in_process.run(f"benchmarks.{name}", *toy, capsys=capsys)
+def recorded(name, folder, capsys, *given, command=None):
+    """The record of that name that a benchmark leaves at toy size."""
+    toy = ("--toy", "--repeats=1", f"--directory={folder}", *given)
+    ended = in_process.run(f"benchmarks.{command or name}", *toy, capsys=capsys)
     assert ended.status == 0 and f"\nTable {name}:\n\n| " in ended.out
     (record,) = records.read_records(folder)
     assert record["name"] == f"benchmarks/{name}"
@@ -172,14 +172,14 @@ def test_blocked_peak_does_not_grow_with_n():
 def test_pytorch_takes_the_same_steps(method):
     pytest.importorskip("torch")
     toy = student_step.TOY["toy"]
-    runs = {form: student_step.run(form, method, toy) for form in against_torch.FORMS}
-    apart = against_torch.disagreement(runs, steps=1)
+    runs = {form: student_step.run(form, method, toy) for form in paired_steps.FORMS}
+    apart = paired_steps.disagreement(runs, steps=1)
     # In float32 with a ridge of 1e-6 times the trace.
     assert apart["loss"] < 3e-3
     assert apart["learned"] < 1e-4
     assert apart["students"] < 1e-3
     # Later steps see what the first ones learned.
-    later = against_torch.disagreement(runs, steps=2)
+    later = paired_steps.disagreement(runs, steps=2)
     assert later["loss"] < 1e-2 and later["learned"] < 1e-3
 
 
@@ -194,8 +194,8 @@ def test_pytorch_takes_the_same_steps(method):
 def test_steps_agree_with_pytorch(steps, method):
     pytest.importorskip("torch")
     toy = steps.TOY["toy"]
-    runs = {form: steps.run(form, method, toy) for form in against_torch.FORMS}
-    apart = against_torch.disagreement(runs, steps=1)
+    runs = {form: steps.run(form, method, toy) for form in paired_steps.FORMS}
+    apart = paired_steps.disagreement(runs, steps=1)
     assert apart["loss"] < 1e-4 and apart["learned"] < 1e-4
 
 
@@ -205,18 +205,19 @@ def test_encoders_agree_with_pytorch(encoder):
     pytest.importorskip("torch")
     sizes = encoder_step.Sizes(32, classes=1, encoder=encoder)
     runs = {
-        form: encoder_step.run(form, "to_pixels", sizes) for form in against_torch.FORMS
+        form: encoder_step.run(form, "to_pixels", sizes) for form in paired_steps.FORMS
     }
-    apart = against_torch.disagreement(runs, steps=1)
+    apart = paired_steps.disagreement(runs, steps=1)
     # Pixels of which a ReLU's input is rounding error have another derivative.
     assert apart["loss"] < 1e-4 and apart["learned"] < 1e-2
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["condensation", "frozen_encoders", "self_supervised"])
+@pytest.mark.parametrize("name", list(against_torch.STEPS))
 def test_comparisons_with_pytorch_leave_a_record(name, tmp_path, capsys):
     pytest.importorskip("torch")
-    record = recorded(name, tmp_path, capsys)
+    steps = f"--steps={name}"
+    record = recorded(name, tmp_path, capsys, steps, command="against_torch")
     for entry in record["results"]["entries"]:
         assert set(entry["seconds"]) == set(entry["memory"]) == {"ddjax", "PyTorch"}
         assert entry["times_ours"]["ddjax"] == 1.0
@@ -227,7 +228,10 @@ def test_comparisons_with_pytorch_leave_a_record(name, tmp_path, capsys):
 )
 def test_without_pytorch_the_comparison_says_so(tmp_path, capsys):
     ended = in_process.run(
-        "benchmarks.self_supervised", f"--directory={tmp_path}", capsys=capsys
+        "benchmarks.against_torch",
+        "--steps=self_supervised",
+        f"--directory={tmp_path}",
+        capsys=capsys,
     )
     assert ended.status != 0
     assert "pip install torch" in ended.err

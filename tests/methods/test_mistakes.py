@@ -174,7 +174,7 @@ MISTAKES = {
     "ssl_dd": (
         ({}, "views='rotation' needs a teacher"),
         ({"images": 0}, "images must be at least 1, got 0"),
-        ({"teacher": TEACHER, "shift": "none"}, "unknown shift 'none'"),
+        ({"teacher": TEACHER, "shift": "none"}, "shift must be one of .*, got 'none'"),
         (
             {"teacher": TEACHER, "basis_start": "real"},
             "give initialization='decoder_noise'",

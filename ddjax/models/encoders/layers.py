@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ddjax.kernels.convolution import convolve as convolve_same
-from ddjax.kernels.convolution import shifts
+from ddjax.kernels.convolution import product_of_patches, shifts
 
 __all__ = [
     "Layer",
@@ -118,9 +118,7 @@ def convolution(
     middle = tuple((length // 2, length // 2) for length in size)
     if stride == 1 and padding == middle and all(length % 2 for length in size):
         return convolve_same(images, kernels)
-    patches = jnp.concatenate(shifts(_padded(images, padding), size, stride), axis=-1)
-    flat = kernels.reshape(-1, kernels.shape[-1])
-    return jnp.einsum("nhwc,cd->nhwd", patches, flat)
+    return product_of_patches(_padded(images, padding), kernels, stride)
 
 
 def depthwise(

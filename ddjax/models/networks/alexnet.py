@@ -3,12 +3,11 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts, check_names
 from ddjax.models.networks.layers import (
     SIZES,
     Convolution,
-    check_choice,
     check_images,
-    check_sizes,
     dense_end,
     head,
     max_pool,
@@ -94,6 +93,6 @@ def alexnet(*, outputs: int | None, size: str = "small", width: int = 64) -> Ale
       ValueError: a number below 1, or an unknown `size`. Images that are too small are
         refused when the network is applied.
     """
-    check_sizes(outputs=outputs, width=width)
-    check_choice("size", size, SIZES)
+    check_counts(outputs=outputs, width=width)
+    check_names(size=(size, SIZES))
     return AlexNet(outputs, size, width)

@@ -3,8 +3,9 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts
 from ddjax.kernels._rows import check_floats
-from ddjax.models.networks.layers import check_sizes, dense
+from ddjax.models.networks.layers import dense
 
 __all__ = ["FullyConnected", "fully_connected"]
 
@@ -44,5 +45,5 @@ def fully_connected(
     Raises:
       ValueError: a size below 1.
     """
-    check_sizes(outputs=outputs, depth=depth, width=width)
+    check_counts(outputs=outputs, depth=depth, width=width)
     return FullyConnected(outputs, depth, width)

@@ -30,10 +30,8 @@ __all__ = [
     "DepthwiseConvolution",
     "InstanceNorm",
     "adaptive_average_pool",
-    "check_choice",
     "check_images",
     "check_rank",
-    "check_sizes",
     "dense",
     "dense_end",
     "head",
@@ -358,17 +356,3 @@ def check_rank(images: Any, network: str) -> None:
             f"{network} takes images (n, height, width, channels), got an array of "
             f"shape {images.shape}; use fully_connected for feature vectors"
         )
-
-
-def check_sizes(*, outputs: int | None, **sizes: int) -> None:
-    """Raises ValueError for a size below 1; `outputs` may be None."""
-    given = sizes if outputs is None else {"outputs": outputs, **sizes}
-    for name, size in given.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError for a value that is not among the allowed ones."""
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")

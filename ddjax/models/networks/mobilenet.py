@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts, check_names
 from ddjax.models.encoders.layers import relu6
 from ddjax.models.encoders.mobile import MOBILENETV2, Stage
 from ddjax.models.networks.layers import (
@@ -11,9 +12,7 @@ from ddjax.models.networks.layers import (
     BatchNorm,
     Convolution,
     DepthwiseConvolution,
-    check_choice,
     check_images,
-    check_sizes,
     head,
 )
 
@@ -111,8 +110,8 @@ def mobilenetv2(
       ValueError: a number below 1, a `width` that is no multiple of 4, or an unknown
         `size`. Images of fewer than 8 pixels are refused when the network is applied.
     """
-    check_sizes(outputs=outputs, width=width)
+    check_counts(outputs=outputs, width=width)
     if width % 4:
         raise ValueError(f"width must be a multiple of 4, got {width}")
-    check_choice("size", size, SIZES)
+    check_names(size=(size, SIZES))
     return MobileNetV2(outputs, size, width)

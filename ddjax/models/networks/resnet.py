@@ -4,13 +4,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts, check_names
 from ddjax.models.networks.layers import (
     NORMS,
     SIZES,
     Convolution,
-    check_choice,
     check_images,
-    check_sizes,
     head,
     max_pool,
     normalized,
@@ -109,7 +108,6 @@ def resnet18(
         pixels, and with `norm="instance"` those that shrink to one pixel, are refused
         when the network is applied.
     """
-    check_sizes(outputs=outputs, width=width)
-    check_choice("size", size, SIZES)
-    check_choice("norm", norm, NORMS)
+    check_counts(outputs=outputs, width=width)
+    check_names(size=(size, SIZES), norm=(norm, NORMS))
     return ResNet(outputs, size, width, norm)

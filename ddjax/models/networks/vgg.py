@@ -4,13 +4,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts, check_names
 from ddjax.models.networks.layers import (
     NORMS,
     SIZES,
     Convolution,
-    check_choice,
     check_images,
-    check_sizes,
     dense_end,
     head,
     max_pool,
@@ -85,7 +84,6 @@ def vgg11(
       ValueError: a number below 1, an unknown `size` or `norm`. Images of fewer than 32
         pixels are refused when the network is applied.
     """
-    check_sizes(outputs=outputs, width=width)
-    check_choice("size", size, SIZES)
-    check_choice("norm", norm, VGG_NORMS)
+    check_counts(outputs=outputs, width=width)
+    check_names(size=(size, SIZES), norm=(norm, VGG_NORMS))
     return VGG(outputs, size, width, norm)

@@ -5,12 +5,11 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts, check_names
 from ddjax.models.encoders import vit
 from ddjax.models.networks.layers import (
     SIZES,
-    check_choice,
     check_images,
-    check_sizes,
     uniform,
 )
 
@@ -118,8 +117,8 @@ def vit_small(
         unknown `size`. Images of other shapes than the network takes are refused when
         it is applied.
     """
-    check_sizes(outputs=outputs, width=width, depth=depth, heads=heads)
+    check_counts(outputs=outputs, width=width, depth=depth, heads=heads)
     if width % heads:
         raise ValueError(f"width {width} must be a multiple of heads, {heads}")
-    check_choice("size", size, SIZES)
+    check_names(size=(size, SIZES))
     return VisionTransformer(outputs, size, width, depth, heads)

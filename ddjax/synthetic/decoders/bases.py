@@ -38,6 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.checks import check_counts, check_names
 from ddjax.data import preprocess
 from ddjax.data.principal_components import principal_components
 from ddjax.data.problem import Split
@@ -282,15 +283,9 @@ def floats_of(
 
 
 def _check(settings: dict[str, Any]) -> None:
-    for name in ("image_bases", "target_bases", "downscale", "hidden"):
-        value = settings[name]
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    for name, known in (("shift", SHIFTS), ("start", STARTS)):
-        if settings[name] not in known:
-            raise ValueError(
-                f"unknown {name} {settings[name]!r}; known: {', '.join(known)}"
-            )
+    sizes = ("image_bases", "target_bases", "downscale", "hidden")
+    check_counts(**{name: settings[name] for name in sizes})
+    check_names(shift=(settings["shift"], SHIFTS), start=(settings["start"], STARTS))
     check_views(settings["views"])
     if settings["views"] != "none" and settings["target_bases"] is None:
         raise ValueError(

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.checks import check_names
 from ddjax.data import preprocess
 from ddjax.data.problem import Split
 from ddjax.data.stored import StoredInputs
@@ -112,9 +113,7 @@ def check_settings(colour: str, bounds: str) -> None:
     Raises:
       ValueError: the name, and those that are known.
     """
-    for name, value, known in (("colour", colour, COLOURS), ("bounds", bounds, BOUNDS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    check_names(colour=(colour, COLOURS), bounds=(bounds, BOUNDS))
 
 
 def check_images(shape: tuple[int, ...], colour: str) -> None:

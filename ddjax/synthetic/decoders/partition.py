@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.checks import check_counts
 from ddjax.data.problem import Split
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored
 
@@ -37,9 +38,7 @@ def partition(*, rows: int = 2, columns: int = 2) -> Decoder:
         images, or cannot be cut in this way; pairs of different targets for the parts
         of one image.
     """
-    for name, value in (("rows", rows), ("columns", columns)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_counts(rows=rows, columns=columns)
     parts = rows * columns
 
     def check(shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Checks of names and numbers that methods share."""
+"""Checks of names and numbers, for every floor of the library."""
 
 import difflib
 import math
@@ -31,15 +31,15 @@ def check_names(**choices: tuple[str, Collection[str]]) -> None:
             raise ValueError(f"{name} must be one of {tuple(known)}, got {value!r}")
 
 
-def check_counts(prefix: str = "", /, **counts: int | None) -> None:
-    """Refuses counts below 1; None is no count.
+def check_counts(prefix: str = "", /, *, least: int = 1, **counts: int | None) -> None:
+    """Refuses counts below a least value; None is no count.
 
     Raises:
       ValueError: the name and the value.
     """
     for name, value in counts.items():
-        if value is not None and not 1 <= value < math.inf:
-            raise ValueError(f"{prefix}{name} must be at least 1, got {value}")
+        if value is not None and not least <= value < math.inf:
+            raise ValueError(f"{prefix}{name} must be at least {least}, got {value}")
 
 
 def check_positive(prefix: str = "", /, **numbers: int | float | None) -> None:
