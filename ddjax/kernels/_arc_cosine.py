@@ -112,11 +112,17 @@ def relu_moments(
 def _relu_moments_jvp(primals, tangents):
     (correlation,), (tangent,) = primals, tangents
     kappa_1, kappa_0 = relu_moments(correlation)
-    c = jnp.clip(correlation, -1, 1)
+    _, slope = _sine_and_slope(jnp.clip(correlation, -1, 1))
+    return (kappa_1, kappa_0), (kappa_0 * tangent, slope * tangent)
+
+
+def _sine_and_slope(c: Array) -> tuple[Array, Array]:
+    """sin(theta), and the derivative of kappa_0; both 0 where inputs coincide."""
     coincide = _coincide(c)
     sine = jnp.sqrt(jnp.where(coincide, 1, (1 - c) * (1 + c)))
-    slope = jnp.where(coincide, 0, 1 / (2 * math.pi * sine))
-    return (kappa_1, kappa_0), (kappa_0 * tangent, slope * tangent)
+    zero = jnp.zeros_like(c)
+    slope = jnp.where(coincide, zero, 1 / (2 * math.pi * sine))
+    return jnp.where(coincide, zero, sine), slope
 
 
 def _root(variance: Array) -> Array:
@@ -146,20 +152,38 @@ def _with_bias(rows: Array, w_std: float, b_std: float) -> Array:
     return jnp.concatenate([rows, jnp.full_like(rows[..., :1], b_std)], axis=-1)
 
 
-def _activate(correlation: _KernelPair, roots: Array) -> _KernelPair:
-    """One activation, of kernels divided by `roots`.
+@jax.custom_jvp
+def _activate(pair: _KernelPair, roots: Array) -> _KernelPair:
+    r"""One activation, of covariances k and tangent kernels t of pre-activations.
 
-    Those are the products of the standard deviations on either side.
+    With r the product of the standard deviations and c = k / r: r kappa_1(c), whose
+    derivatives are kappa_0 in k and :math:`\sqrt{1 - c^2} / 2 \pi` in r, and
+    t kappa_0(c). Written out, since what JAX derives takes twice as long.
+
+    Args:
+      pair: k and t.
+      roots: r.
     """
-    kappa_1, kappa_0 = relu_moments(correlation.nngp)
-    tangents = correlation.ntk
+    kappa_1, kappa_0 = relu_moments(pair.nngp * _inverse_or_zero(roots))
     return _KernelPair(
-        kappa_1 * roots, None if tangents is None else tangents * kappa_0 * roots
+        kappa_1 * roots, None if pair.ntk is None else pair.ntk * kappa_0
     )
 
 
-def _scaled(pair: _KernelPair, factors: Array) -> _KernelPair:
-    return jax.tree.map(lambda c: c * factors, pair)
+@_activate.defjvp
+def _activate_jvp(primals, tangents):
+    (pair, roots), (moved, moved_roots) = primals, tangents
+    inverse = _inverse_or_zero(roots)
+    c = pair.nngp * inverse
+    kappa_1, kappa_0 = relu_moments(c)
+    sine, slope = _sine_and_slope(jnp.clip(c, -1, 1))
+    nngp = kappa_0 * moved.nngp + sine / (2 * math.pi) * moved_roots
+    if pair.ntk is None:
+        return _KernelPair(kappa_1 * roots, None), _KernelPair(nngp, None)
+    slope = pair.ntk * slope * inverse
+    ntk = kappa_0 * moved.ntk + slope * moved.nngp - slope * c * moved_roots
+    out = _KernelPair(kappa_1 * roots, pair.ntk * kappa_0)
+    return out, _KernelPair(nngp, ntk)
 
 
 def _affine(
@@ -204,8 +228,7 @@ def fully_connected_kernel(
             pair = _affine(pair, architecture, _identity)
             variances = [w_std**2 * v / 2 + b_std**2 for v in variances]
         root1, root2 = map(_root, variances)
-        inverses = _outer(_inverse_or_zero(root1), _inverse_or_zero(root2))
-        pair = _activate(_scaled(pair, inverses), _outer(root1, root2))
+        pair = _activate(pair, _outer(root1, root2))
     return _finish(pair, architecture, include_readout)
 
 
@@ -227,9 +250,12 @@ def fully_connected_diagonal(
     return _finish(pair, architecture, include_readout)
 
 
-# Convolutional networks. The axes of a covariance are (j, h, w, h', w') between all
-# positions of the second argument's j images and of the first's one image, or (j, h, w)
-# between equal positions. With positions in a row: (j, q, p).
+# Convolutional networks. With pooling the axes of a covariance are (j, h, w, h', w'),
+# between all positions of the second argument's j images and of one image of the first
+# argument; with positions in a row: (j, q, p). Without pooling they are (h, w, i, j)
+# between equal positions of the first's i images and the second's j, or
+# (h', w', h, w, i, j) between all of them: what a window slides over comes first, so
+# that its sums are of contiguous numbers.
 
 
 def _patches(images: Array, architecture: Architecture) -> Array:
@@ -243,28 +269,29 @@ def _patches(images: Array, architecture: Architecture) -> Array:
     return _with_bias(rows, architecture.w_std, architecture.b_std)
 
 
-def _window_mean(covariance: Array) -> Array:
-    """Mean over a 3 x 3 window that slides over both positions together.
+def _window_mean(covariance: Array, slides: Sequence[tuple[int, ...]]) -> Array:
+    """Mean over a 3 x 3 window, of positions that slide together.
 
     It is its own adjoint, which is what `custom_linear_solve` is told (nothing is
     solved): the derivative of slices would be a sum of padded arrays, which XLA
     computes ten times as slowly as these slices.
+
+    Args:
+      covariance: zero outside.
+      slides: the axes of all vertical positions, and those of all horizontal ones.
     """
-    return lax.custom_linear_solve(
-        _identity, covariance, lambda _, c: _sum_over_window(c) / 9, symmetric=True
-    )
 
+    def mean(_: Any, c: Array) -> Array:
+        # Behind a barrier the padded array is made once, not again for every slice.
+        sliding = {axis for axes in slides for axis in axes}
+        total = jnp.pad(c, [(int(axis in sliding),) * 2 for axis in range(c.ndim)])
+        for axes in slides:
+            total = lax.optimization_barrier(total)
+            first, middle, last = (_shifted(total, axes, start) for start in range(3))
+            total = first + middle + last
+        return total / 9
 
-def _sum_over_window(covariance: Array) -> Array:
-    together = ((1, 3), (2, 4)) if covariance.ndim == 5 else ((1,), (2,))
-    window = [(0, 0)] + [(1, 1)] * (covariance.ndim - 1)
-    # Behind a barrier the padded array is made once, not again for every slice of it.
-    total = jnp.pad(covariance, window)
-    for axes in together:
-        total = lax.optimization_barrier(total)
-        first, middle, last = (_shifted(total, axes, start) for start in range(3))
-        total = first + middle + last
-    return total
+    return lax.custom_linear_solve(_identity, covariance, mean, symmetric=True)
 
 
 def _shifted(padded: Array, axes: tuple[int, ...], start: int) -> Array:
@@ -289,51 +316,43 @@ def _by_offset(maps: Array, axis: int) -> Array:
     return maps.reshape(*before, 4, height * width, *after)
 
 
-def _first_correlation(
-    patches1: Array, patches2: Array, root1: Array, root2: Array, ntk: bool
-) -> Callable[[Array, Array], _KernelPair]:
-    rows = _by_offset(patches1 * _inverse_or_zero(root1)[..., None], 0)
-    columns = _by_offset(patches2 * _inverse_or_zero(root2)[..., None], 1)
+_AtOffsets = Callable[[Array, Array], _KernelPair]
+"""The offset u in the first image's pooling windows and v in the others' -> the pair
+(j, q, p) between the positions there."""
 
-    def correlation(u: Array, v: Array) -> _KernelPair:
+
+def _first_layer(patches1: Array, patches2: Array, ntk: bool) -> _AtOffsets:
+    rows, columns = _by_offset(patches1, 0), _by_offset(patches2, 1)
+
+    def at(u: Array, v: Array) -> _KernelPair:
         nngp = _matmul(columns[:, v], rows[u])
         return _KernelPair(nngp, nngp if ntk else None)
 
-    return correlation
+    return at
 
 
-def _later_correlation(
-    pair: _KernelPair, root1: Array, root2: Array
-) -> Callable[[Array, Array], _KernelPair]:
-    inverses = (
-        _inverse_or_zero(root2)[..., None, None]
-        * _inverse_or_zero(root1)[None, None, None]
-    )
-
+def _later_layer(pair: _KernelPair) -> _AtOffsets:
     def split(c: Array) -> Array:
         c = _by_offset(_by_offset(c, 1), 3)
         return jnp.transpose(c, (3, 1, 0, 2, 4))
 
-    stored = jax.tree.map(split, _scaled(pair, inverses))
+    stored = jax.tree.map(split, pair)
     return lambda u, v: jax.tree.map(lambda c: c[u, v], stored)
 
 
-def _pooled_relu(
-    correlation: Callable[[Array, Array], _KernelPair], root1: Array, root2: Array
-) -> _KernelPair:
+def _pooled_relu(at: _AtOffsets, root1: Array, root2: Array) -> _KernelPair:
     """ReLU, then average pooling, a pair of offsets in the pooling windows at a time.
 
     Args:
-      correlation: maps the offset u in the first image and v in the others to the pair
-        (j, q, p) between the positions there, divided by the standard deviations.
-      root1: (h, w) standard deviations of the first image's pre-activations.
+      at: the pre-activations.
+      root1: (h, w) standard deviations of the first image's.
       root2: (j, h, w) the same of the others.
     """
     root1, root2 = _by_offset(root1, 0), _by_offset(root2, 1)
 
     @jax.checkpoint
     def one(u: Array, v: Array) -> _KernelPair:
-        return _activate(correlation(u, v), _outer(root2[:, v], root1[u]))
+        return _activate(at(u, v), _outer(root2[:, v], root1[u]))
 
     def add(total: _KernelPair, index: Array) -> tuple[_KernelPair, None]:
         part = one(index // 4, index % 4)
@@ -360,6 +379,7 @@ def _pooled(
     at each layer are then read off its own covariance; they are returned.
     """
     height, width = patches1.shape[:2]
+    window_mean = functools.partial(_window_mean, slides=((1, 3), (2, 4)))
     roots, pair = [], None
     for layer in range(architecture.depth):
         if pair is None:
@@ -367,15 +387,15 @@ def _pooled(
         else:
             shape = (-1, height, width, height, width)
             pair = jax.tree.map(functools.partial(jnp.reshape, shape=shape), pair)
-            pair = _affine(pair, architecture, _window_mean)
+            pair = _affine(pair, architecture, window_mean)
             variance = jnp.einsum("abab->ab", pair.nngp[0])
         one = _root(variance) if roots1 is None else roots1[layer]
         many = one[None] if roots2 is None else roots2[layer]
         if pair is None:
-            correlation = _first_correlation(patches1, patches2, one, many, ntk)
+            at = _first_layer(patches1, patches2, ntk)
         else:
-            correlation = _later_correlation(pair, one, many)
-        pair = _pooled_relu(correlation, one, many)
+            at = _later_layer(pair)
+        pair = _pooled_relu(at, one, many)
         roots.append(one)
         height, width = height // 2, width // 2
     assert pair is not None, "an architecture has at least one layer"
@@ -383,45 +403,47 @@ def _pooled(
 
 
 def _unpooled(
-    image1: Float[Array, "h w c"],
+    images1: Float[Array, "i h w c"],
     images2: Float[Array, "j h w c"],
-    roots1: Float[Array, "depth h w"],
+    roots1: Float[Array, "i depth h w"],
     roots2: Float[Array, "j depth h w"],
     *,
     architecture: Architecture,
     ntk: bool,
 ) -> _KernelPair:
-    """Hidden kernel of one image with j others, without pooling.
+    """Hidden kernel of i images with j others, without pooling.
 
-    It is (j, h, w) between equal positions, which is all that flattening reads, or
-    (j, h, w, h, w) between all of them.
+    It is (h, w, i, j) between equal positions, which is all that flattening reads, or
+    (h', w', h, w, i, j) between all of them.
     """
     equal = architecture.readout == "flatten"
-    terms = "jhwc,hwc->jhw" if equal else "jhwc,abc->jhwab"
-    nngp = jnp.einsum(terms, images2, image1, precision=EXACT)
+    slides = ((0,), (1,)) if equal else ((0, 2), (1, 3))
+    window_mean = functools.partial(_window_mean, slides=slides)
 
-    def layer(
-        pair: _KernelPair, roots: tuple[Array, Array]
-    ) -> tuple[_KernelPair, None]:
-        one, many = roots
-        if equal:
-            one = one[None]
-        else:
-            one, many = one[None, None, None], many[..., None, None]
-        inverses = _inverse_or_zero(one) * _inverse_or_zero(many)
-        pair = _affine(pair, architecture, _window_mean)
-        return _activate(_scaled(pair, inverses), one * many), None
+    def products(one: Array, other: Array) -> Array:
+        """(i, k, h, w) and (j, k, h, w) to k products of a covariance's shape each."""
+        one, other = (jnp.moveaxis(each, 0, -1) for each in (one, other))
+        if not equal:
+            one, other = one[:, :, :, None, None], other[:, None, None]
+        product = one[..., :, None] * other[..., None, :]
+        return product.reshape(*product.shape[:-2], -1)
 
-    # A loop, as XLA would compute each unrolled layer again for every shift of it.
+    def layer(pair: _KernelPair, roots: Array) -> tuple[_KernelPair, None]:
+        return _activate(_affine(pair, architecture, window_mean), roots), None
+
+    channels_first = (jnp.moveaxis(each, -1, 1) for each in (images1, images2))
+    nngp = jnp.sum(products(*channels_first), axis=0)
     start = _KernelPair(nngp, jnp.zeros_like(nngp) if ntk else None)
-    return lax.scan(layer, start, (roots1, jnp.moveaxis(roots2, 1, 0)))[0]
+    # A loop, as XLA would compute each unrolled layer again for every shift of it. What
+    # it goes through is made before it: pairs in one axis, for fast inner loops.
+    return lax.scan(layer, start, products(roots1, roots2))[0]
 
 
 def _unpooled_roots(images: Array, architecture: Architecture) -> Array:
     """Standard deviations (n, depth, h, w) of each layer's pre-activations."""
 
     def layer(variance: Array, _: None) -> tuple[Array, Array]:
-        mean = _window_mean(variance)
+        mean = _window_mean(variance, ((1,), (2,)))
         variance = architecture.w_std**2 * mean + architecture.b_std**2
         return variance / 2, _root(variance)
 
@@ -451,9 +473,11 @@ def _read_out(
     """From positions to one number a pair of images."""
 
     def mean(covariance: Array) -> Array:
-        if architecture.pooling != "none" and architecture.readout == "flatten":
+        if architecture.pooling == "none":
+            return jnp.mean(covariance, axis=tuple(range(covariance.ndim - 1)))
+        if architecture.readout == "flatten":
             return jnp.einsum("jpp->j", covariance) / covariance.shape[-1]
-        return jnp.mean(covariance.reshape(covariance.shape[0], -1), axis=1)
+        return jnp.mean(covariance, axis=(1, 2))
 
     return _finish(jax.tree.map(mean, pair), architecture, include_readout)
 
@@ -492,12 +516,16 @@ def convolutional_kernel(
     rows, columns = (_prepare(x, architecture) for x in (x1, x2))
     settings: dict[str, Any] = {"architecture": architecture, "ntk": ntk}
 
-    def tile(one: tuple, many: tuple) -> Array:
-        if architecture.pooling == "average":
+    def tile(some: tuple, many: tuple) -> Array:
+        def pooled(one: tuple) -> Array:
             pair, _ = _pooled(one[0], many[0], one[1], many[1], **settings)
-        else:
-            pair = _unpooled(one[0], many[0], one[1], many[1], **settings)
-        return _read_out(pair, architecture, include_readout)
+            return _read_out(pair, architecture, include_readout)
+
+        if architecture.pooling == "average":
+            return lax.map(pooled, some)
+        pair = _unpooled(some[0], many[0], some[1], many[1], **settings)
+        values = _read_out(pair, architecture, include_readout)
+        return values.reshape(len(some[0]), len(many[0]))
 
     if block is None:
         block = max(
@@ -523,8 +551,8 @@ def convolutional_diagonal(
             pair, _ = _pooled(patches[0], patches, None, None, **settings)
         else:
             images, roots = _prepare(image[None], architecture)
-            pair = _unpooled(images[0], images, roots[0], roots, **settings)
-        return _read_out(pair, architecture, include_readout)[0]
+            pair = _unpooled(images, images, roots, roots, **settings)
+        return _read_out(pair, architecture, include_readout).reshape(())
 
     return lax.map(one, x)
 
@@ -532,30 +560,41 @@ def convolutional_diagonal(
 def in_blocks(
     tile: Callable[[Any, Any], Array], rows: Any, columns: Any, *, block: int
 ) -> Float[Array, "n m"]:
-    """A kernel matrix by one row and `block` columns at a time, in one compiled loop.
+    """A kernel matrix by at most `block` pairs at a time, in one compiled loop.
 
-    Differentiable: the backward pass computes each tile again instead of storing it.
+    Differentiable: where there are several tiles the backward pass computes each again
+    instead of storing it.
 
     Args:
-      tile: maps one row and j columns to their (j,) kernel values.
+      tile: maps i rows and j columns to their (i, j) kernel values.
       rows: pytree whose leaves have a leading axis n.
       columns: pytree whose leaves have a leading axis m.
-      block: columns at a time, at least 1.
+      block: pairs at a time, at least 1.
     """
-    count = jax.tree.leaves(columns)[0].shape[0]
+    n, m = (jax.tree.leaves(each)[0].shape[0] for each in (rows, columns))
+    if n * m <= block:
+        return tile(rows, columns)
+    rows, columns = _cut(rows, max(1, block // m)), _cut(columns, block)
+
+    def of_rows(some: Any) -> Array:
+        values = lax.map(jax.checkpoint(lambda many: tile(some, many)), columns)
+        return jnp.moveaxis(values, 0, 1).reshape(values.shape[1], -1)[:, :m]
+
+    return lax.map(of_rows, rows).reshape(-1, m)[:n]
+
+
+def _cut(tree: Any, block: int) -> Any:
+    """Leaves with their leading axis in equal blocks of at most `block` entries.
+
+    The last entry is repeated to fill the last block with harmless numbers.
+    """
+    count = jax.tree.leaves(tree)[0].shape[0]
     blocks = -(-count // block)
     block = -(-count // blocks)
 
     def cut(leaf: Array) -> Array:
-        # Repeating the last entry fills the last block with harmless numbers.
         spare = [(0, blocks * block - count)] + [(0, 0)] * (leaf.ndim - 1)
         leaf = jnp.pad(leaf, spare, mode="edge")
         return leaf.reshape(blocks, block, *leaf.shape[1:])
 
-    columns = jax.tree.map(cut, columns)
-
-    def row(one: Any) -> Array:
-        values = lax.map(jax.checkpoint(lambda many: tile(one, many)), columns)
-        return values.reshape(-1)[:count]
-
-    return lax.map(row, rows)
+    return jax.tree.map(cut, tree)

@@ -286,9 +286,7 @@ def _neural_tangents_kernel(
     def compiled(x1: Array, x2: Array) -> Array:
         if not convolutional or block is None:
             return tile(x1, x2)
-        return _arc_cosine.in_blocks(
-            lambda one, many: tile(one[None], many)[0], x1, x2, block=block
-        )
+        return _arc_cosine.in_blocks(tile, x1, x2, block=block)
 
     def kernel(x1: Array, x2: Array) -> Array:
         double = jnp.float64 in (x1.dtype, x2.dtype)

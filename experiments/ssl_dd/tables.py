@@ -99,18 +99,23 @@ def ladder(
 
 
 def budgets(found: Sequence[Record]) -> str:
-    """Rows by storage budget, by ridge."""
-    own = _on_the_source(found)
-    sizes = sorted({each["config"]["budget"] for each in own})
-    if len(sizes) < 2:
+    """Rows that have several storage budgets, by ridge."""
+    groups: dict[str, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for each in _on_the_source(found):
+        groups[each["config"]["row"]][each["config"]["budget"]].append(each)
+    of_row = {row: groups[row] for row in ROWS if len(groups[row]) > 1}
+    if not of_row:
         return "No records yet."
-    groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for each in own:
-        groups[each["config"]["row"], each["config"]["budget"]].append(each)
+    sizes = sorted({size for by_size in of_row.values() for size in by_size})
     lines = [
-        [ROWS[row], *(_accuracy(groups.get((row, size), [])) for size in sizes)]
-        for row in ROWS
-        if any((row, size) in groups for size in sizes)
+        [ROWS[row], *(_accuracy(by_size.get(size, [])) for size in sizes)]
+        for row, by_size in of_row.items()
+    ]
+    own = [
+        each
+        for by_size in of_row.values()
+        for part in by_size.values()
+        for each in part
     ]
     header = ["test accuracy, %", *(f"N = {size}" for size in sizes)]
     return f"{markdown(header, lines)}\n\n{caption(own)}"
