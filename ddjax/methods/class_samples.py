@@ -7,7 +7,7 @@ them and real samples of the same classes: their features (`dm`, `idm`), gradien
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -21,12 +21,14 @@ from ddjax.data import augment as augmentations
 from ddjax.data.feed import Batches, batches
 from ddjax.data.problem import Problem, Split
 from ddjax.methods import learned_set
-from ddjax.methods.base import DistilledFn, PrepareFn
+from ddjax.methods.base import DistilledFn, InitFn, PrepareFn
+from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, LearnedSet
 from ddjax.models import networks
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Fitted
 from ddjax.synthetic.initialization import INITIALIZATIONS
+from ddjax.synthetic.targets import one_hot
 
 __all__ = [
     "Augment",
@@ -95,18 +97,47 @@ def class_data(
     return ClassData(batches(problem.train, size, balanced=True), fitted)
 
 
-def balanced_set(*, learn_targets: bool = False, **own: Any) -> LearnedSet:
-    """A set whose samples start as many in each class.
+def balanced_set(
+    given: Mapping[str, Any],
+    *,
+    default: Descent,
+    extra: Callable[[], dict[str, Any]] = dict,
+    groups: Collection[str] = (),
+    project_targets: Callable[[Array], Array] | None = None,
+) -> tuple[LearnedSet, InitFn]:
+    """A set whose samples start as many in each class, one-hot, and its slot `init`.
 
     Args:
-      learn_targets: see `ddjax.methods.learned_set.learned_set`.
-      **own: more of its arguments, `initialization` being one of `BALANCED`, or
-        `decoder_noise`.
+      given: the keywords of the method's factory; `per_class`, `initialization` (one of
+        `BALANCED`, or `decoder_noise`), `decoder`, `descent` and, where the method has
+        it, `learn_targets` are read here.
+      default: see `ddjax.methods.learned_set.learned_set`, as the last two.
+      extra: see `ddjax.methods.learned_set.class_init`.
+      groups: the method's own groups.
+      project_targets: applied to the targets after each update.
 
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    return learned_set.learned_set(known=BALANCED, learn_targets=learn_targets, **own)
+    initialization = given["initialization"]
+    parts = learned_set.learned_set(
+        decoder=given["decoder"],
+        descent=given["descent"],
+        default=default,
+        learn_targets=given.get("learn_targets", False),
+        initialization=initialization,
+        known=BALANCED,
+        groups=groups,
+        project_targets=project_targets,
+    )
+    init = learned_set.class_init(
+        parts,
+        one_hot,
+        per_class=given["per_class"],
+        initialization=initialization,
+        extra=extra,
+    )
+    return parts, init
 
 
 def prepare_classes(

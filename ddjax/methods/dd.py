@@ -89,22 +89,12 @@ def dd(
     )
     checks.check_positive(step_size=step_size)
     class_samples.check_network(architecture, settings)
-    parts = class_samples.balanced_set(
-        decoder=decoder,
-        descent=descent,
+    parts, init = class_samples.balanced_set(
+        given,
         default=DESCENT,
-        initialization=initialization,
-        learn_targets=learn_targets,
+        extra=lambda: {"log_step_sizes": jnp.full(inner_steps, math.log(step_size))},
         groups=("log_step_sizes",),
         project_targets=learned_set.onto_simplex,
-    )
-
-    init = learned_set.class_init(
-        parts,
-        one_hot,
-        per_class=per_class,
-        initialization=initialization,
-        extra=lambda: {"log_step_sizes": jnp.full(inner_steps, math.log(step_size))},
     )
 
     def step(

@@ -33,7 +33,6 @@ from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
 from ddjax.models import networks
 from ddjax.synthetic.decoders.base import Decoder
-from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "dm", "mean_feature_distance"]
 
@@ -87,19 +86,7 @@ def dm(
     checks.check_counts(real_per_class=real_per_class)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=True)
-    parts = class_samples.balanced_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        initialization=initialization,
-    )
-
-    init = learned_set.class_init(
-        parts,
-        one_hot,
-        per_class=per_class,
-        initialization=initialization,
-    )
+    parts, init = class_samples.balanced_set(given, default=DESCENT)
 
     def step(
         state: DescentState, batch: ClassData, key: PRNGKeyArray, progress: Progress

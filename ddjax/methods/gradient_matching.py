@@ -125,12 +125,7 @@ def build(
     checks.check_counts(real_per_class=real_per_class)
     class_samples.check_network(architecture, settings)
     transform = class_samples.augmenter(augment, shared=True)
-    parts = class_samples.balanced_set(
-        decoder=given["decoder"],
-        descent=given["descent"],
-        default=DESCENT,
-        initialization=given["initialization"],
-    )
+    parts, start = class_samples.balanced_set(given, default=DESCENT)
     published_outer, epochs = loops(per_class)
     outer = published_outer if outer_steps is None else outer_steps
     checks.check_counts(outer_steps=outer)
@@ -143,13 +138,6 @@ def build(
             outputs=pairs.targets.shape[1],
             shape=pairs.inputs.shape[1:],
         )
-
-    start = learned_set.class_init(
-        parts,
-        one_hot,
-        per_class=per_class,
-        initialization=given["initialization"],
-    )
 
     def init(key: PRNGKeyArray, problem: Problem, data: ClassData) -> State:
         first = start(key, problem, data)

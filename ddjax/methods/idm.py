@@ -98,12 +98,7 @@ def idm(
     checks.check_not_negative(class_weight=class_weight)
     training = student_pool.student_training(pool, POOL)
     transform = class_samples.augmenter(augment, shared=True)
-    parts = class_samples.balanced_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        initialization=initialization,
-    )
+    parts, start = class_samples.balanced_set(given, default=DESCENT)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache
@@ -112,13 +107,6 @@ def idm(
         samples = class_samples.class_data(problem, fitted, per_class=real_per_class)
         first = _real_pairs(samples.real, problem.classes)
         return MatchingData(samples, student_pool.started(key, training, first, cache))
-
-    start = learned_set.class_init(
-        parts,
-        one_hot,
-        per_class=per_class,
-        initialization=initialization,
-    )
 
     def init(key: PRNGKeyArray, problem: Problem, data: MatchingData) -> PoolState:
         return PoolState(start(key, problem, data.samples), data.pool)
