@@ -1,7 +1,6 @@
 """What is installed and what importing it brings in, each in a fresh process."""
 
 import configparser
-import os
 import re
 import shutil
 import subprocess
@@ -9,11 +8,11 @@ import sys
 import tomllib
 import zipfile
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.processes import ROOT, python
+
 HEAVY = (
     "tensorflow",
     "tensorflow_datasets",
@@ -32,27 +31,16 @@ HEAVY = (
 )
 
 
-def _fresh(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_kernels_bring_in_nothing_heavy():
     # The package imports its modules when they are first used: name every one.
     folder = ROOT / "ddjax" / "kernels"
     names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
-    output = _fresh(
+    output = python(
+        "-c",
         "import sys, jax, jax.numpy, jax.scipy.linalg\n"
         "before = set(sys.modules)\n"
         f"import {', '.join(f'ddjax.kernels.{name}' for name in names)}\n"
-        "print(*set(sys.modules) - before)"
+        "print(*set(sys.modules) - before)",
     )
     brought = {
         name
@@ -64,14 +52,15 @@ def test_kernels_bring_in_nothing_heavy():
 
 
 def test_packages_bring_in_no_tensorflow_or_plots_and_leave_jax_as_it_was():
-    modules, changed = _fresh(
+    modules, changed = python(
+        "-c",
         "import sys, jax\n"
         "before = dict(jax.config.values)\n"
         "import ddjax.kernels, ddjax.data, ddjax.models, ddjax.synthetic\n"
         "import ddjax.methods\n"
         "print(*sys.modules)\n"
         "import ddjax.runtime\n"
-        "print({k for k, v in jax.config.values.items() if before.get(k) != v})\n"
+        "print({k for k, v in jax.config.values.items() if before.get(k) != v})\n",
     ).splitlines()
     top = {name.split(".")[0] for name in modules.split()}
     assert not top & {"tensorflow", "tensorflow_datasets", "neural_tangents"}
@@ -107,16 +96,9 @@ def test_a_wheel_has_every_file_and_its_command_distils(tmp_path):
     # From outside the source tree, without what else lies there.
     preset = "distil --preset selection --load limit=60 --workdir run".split()
     preset += ["--evaluate", "kernel_regression:kernel=inputs"]
-    done = subprocess.run(
-        [sys.executable, "-c", f"from ddjax.command import main\nmain({preset})"],
-        capture_output=True,
-        text=True,
-        cwd=there,
-        env={**os.environ, "PYTHONPATH": str(there)},
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "10 distilled images" in done.stdout
+    code = f"from ddjax.command import main\nmain({preset})"
+    said = python("-c", code, cwd=there, PYTHONPATH=str(there))
+    assert "10 distilled images" in said
     assert (there / "run" / "report.html").is_file()
 
 

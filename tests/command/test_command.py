@@ -2,10 +2,7 @@
 
 import json
 import shlex
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,8 +16,8 @@ from ddjax.models import encoders
 from ddjax.models.encoders import settings as encoder_settings
 from ddjax.runtime import CannotWrite, Diverged, Interrupted, NotEnoughMemory, memory
 from tests import pages
+from tests.processes import python
 
-ROOT = Path(__file__).parents[2]
 DATA = ("--data", "digits", "--load", "classes=[0, 1]", "limit=100")
 METHOD = ("--method", "dgkip", "--set", "features.kind=inputs", "real_ridge=1e-2")
 METHOD += ("distilled_ridge=1e-2", "loss=logistic", "descent.learning_rate=0.01")
@@ -435,10 +432,7 @@ def test_the_help_brings_in_nothing_heavy():
         "try:\n    main(['--help'])\nexcept SystemExit as ended:\n"
         "    print(ended.code, *{name.split('.')[0] for name in sys.modules})\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
-    )
-    *shown, last = done.stdout.splitlines()
+    *shown, last = python("-c", code).splitlines()
     status, *modules = last.split()
     assert status == "0" and any("distil" in line for line in shown)
     assert not {"jax", "numpy", "flax", "scipy"} & set(modules)

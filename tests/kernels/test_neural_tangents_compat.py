@@ -1,10 +1,7 @@
 import contextlib
 import importlib.util
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.core
@@ -20,8 +17,8 @@ from tests.kernels.test_infinite_width import (
     golden,
     relative,
 )
+from tests.processes import python
 
-ROOT = Path(__file__).parents[2]
 INSTALLED = all(
     importlib.util.find_spec(name) for name in ("neural_tangents", "frozendict")
 )
@@ -88,16 +85,7 @@ print(json.dumps({
 
 @needs_neural_tangents
 def test_the_import_leaves_no_trace():
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(python("-c", FRESH, JAX_PLATFORMS="cpu"))
     assert found["loaded_by_kernels"] == []
     # Submodules of jax that neural-tangents imports stay: they are jax's own.
     submodules = {"example_libraries", "flatten_util"}

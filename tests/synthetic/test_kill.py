@@ -1,22 +1,13 @@
 """A save that is really killed leaves the old set or the new one."""
 
 import json
-import subprocess
-import sys
 
+from tests.processes import python
 from tests.synthetic.kill_script import NEW, NOTHING, OLD
 
 
 def test_killed_before_every_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.synthetic.kill_script", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = json.loads(python("-m", "tests.synthetic.kill_script", tmp_path))
     assert len(result) == 3
     for name, found in result.items():
         before = OLD if name.endswith("over old") else NOTHING
