@@ -12,7 +12,7 @@ from ddjax.models import feature_maps
 from ddjax.storage.checksum import checksum
 from ddjax.synthetic import targets as class_targets
 from ddjax.synthetic.decoders import pixels
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.distilled import DistilledSet, distilled_set
 
 
 @functools.cache
@@ -117,17 +117,13 @@ def chosen(
         "probabilities": class_targets.one_hot,
         "margin": class_targets.signs,
     }[kind](jnp.asarray(labels, jnp.int32), classes)
-    return DistilledSet(
-        stored={"inputs": jnp.asarray(inputs, jnp.float32), "targets": coded},
-        decoder=pixels(),
-        recipe={
-            "targets_kind": "scores" if kind == "signs" else kind,
-            **(recipe or {}),
-        },
+    of_kind = {"targets_kind": "scores" if kind == "signs" else kind}
+    return distilled_set(
+        {"inputs": jnp.asarray(inputs, jnp.float32), "targets": coded},
+        pixels(),
+        problem,
+        recipe={**of_kind, **(recipe or {})},
         labels=np.asarray(labels, np.int32),
-        preprocessing=problem.preprocessing,
-        class_names=problem.class_names,
-        provenance={},
     )._replace(**replacements)
 
 
@@ -149,21 +145,12 @@ def with_targets(distilled: DistilledSet, targets, kind: str | None = None):
 
 def of_regression(problem: Problem, count: int | None = None, **recipe):
     """The first training rows of a problem with targets, as a distilled set."""
-    rows = slice(count)
-    return DistilledSet(
-        stored={
-            "inputs": jnp.asarray(problem.train.inputs)[rows],
-            "targets": jnp.asarray(problem.train.targets)[rows],
-        },
-        decoder=pixels(),
-        recipe={"targets_kind": "regression", **recipe},
-        labels=None,
-        preprocessing=problem.preprocessing,
-        class_names=None,
-        provenance={},
-        targets_preprocessing=problem.targets_preprocessing,
-        columns=problem.columns,
-    )
+    stored = {
+        name: jnp.asarray(getattr(problem.train, name))[:count]
+        for name in ("inputs", "targets")
+    }
+    recipe = {"targets_kind": "regression", **recipe}
+    return distilled_set(stored, pixels(), problem, recipe=recipe)
 
 
 def some_real(problem: Problem, count: int, *, kind: str = "scores", **replacements):

@@ -1,5 +1,7 @@
 """Probes of frozen features: closed form, by gradient and nearest neighbours."""
 
+from unittest.mock import Mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,12 +35,10 @@ def scores(**settings):
 
 
 def predictions(monkeypatch):
-    """What `frozen.accuracy` is given, call by call."""
-    seen, count = [], frozen.accuracy
-    monkeypatch.setattr(
-        frozen, "accuracy", lambda *given: seen.append(given[0]) or count(*given)
-    )
-    return seen
+    """The calls of `frozen.accuracy`, which is given predictions first."""
+    count = Mock(wraps=frozen.accuracy)
+    monkeypatch.setattr(frozen, "accuracy", count)
+    return count.call_args_list
 
 
 @pytest.mark.parametrize("strength", [0.1, 10.0])
@@ -50,11 +50,11 @@ def test_the_closed_form_is_that_of_scikit_learn(strength, monkeypatch):
         scale.transform(train[0].astype(np.float64)), coded
     )
     wanted = model.predict(scale.transform(test[0].astype(np.float64)))
-    seen = predictions(monkeypatch)
+    calls = predictions(monkeypatch)
     # Blocks of 16 do not divide 60 rows; four of the five features vary.
     for block in (16, 1024):
         found = scores(kinds=["closed_form"], relative_ridge=strength, block=block)
-        np.testing.assert_allclose(seen.pop(), wanted, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(calls.pop().args[0], wanted, rtol=1e-9, atol=1e-11)
         right = float((wanted.argmax(axis=1) == test[1]).mean())
         assert found == {"closed_form_accuracy": right}
 
@@ -65,9 +65,9 @@ def test_the_gradient_approaches_logistic_regression(monkeypatch):
     model = LogisticRegression(C=np.inf, tol=1e-8)
     model.fit(scale.transform(train[0].astype(np.float64)), train[1])
     wanted = model.predict_log_proba(scale.transform(test[0].astype(np.float64)))
-    seen = predictions(monkeypatch)
+    calls = predictions(monkeypatch)
     frozen.scores(KEY, *train, *test, classes=CLASSES, kinds=["gradient"], epochs=600)
-    found = np.asarray(jax.nn.log_softmax(jnp.asarray(seen[0], jnp.float32)))
+    found = np.asarray(jax.nn.log_softmax(jnp.asarray(calls[0].args[0], jnp.float32)))
     np.testing.assert_allclose(found, wanted, atol=0.02)
 
 

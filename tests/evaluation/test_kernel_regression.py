@@ -1,5 +1,7 @@
 """Kernel regression: scikit-learn's numbers, features kept and not, refusals."""
 
+from unittest.mock import Mock
+
 import jax
 import numpy as np
 import pytest
@@ -95,22 +97,19 @@ def test_kept_and_streamed_features_predict_alike(monkeypatch):
 
 
 def test_features_of_real_data_are_computed_once_with_a_cache(monkeypatch):
-    counted, compute = [], convex.features_of
-    monkeypatch.setattr(
-        convex,
-        "features_of",
-        lambda view, rows, **k: counted.append(len(rows)) or compute(view, rows, **k),
-    )
+    compute = Mock(wraps=convex.features_of)
+    monkeypatch.setattr(convex, "features_of", compute)
     problem, other = blobs(), blobs(each=25)
     evaluation, cache = kernel_regression(kernel="inputs"), in_memory()
     for count in (4, 6):
         distilled = some_real(problem, count)
         evaluation.evaluate(KEY, distilled, problem, "test", cache)
-    assert counted == [4, 60, 6]
+    assert [len(call.args[1]) for call in compute.call_args_list] == [4, 60, 6]
     # Another split, another problem: nothing is mistaken for what was kept.
     evaluation.evaluate(KEY, distilled, problem, "validation", cache)
     evaluation.evaluate(KEY, distilled, other, "test", cache)
-    assert counted[3:] == [6, 60, 6, 75]
+    counted = [len(call.args[1]) for call in compute.call_args_list[3:]]
+    assert counted == [6, 60, 6, 75]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Linear probes on a frozen encoder against NumPy and scikit-learn."""
 
 import sys
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -214,25 +215,21 @@ def test_full_data_chooses_its_ridge_and_samples_can_reach_it(tmp_path):
 
 
 def test_real_images_are_encoded_once_with_a_cache(monkeypatch):
-    counted, encoded = [], encoded_images.encoded
-
-    def counting(encoder, images, *, block):
-        counted.append(len(images))
-        return encoded(encoder, images, block=block)
-
+    encoded = Mock(wraps=encoded_images.encoded)
     for module in (encoded_images, sys.modules["ddjax.evaluation.linear_probe"]):
-        monkeypatch.setattr(module, "encoded", counting)
+        monkeypatch.setattr(module, "encoded", encoded)
     problem, cache = coloured(), in_memory()
     evaluation = linear_probe(**CLOSED, centring="real")
     sets = some(problem, per_class=1), some(problem, per_class=2)
     for each in sets:
         evaluation.evaluate(KEY, each, problem, "test", cache)
     # The judged split, the training split for its mean, and the sets.
+    counted = [len(call.args[1]) for call in encoded.call_args_list]
     assert counted == [90, 90, 3, 6]
     # Another encoder's features are not mistaken for these.
     other = linear_probe(**{**CLOSED, "encoder": linear_encoder(seed=1)})
     other.evaluate(KEY, sets[0], problem, "test", cache)
-    assert counted[4:] == [90, 3]
+    assert [len(call.args[1]) for call in encoded.call_args_list[4:]] == [90, 3]
 
 
 def test_sets_behind_a_preprocessing_meet_the_images_in_natural_units():

@@ -1,5 +1,7 @@
 """Finite networks: the protocol's steps, one compilation, and learning digits."""
 
+from unittest.mock import Mock
+
 import chex
 import flax.linen as nn
 import jax
@@ -165,22 +167,17 @@ def test_a_convnet_learns_digits():
 def test_networks_that_a_cache_keeps_serve_every_split(monkeypatch):
     problem, cache = digits((0, 1)), in_memory()
     evaluation = network(**SMALL, epochs=2)
-    distilled, trained = class_means(problem), []
-    train = network_training.train
-    monkeypatch.setattr(
-        network_training,
-        "train",
-        lambda *args, **more: trained.append(1) or train(*args, **more),
-    )
+    distilled, train = class_means(problem), Mock(wraps=network_training.train)
+    monkeypatch.setattr(network_training, "train", train)
     for split in ("validation", "test"):
         kept = evaluation.evaluate(KEY, distilled, problem, split, cache)
     assert kept == evaluation.evaluate(KEY, distilled, problem, "test")
-    assert len(trained) == 2
+    assert train.call_count == 2
     other = distilled._replace(stored={**distilled.stored})
     other.stored["inputs"] = other.stored["inputs"] + 1
     evaluation.evaluate(KEY, other, problem, "test", cache)
     evaluation.evaluate(jax.random.key(8), distilled, problem, "test", cache)
-    assert len(trained) == 4
+    assert train.call_count == 4
 
 
 @pytest.mark.parametrize(

@@ -106,21 +106,14 @@ def table(*, samples: int = 40, device=True) -> Problem:
 def table_set(*, kind: str = "standardize") -> synthetic.DistilledSet:
     """A valid regression set of five rows of `table`."""
     problem = table(device=False)
-    of_targets = NONE if kind == "none" else problem.targets_preprocessing
-    return synthetic.DistilledSet(
-        stored={
-            "inputs": np.asarray(problem.train.inputs[:5]),
-            "targets": np.asarray(problem.train.targets[:5]),
-        },
-        decoder=synthetic.pixels(),
-        recipe={"targets_kind": "regression"},
-        labels=None,
-        preprocessing=problem.preprocessing,
-        class_names=None,
-        provenance={},
-        targets_preprocessing=of_targets,
-        columns=problem.columns,
-    )
+    if kind == "none":
+        problem = problem._replace(targets_preprocessing=NONE)
+    stored = {
+        "inputs": np.asarray(problem.train.inputs[:5]),
+        "targets": np.asarray(problem.train.targets[:5]),
+    }
+    recipe = {"targets_kind": "regression"}
+    return synthetic.distilled_set(stored, synthetic.pixels(), problem, recipe=recipe)
 
 
 def assert_same(a: synthetic.DistilledSet, b: synthetic.DistilledSet) -> None:
