@@ -29,6 +29,7 @@ from numpy import ndarray
 from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
 from ddjax.synthetic import targets as synthetic_targets
+from ddjax.synthetic.targets import hard_targets
 
 __all__ = [
     "as_stored",
@@ -121,22 +122,6 @@ def as_stored(
             "probe what a network pretrained on them has learned instead"
         )
     return jnp.asarray(targets)
-
-
-def hard_targets(
-    labels: Int[Array | ndarray, " n"], loss: Loss, classes: int
-) -> Float[Array, "n *c"]:
-    """Hard labels in the units of a loss: signs, one-vs-rest signs or one-hot.
-
-    A regression loss gets signs for two classes and centred one-hot rows for more.
-    """
-    if loss.kind == "multiclass":
-        return synthetic_targets.one_hot(labels, classes)
-    if classes == 2:
-        return synthetic_targets.signs(labels)
-    if loss.kind == "regression":
-        return synthetic_targets.centred_one_hot(labels, classes)
-    return synthetic_targets.one_vs_rest(labels, classes)
 
 
 def natural_targets(

@@ -459,13 +459,7 @@ def class_targets_for(
     """
     if classes < 2:
         raise ValueError(f"needs a problem with at least 2 classes, got {classes}")
-    if loss.kind == "multiclass":
-        return lambda labels: class_targets.one_hot(labels, classes)
-    if classes == 2:
-        return class_targets.signs
-    if loss.kind == "margin":
-        return lambda labels: class_targets.one_vs_rest(labels, classes)
-    return lambda labels: class_targets.centred_one_hot(labels, classes)
+    return lambda labels: class_targets.hard_targets(labels, loss, classes)
 
 
 def targets_kind_for(loss: Loss, classes: int) -> str:

@@ -8,10 +8,12 @@ from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from ddjax.checks import check_counts
+from ddjax.kernels.losses import Loss
 
 __all__ = [
     "TARGETS_KINDS",
     "centred_one_hot",
+    "hard_targets",
     "one_hot",
     "one_vs_rest",
     "predicted_labels",
@@ -71,6 +73,20 @@ def one_vs_rest(labels: _Labels, classes: int) -> Float[Array, "m c"]:
     Arguments and errors are those of `one_hot`.
     """
     return 2.0 * one_hot(labels, classes) - 1.0
+
+
+def hard_targets(labels: _Labels, loss: Loss, classes: int) -> Float[Array, "m *c"]:
+    """Hard labels in the units of a loss: signs, one-vs-rest signs or one-hot.
+
+    A regression loss gets signs for two classes and centred one-hot rows for more.
+    """
+    if loss.kind == "multiclass":
+        return one_hot(labels, classes)
+    if classes == 2:
+        return signs(labels)
+    if loss.kind == "regression":
+        return centred_one_hot(labels, classes)
+    return one_vs_rest(labels, classes)
 
 
 def predicted_labels(
