@@ -9,6 +9,7 @@ import pytest
 from ddjax.evaluation import EVALUATIONS, make
 from ddjax.models import feature_maps
 from ddjax.storage.cache import in_memory, no_cache
+from tests.counting import counting
 from tests.evaluation.problems import (
     blobs,
     class_means,
@@ -99,37 +100,25 @@ def test_an_evaluation_knows_its_settings(name):
 def test_an_evaluation_repeats_itself_and_remembers_nothing(name):
     made, (problem, distilled) = make(name, **SMALL[name]), case(name)
     # From an empty cache and from a full one, the same scores.
-    cache, asked = counting(in_memory())
+    computed = []
+    cache = counting(in_memory(), computed)
     first = made.evaluate(KEY, distilled, problem, "test", cache)
     assert first and all(each.startswith(f"{made.name}/") for each in first)
-    computed = asked["computed"]
-    assert computed
+    number = len(computed)
+    assert number
     assert made.evaluate(KEY, distilled, problem, "test", cache) == first
-    assert asked["computed"] == computed
+    assert len(computed) == number
     # Without one everything is computed again: what was kept is not in the evaluation.
-    forgetful, again = counting(no_cache)
+    again = []
+    forgetful = counting(no_cache, again)
     assert made.evaluate(KEY, distilled, problem, "test", forgetful) == first
-    assert again["computed"] >= computed
+    assert len(again) >= number
     # What is cached is known by the data.
     swapped = problem._replace(
         test=problem.validation, train=problem.test, fingerprint="another"
     )
     expected = made.evaluate(KEY, distilled, swapped, "test")
     assert made.evaluate(KEY, distilled, swapped, "test", cache) == expected
-
-
-def counting(cache):
-    """The cache, and how many results it had computed."""
-    asked = {"computed": 0}
-
-    def counted(name, depends_on, compute):
-        def computing():
-            asked["computed"] += 1
-            return compute()
-
-        return cache(name, depends_on, computing)
-
-    return counted, asked
 
 
 def test_unknown_names_and_settings():

@@ -1,5 +1,7 @@
 """Networks pretrained on pairs, frozen and probed: the learner, transfer, ceilings."""
 
+from unittest.mock import Mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,8 @@ from ddjax.models.encoders.base import Encoder
 from ddjax.models.networks import convnet, fully_connected
 from ddjax.storage.cache import in_memory
 from ddjax.synthetic.decoders import pixels
-from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.distilled import distilled_set
+from tests.counting import counting
 from tests.evaluation.problems import (
     blobs,
     descended,
@@ -31,7 +34,6 @@ from tests.evaluation.problems import (
     regression,
     variables_at_start,
 )
-from tests.evaluation.test_conformance import counting
 
 KEY = jax.random.key(0)
 WIDTH = 6
@@ -70,27 +72,18 @@ def of_teacher(problem, count=None, *, kind="representation", **replacements):
     inputs = np.asarray(problem.train.inputs[:count])
     natural = np.asarray(preprocess.invert(problem.preprocessing, inputs))
     targets = teacher().apply(teacher().params, natural.astype(jnp.result_type(float)))
-    return DistilledSet(
-        stored={"inputs": jnp.asarray(inputs), "targets": targets},
-        decoder=pixels(),
-        recipe={"targets_kind": kind},
-        labels=None,
-        preprocessing=problem.preprocessing,
-        class_names=problem.class_names,
-        provenance={},
-    )._replace(**replacements)
+    stored = {"inputs": jnp.asarray(inputs), "targets": targets}
+    recipe = {"targets_kind": kind}
+    return distilled_set(stored, pixels(), problem, recipe=recipe)._replace(
+        **replacements
+    )
 
 
 def seen_features(monkeypatch):
-    """What `frozen.scores` is given, call by call."""
-    calls, scores = [], frozen.scores
-
-    def watched(key, *arrays, **settings):
-        calls.append(arrays)
-        return scores(key, *arrays, **settings)
-
-    monkeypatch.setattr(frozen, "scores", watched)
-    return calls
+    """The calls of `frozen.scores`."""
+    scores = Mock(wraps=frozen.scores)
+    monkeypatch.setattr(frozen, "scores", scores)
+    return scores.call_args_list
 
 
 def test_without_training_the_features_are_those_of_the_start(monkeypatch):
@@ -102,7 +95,7 @@ def test_without_training_the_features_are_those_of_the_start(monkeypatch):
     for each, call in zip(jax.random.split(KEY, 2), calls, strict=True):
         learning, _ = jax.random.split(each)
         variables = variables_at_start(student, learning, problem.train.inputs)
-        for place, rows in (("train", call[0]), ("test", call[2])):
+        for place, rows in (("train", call.args[1]), ("test", call.args[3])):
             inputs = jnp.asarray(getattr(problem, place).inputs)
             wanted = features(variables, inputs)
             np.testing.assert_allclose(rows, wanted, rtol=1e-5, atol=1e-6)
@@ -131,7 +124,7 @@ def test_the_pretraining_fits_the_pairs(monkeypatch):
     wanted = jax.jit(student.clone(outputs=None).apply)(
         {"params": params}, jnp.asarray(problem.test.inputs)
     )
-    np.testing.assert_allclose(calls[0][2], wanted, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(calls[0].args[3], wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_pretraining_is_better_than_no_training():
@@ -153,19 +146,15 @@ def test_pretraining_is_better_than_no_training():
 def test_sets_of_classes_train_by_cross_entropy(kind, monkeypatch):
     """And on a problem with other classes."""
     problem, other = coloured(), coloured(classes=3, seed=1)
-    losses, train = [], network_training.train
-
-    def watched(*args, **settings):
-        losses.append(settings["loss"])
-        return train(*args, **settings)
-
-    monkeypatch.setattr(network_training, "train", watched)
+    train = Mock(wraps=network_training.train)
+    monkeypatch.setattr(network_training, "train", train)
     coded = jnp.eye(2) - (0.5 if kind == "scores" else 0.0)
     distilled = of_teacher(problem, 2, kind=kind)
     distilled = distilled._replace(stored={**distilled.stored, "targets": coded})
     evaluation = pretraining(**DENSE, epochs=2, networks=1, probes=QUICK)
     found = evaluation.evaluate(KEY, distilled, other, "validation")
-    assert losses == ["soft_cross_entropy"]
+    train.assert_called_once()
+    assert train.call_args.kwargs["loss"] == "soft_cross_entropy"
     assert 0 <= found["pretraining_fully_connected/nearest_accuracy"].mean <= 1
 
 
@@ -192,8 +181,8 @@ def test_other_images_are_brought_to_the_set(monkeypatch):
     calls = seen_features(monkeypatch)
     wanted = evaluation.evaluate(KEY, distilled, by_hand, "test")
     assert evaluation.evaluate(KEY, distilled, other, "test") == wanted
-    np.testing.assert_allclose(calls[1][0], calls[0][0], rtol=1e-3, atol=1e-5)
-    assert len(calls[0][0]) == len(calls[0][1]) == 30
+    np.testing.assert_allclose(calls[1].args[1], calls[0].args[1], rtol=1e-3, atol=1e-5)
+    assert len(calls[0].args[1]) == len(calls[0].args[2]) == 30
     stored = other._replace(
         train=other.train._replace(inputs=in_files(other.train.inputs)),
         test=other.test._replace(inputs=in_files(other.test.inputs)),
@@ -201,10 +190,10 @@ def test_other_images_are_brought_to_the_set(monkeypatch):
     assert evaluation.evaluate(KEY, distilled, stored, "test") == wanted
     # The same rows for every key; more than there are is all.
     evaluation.evaluate(jax.random.key(5), distilled, other, "test")
-    np.testing.assert_array_equal(calls[-1][1], calls[0][1])
+    np.testing.assert_array_equal(calls[-1].args[2], calls[0].args[2])
     every = pretraining(**SMALL, epochs=0, networks=1, probes=QUICK, limit=10**6)
     every.evaluate(KEY, distilled, other, "test")
-    np.testing.assert_array_equal(calls[-1][1], other.train.labels)
+    np.testing.assert_array_equal(calls[-1].args[2], other.train.labels)
 
 
 def in_files(inputs) -> StoredInputs:
@@ -230,23 +219,19 @@ def test_real_images_go_through_the_same_learner():
 
 
 def test_the_teacher_sees_real_images_in_its_own_size(monkeypatch):
-    problem, pairs, train = coloured(), [], network_training.train
-
-    def watched(keys, inputs, targets, **settings):
-        pairs.append((inputs, targets))
-        return train(keys, inputs, targets, **settings)
-
-    monkeypatch.setattr(network_training, "train", watched)
+    problem, train = coloured(), Mock(wraps=network_training.train)
+    monkeypatch.setattr(network_training, "train", train)
     evaluation = real_pretraining(
         teacher=teacher(), teacher_size=2, networks=2, epochs=1, **DENSE, probes=QUICK
     )
-    cache, asked = counting(in_memory())
+    computed = []
+    cache = counting(in_memory(), computed)
     distilled = of_teacher(problem, 3)
     found = evaluation.evaluate(KEY, distilled, problem, "test", cache)
-    assert asked["computed"] == 3  # the representations, and two networks
+    assert len(computed) == 3  # the representations, and two networks
     assert evaluation.evaluate(KEY, distilled, problem, "test", cache) == found
-    assert asked["computed"] == 3
-    inputs, targets = pairs[0]
+    assert len(computed) == 3
+    _, inputs, targets = train.call_args_list[0].args
     smaller = jax.image.resize(inputs, (len(inputs), 2, 2, 3), "linear")
     wanted = teacher().apply(teacher().params, smaller)
     np.testing.assert_allclose(targets, wanted, rtol=1e-5, atol=1e-6)
@@ -256,18 +241,19 @@ def test_the_teacher_sees_real_images_in_its_own_size(monkeypatch):
 
 def test_networks_are_pretrained_once_for_all_splits_and_problems():
     problem, other = coloured(), coloured((6, 6))
-    cache, asked = counting(in_memory())
+    computed = []
+    cache = counting(in_memory(), computed)
     rules = {**DENSE, "epochs": 2, "networks": 2, "probes": QUICK}
     evaluation, distilled = pretraining(**rules), of_teacher(problem, 3)
     for each, split in ((problem, "test"), (problem, "validation"), (other, "test")):
         found = evaluation.evaluate(KEY, distilled, each, split, cache)
     assert found == evaluation.evaluate(KEY, distilled, other, "test")
-    assert asked["computed"] == 2
+    assert len(computed) == 2
     # What else a network depends on makes others.
     for count, settings in ((3, {**rules, "epochs": 3}), (4, rules)):
-        before, of = asked["computed"], of_teacher(problem, count)
+        before, of = len(computed), of_teacher(problem, count)
         pretraining(**settings).evaluate(KEY, of, problem, "test", cache)
-        assert asked["computed"] == before + 2
+        assert len(computed) == before + 2
 
 
 def test_one_compilation_for_all_networks_and_keys():
@@ -294,7 +280,7 @@ def test_float64_from_end_to_end(monkeypatch):
         assert distilled.stored["inputs"].dtype == jnp.float64
         evaluation = pretraining(**DENSE, epochs=1, networks=1, probes=QUICK)
         evaluation.evaluate(KEY, distilled, problem, "test")
-    assert calls[0][0].dtype == calls[0][2].dtype == np.float64
+    assert calls[0].args[1].dtype == calls[0].args[3].dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,13 @@ import pytest
 from ddjax import data
 from ddjax.storage.cache import in_memory
 from experiments.dgkip import tables
+from tests.counting import counting
 from tests.experiments import in_process, made_up
 
 FEATURES = {
     "architecture": {"kind": "fully_connected", "depth": 1, "width": 64},
     "networks": 1,
 }
-
-
-def counting(cache, made):
-    """A cache that writes down what it computes."""
-
-    def counted(name, depends_on, compute):
-        def noted():
-            made.append(name)
-            return compute()
-
-        return cache(name, depends_on, noted)
-
-    return counted
 
 
 @pytest.fixture(scope="module")

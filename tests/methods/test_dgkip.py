@@ -12,6 +12,7 @@ from ddjax.models import feature_maps
 from ddjax.solvers import erm
 from ddjax.storage.cache import in_memory
 from ddjax.synthetic.distilled import decoded
+from tests.counting import counting
 from tests.methods.runs import distilled, prepared, progress, run
 
 SMALL = {
@@ -224,16 +225,8 @@ def test_ridge_falls_from_its_start_to_its_end(binary):
 
 
 def test_the_second_solution_comes_from_the_cache(binary):
-    names, kept = [], in_memory()
-
-    def cache(name, depends_on, compute):
-        def counted():
-            names.append(name)
-            return compute()
-
-        return kept(name, depends_on, counted)
-
-    key = jax.random.key(0)
+    names, key = [], jax.random.key(0)
+    cache = counting(in_memory(), names)
     first, second = (
         methods.dgkip(per_class=m, **KEYWORDS).prepare(key, binary, cache).reference
         for m in (1, 3)
