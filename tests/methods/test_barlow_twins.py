@@ -1,5 +1,6 @@
 """Barlow Twins: its loss, its steps, and runs that leave a network."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,11 +158,8 @@ def test_a_step_is_that_of_the_definition():
         expected = plain_loss(embeddings, embeddings, 5e-3)
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-9)
         # Both views moved the running statistics, one after the other.
-        jax.tree.map(
-            lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9),
-            after.statistics,
-            moved["batch_stats"],
-        )
+        statistics = after.statistics, moved["batch_stats"]
+        chex.assert_trees_all_close(*statistics, rtol=1e-9)
         assert {leaf.dtype for leaf in jax.tree.leaves(after.learned)} == {
             np.dtype(np.float64)
         }

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -259,11 +260,7 @@ def test_the_network_of_dc_trains_on_the_set_and_is_drawn_anew(three_classes):
 
     first, fresh = step(state, 0)
     wanted = trained(fresh, first.descent.learned["stored"])
-    jax.tree.map(
-        lambda found, wanted: np.testing.assert_allclose(found, wanted, atol=1e-5),
-        first.params,
-        wanted,
-    )
+    chex.assert_trees_all_close(first.params, wanted, atol=1e-5)
     # The last step of a network: it has served, and nothing more is made of it.
     second, _ = step(first, 1)
     jax.tree.map(np.testing.assert_array_equal, second.params, first.params)

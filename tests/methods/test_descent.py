@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,9 +60,7 @@ def test_descends_as_optax_does(name):
         with jax.numpy_dtype_promotion("standard"):
             changes, state = make(rates(step)).update(GRADIENTS, state, theirs)
         theirs = optax.apply_updates(theirs, changes)
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-5), values, theirs
-    )
+    chex.assert_trees_all_close(values, theirs, rtol=1e-5)
     assert not np.allclose(values["a"], VALUES["a"])
 
 

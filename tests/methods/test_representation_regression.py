@@ -2,6 +2,7 @@
 
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,19 +187,13 @@ def test_students_are_trained_as_optax_would_and_drawn_anew():
 
     wanted = updated(params)
     found, _ = student_of(after, young)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        found,
-        wanted,
-    )
+    chex.assert_trees_all_close(found, wanted, rtol=1e-4, atol=1e-6)
     # The others stay as they are, and only its age goes up.
-    jax.tree.map(
-        lambda now, before: np.testing.assert_array_equal(
-            np.delete(now, young, axis=0), np.delete(before, young, axis=0)
-        ),
-        after[:3],
-        pool[:3],
+    now, before = (
+        jax.tree.map(lambda leaf: np.delete(leaf, young, axis=0), each[:3])
+        for each in (after, pool)
     )
+    chex.assert_trees_all_equal(now, before)
     np.testing.assert_array_equal(after.ages - ages, np.arange(8) == young)
     # One that has had all its steps is drawn anew.
     pool = pool._replace(ages=pool.ages.at[old].set(5))
@@ -207,10 +202,7 @@ def test_students_are_trained_as_optax_would_and_drawn_anew():
     init = jax.jit(convnet(outputs=3, **NETWORK).init)
     fresh = init(jax.random.key(1), pairs.inputs[:1])
     params, statistics = student_of(after, old)
-    jax.tree.map(np.testing.assert_array_equal, params, fresh["params"])
-    jax.tree.map(
-        np.testing.assert_array_equal, statistics["batch_stats"], fresh["batch_stats"]
-    )
+    chex.assert_trees_all_equal({"params": params, **statistics}, dict(fresh))
     assert not np.any(_velocities(after)["Dense_0"]["bias"][old])
     assert step._cache_size() == 1
 

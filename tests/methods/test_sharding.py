@@ -4,9 +4,8 @@ Devices of a process are counted once, so this is a process of its own, with two
 """
 
 import os
-import subprocess
-import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from ddjax.methods.base import Progress
 from ddjax.storage.cache import no_cache
 from tests.conformance import problems
 from tests.methods.encoders import small
+from tests.processes import python
 
 
 def _steps() -> None:
@@ -51,23 +51,13 @@ def _steps() -> None:
     # The pool stays where it was put, no device holds all of it.
     for leaf in jax.tree.leaves(sharded.pool):
         assert leaf.sharding.shard_shape(leaf.shape)[0] == leaf.shape[0] // 2
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-        (state.pool, state.descent.learned),
-        (sharded.pool, sharded.descent.learned),
-    )
+    found, wanted = ((each.pool, each.descent.learned) for each in (sharded, state))
+    chex.assert_trees_all_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_students_lie_on_two_devices():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [sys.executable, "-m", __name__],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    python("-m", __name__, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
 
 
 if __name__ == "__main__":
