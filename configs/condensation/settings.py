@@ -6,6 +6,7 @@ run (`reduced`), which were chosen on the validation split of MNIST.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 __all__ = ["CONDENSATION", "GREY", "Condensed", "Wanted", "condensation"]
@@ -108,14 +109,6 @@ def _gradient_matching(wanted: Wanted, *, augment: bool) -> Condensed:
             method["initialization"] = "balanced"
             reduced += ", real images at the start (noise)"
     return Condensed(method, 200, reduced=reduced, **judged)
-
-
-def _dc(wanted: Wanted) -> Condensed:
-    return _gradient_matching(wanted, augment=False)
-
-
-def _dsa(wanted: Wanted) -> Condensed:
-    return _gradient_matching(wanted, augment=True)
 
 
 def _idm(wanted: Wanted) -> Condensed:
@@ -226,22 +219,14 @@ def _trajectories(wanted: Wanted, *, soft: bool) -> Condensed:
     )
 
 
-def _mtt(wanted: Wanted) -> Condensed:
-    return _trajectories(wanted, soft=False)
-
-
-def _datm(wanted: Wanted) -> Condensed:
-    return _trajectories(wanted, soft=True)
-
-
 CONDENSATION: dict[str, Callable[[Wanted], Condensed]] = {
     "dm": _dm,
     "idm": _idm,
-    "dc": _dc,
-    "dsa": _dsa,
+    "dc": partial(_gradient_matching, augment=False),
+    "dsa": partial(_gradient_matching, augment=True),
     "dd": _dd,
-    "mtt": _mtt,
-    "datm": _datm,
+    "mtt": partial(_trajectories, soft=False),
+    "datm": partial(_trajectories, soft=True),
     "frepo": _frepo,
 }
 """Methods of the line, by name."""
