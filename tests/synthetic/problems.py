@@ -118,22 +118,15 @@ def table_set(*, kind: str = "standardize") -> synthetic.DistilledSet:
 
 def assert_same(a: synthetic.DistilledSet, b: synthetic.DistilledSet) -> None:
     """Equal to the last bit, dtypes included."""
-    assert jax.tree.structure(a.stored) == jax.tree.structure(b.stored)
-    pairs = list(zip(jax.tree.leaves(a.stored), jax.tree.leaves(b.stored), strict=True))
-    pairs += [(a.labels, b.labels)]
-    maps = [(a.preprocessing, b.preprocessing)]
-    assert (a.targets_preprocessing is None) == (b.targets_preprocessing is None)
-    if a.targets_preprocessing is not None:
-        maps.append((a.targets_preprocessing, b.targets_preprocessing))
-    for left, right in maps:
-        assert left.kind == right.kind
-        pairs += list(zip(left[1:], right[1:], strict=True))
-    for left, right in pairs:
-        assert (left is None) == (right is None)
-        if left is not None:
-            left, right = np.asarray(left), np.asarray(right)
-            assert (left.dtype, left.shape) == (right.dtype, right.shape)
-            assert left.tobytes() == right.tobytes()
+    one, other = (
+        (each.stored, each.labels, each.preprocessing, each.targets_preprocessing)
+        for each in (a, b)
+    )
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for left, right in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        left, right = np.asarray(left), np.asarray(right)
+        assert (left.dtype, left.shape) == (right.dtype, right.shape)
+        assert left.tobytes() == right.tobytes()
     assert a.decoder[:2] == b.decoder[:2]
     for field in ("recipe", "class_names", "provenance", "certificate", "columns"):
         assert getattr(a, field) == getattr(b, field)
