@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import numpy as np
 import pytest
 
@@ -61,9 +62,7 @@ def _assert_same_set(one, other):
     first, second = (synthetic.load(folder / "distilled") for folder in (one, other))
     assert synthetic.digest(first) == synthetic.digest(second)
     assert first.provenance == second.provenance
-    assert first.stored.keys() == second.stored.keys()
-    for name, array in first.stored.items():
-        np.testing.assert_array_equal(array, second.stored[name])
+    chex.assert_trees_all_equal(first.stored, second.stored)
     logs = [metrics.read(folder / "metrics.jsonl") for folder in (one, other)]
     for row in logs[0] + logs[1]:
         del row["seconds"]

@@ -1,5 +1,6 @@
 """The convergence experiment runs at toy size, finds known slopes, and is tabulated."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -72,9 +73,8 @@ def test_judging_changes_nothing_else(monkeypatch):
     for row, other in zip(plain.history, judged.history, strict=True):
         # Two programs: the same numbers up to rounding.
         assert row | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, rel=1e-5)
-    for name, array in plain.distilled.stored.items():
-        other = judged.distilled.stored[name]
-        np.testing.assert_allclose(array, other, rtol=1e-4, atol=1e-6)
+    sets = plain.distilled.stored, judged.distilled.stored
+    chex.assert_trees_all_close(*sets, rtol=1e-4, atol=1e-6)
     # They are different runs all the same: what they prepare is not the same.
     assert convergence.judged(method).settings != method.settings
 

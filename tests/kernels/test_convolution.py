@@ -1,5 +1,6 @@
 """The fast convolution is the ordinary one, derivatives included."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,8 +35,7 @@ def agree(derivative, given, tolerance):
     both = jax.jit(
         lambda *x: [derivative(f)(*x) for f in (convolution._fast_convolution, plain)]
     )
-    for mine, other in zip(*map(jax.tree.leaves, both(*given)), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
+    chex.assert_trees_all_close(*both(*given), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("shapes", SHAPES)

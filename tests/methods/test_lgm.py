@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from ddjax import methods, runtime, synthetic
 from ddjax.data.augment import augmenter
@@ -36,11 +37,10 @@ def by_definition(images, labels, real, real_labels, *, encoder, head):
         return optax.softmax_cross_entropy(scores, jax.nn.one_hot(labels, 3)).mean()
 
     flat = [
-        jnp.concatenate([g.reshape(-1) for g in jax.grad(of_head)(head, *data)])
+        ravel_pytree(jax.grad(of_head)(head, *data))[0]
         for data in ((real, real_labels), (images, labels))
     ]
-    lengths = [jnp.sqrt(jnp.sum(each**2)) for each in flat]
-    return 1.0 - flat[0] @ flat[1] / (lengths[0] * lengths[1])
+    return optax.cosine_distance(*flat)
 
 
 @pytest.mark.parametrize("copies", [0, 2])

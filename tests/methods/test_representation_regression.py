@@ -279,14 +279,13 @@ def test_the_boosted_set_keeps_its_budget(tmp_path, shift):
     assert pairs.inputs.shape == (4 * samples, 8, 8, 3)
     synthetic.save(tmp_path / "set", found)
     again = synthetic.load(tmp_path / "set")
-    for one, other in zip(decoded(again), pairs, strict=True):
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(decoded(again), pairs)
     size = sum(f.stat().st_size for f in (tmp_path / "set").rglob("*.safetensors"))
     assert size < 4 * numbers + 4096
     assert again.recipe["teacher"]["name"] == TEACHER.name
     # The networks are the same whenever they are asked for.
-    one, other = found.stored, distilled(method, problem, data, state).stored
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+    later = distilled(method, problem, data, state)
+    chex.assert_trees_all_equal(found.stored, later.stored)
 
 
 def test_views_start_from_the_teachers_view_of_them():

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -55,8 +56,7 @@ def test_values_and_derivatives(kind, data):
 
     with jax.enable_x64(True):
         found, expected = both(jnp.asarray(images), jnp.asarray(weights))
-    for value, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-12)
+    chex.assert_trees_all_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_second_derivative_of_a_depthwise_convolution():
@@ -94,8 +94,7 @@ def test_a_few_images_at_a_time_change_nothing(count, monkeypatch):
     found = total_and_slopes(lambda x: layers.a_few_at_a_time(network, x), images)
     assert max(seen) <= 5
     expected = total_and_slopes(network, images)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
 
 
 def test_relu6_is_flat_at_its_kinks():

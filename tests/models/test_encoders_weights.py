@@ -3,6 +3,7 @@
 import functools
 import hashlib
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -249,12 +250,6 @@ def _numbered(spec):
     }
 
 
-def _same(found, expected):
-    assert set(found) == set(expected)
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
-
-
 def test_openai_names():
     expected = _numbered(VIT._replace(norm_first=True))
     names = {
@@ -276,7 +271,7 @@ def test_openai_names():
     theirs = {f"visual.{names[name]}": array for name, array in expected.items()}
     theirs["visual.class_embedding"] = expected["cls_token"].reshape(-1)
     theirs["visual.positional_embedding"] = expected["pos_embed"][0]
-    _same(conversion.clip(theirs), expected)
+    chex.assert_trees_all_equal(conversion.clip(theirs), expected)
 
 
 def test_older_transformers_names_of_dinov2():
@@ -293,7 +288,8 @@ def test_older_transformers_names_of_dinov2():
     theirs[f"{prefix}.output.dense.weight"] = expected["blocks.0.attn.proj.weight"]
     found = conversion.dinov2(theirs)
     names = ("attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight")
-    _same(found, {f"blocks.0.{n}": expected[f"blocks.0.{n}"] for n in names})
+    wanted = {f"blocks.0.{n}": expected[f"blocks.0.{n}"] for n in names}
+    chex.assert_trees_all_equal(found, wanted)
 
 
 def test_a_moco_checkpoint_gives_its_base_encoder(monkeypatch, tmp_path):
@@ -305,7 +301,8 @@ def test_a_moco_checkpoint_gives_its_base_encoder(monkeypatch, tmp_path):
     theirs["module.base_encoder.head.0.weight"] = np.ones((3, 4), np.float32)
     theirs["module.predictor.0.weight"] = np.ones((3, 4), np.float32)
     path = write(tmp_path, theirs)
-    _same(encoders.load("small", weights=path).params, expected)
+    found = encoders.load("small", weights=path).params
+    chex.assert_trees_all_equal(found, expected)
 
 
 def test_two_names_for_one_weight_are_refused():

@@ -168,8 +168,8 @@ def test_blocks_of_samples_change_nothing(block):
         return rows, pull(rows)[0]
 
     found = rows_and_slopes(feature_maps.in_blocks(apply, block), inputs)
-    for one, two in zip(found, rows_and_slopes(apply, inputs), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+    wanted = rows_and_slopes(apply, inputs)
+    chex.assert_trees_all_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_fourier_features_are_rebuilt_and_relative_to_the_size_of_inputs():
@@ -214,5 +214,5 @@ def test_features_are_double_under_x64_and_of_the_same_networks(description):
         program = jax.make_jaxpr(apply)(params, double)
         assert "f32" not in str(program)
         assert program.out_avals[0].dtype == jnp.float64
-    for one, other in zip(*map(jax.tree.leaves, (single_params, params)), strict=True):
-        np.testing.assert_array_equal(np.asarray(one, np.float64), other)
+        single_params = jax.tree.map(jnp.float64, single_params)
+    chex.assert_trees_all_equal(single_params, params)

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,11 +134,9 @@ def test_batch_normalisation_in_bfloat16_is_near_that_in_float32():
     narrow, moved = apply(half, rows.astype(jnp.bfloat16))
     np.testing.assert_allclose(wide.mean(axis=0), np.zeros(2), atol=1e-5)
     np.testing.assert_allclose(narrow.astype(jnp.float32), wide, atol=0.05)
-    for one, other in zip(
-        jax.tree.leaves(moved), jax.tree.leaves(statistics), strict=True
-    ):
-        assert one.dtype == other.dtype == jnp.float32
-        np.testing.assert_allclose(one, other, rtol=5e-3)
+    assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {jnp.dtype("float32")}
+    chex.assert_trees_all_equal_dtypes(moved, statistics)
+    chex.assert_trees_all_close(moved, statistics, rtol=5e-3)
 
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
@@ -161,8 +160,7 @@ def test_max_pooling_and_its_gradient_are_those_of_xla(window, stride, padding):
         )
         return [jax.value_and_grad(f, has_aux=True)(maps) for f in squares]
 
-    for one, other in zip(*map(jax.tree.leaves, both(maps)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6)
+    chex.assert_trees_all_close(*both(maps), rtol=1e-6)
 
 
 def test_networks_are_arguments_of_compiled_functions():

@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,17 +37,11 @@ NETWORK = network()
 PIXELS = jax.random.uniform(jax.random.key(1), (5, 4, 4, 3), jnp.float32)
 
 
-def leaves(of):
-    return jax.tree.leaves_with_path(of.variables)
-
-
 def test_files_give_back_every_bit(tmp_path):
     path = trained.save(tmp_path / "new" / "network.safetensors", NETWORK)
     found = trained.load(path)
     assert found._replace(variables={}) == NETWORK._replace(variables={})
-    for (place, leaf), (at, other) in zip(leaves(NETWORK), leaves(found), strict=True):
-        assert place == at and leaf.dtype == other.dtype
-        np.testing.assert_array_equal(leaf, other)
+    chex.assert_trees_all_equal(NETWORK.variables, found.variables, strict=True)
     assert trained.digest(found) == trained.digest(NETWORK)
     again = trained.save(tmp_path / "again.safetensors", found)
     assert again.read_bytes() == path.read_bytes()

@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,11 +31,7 @@ def _must_not_compute():
 
 
 def _assert_equal(found):
-    expected = _result()
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        assert found[name].shape == array.shape and found[name].dtype == array.dtype
-        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(array))
+    chex.assert_trees_all_equal(dict(found), _result(), strict=True)
 
 
 def _file(folder):
