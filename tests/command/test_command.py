@@ -17,6 +17,7 @@ from ddjax.models.encoders import settings as encoder_settings
 from ddjax.runtime import CannotWrite, Diverged, Interrupted, NotEnoughMemory, memory
 from tests import pages
 from tests.processes import python
+from tests.slow import slow
 
 DATA = ("--data", "digits", "--load", "classes=[0, 1]", "limit=100")
 METHOD = ("--method", "dgkip", "--set", "features.kind=inputs", "real_ridge=1e-2")
@@ -396,10 +397,9 @@ def test_every_preset_is_a_run(ddjax, monkeypatch):
     ("name", "settings", "evaluation"),
     [
         # The command distils with this method above, without a preset.
-        pytest.param(
+        slow(
             *("dgkip", "features.networks=1 features.architecture.width=8"),
             "certificate",
-            marks=pytest.mark.slow,
         ),
         ("regression", "features.frequencies=4 count=3", "regression:draws=1"),
     ],

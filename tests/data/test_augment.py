@@ -31,6 +31,7 @@ from ddjax.data.augment import (
     scale,
     solarize,
 )
+from tests.slow import slow
 
 SHAPE = (8, 10, 3)
 IMAGES = jax.random.normal(jax.random.key(0), (6, *SHAPE), jnp.float32)
@@ -259,8 +260,8 @@ def test_every_image_has_a_draw_of_its_own(name):
     [
         {"name": "dsa", "strategy": "cutout_color"},
         "flip_crop_noise",
-        pytest.param("dsa", marks=pytest.mark.slow),
-        pytest.param("crop_jitter_solarize", marks=pytest.mark.slow),
+        slow("dsa"),
+        slow("crop_jitter_solarize"),
     ],
 )
 def test_shared_augmentations_act_alike_and_have_gradients(setting):

@@ -9,6 +9,7 @@ from ddjax import data
 from experiments.regression_dd import real_data_tables
 from experiments.settings import resolve
 from tests.experiments import in_process, made_up
+from tests.slow import slow
 
 real_data = in_process.load("regression_dd.real_data")
 
@@ -49,9 +50,7 @@ def test_the_figure_is_drawn_from_records():
     assert real_data.draw(found).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    "kind", ["inputs", pytest.param("fourier", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("kind", ["inputs", slow("fourier")])
 def test_a_seed_measures_every_method(kind, monkeypatch):
     # Two that choose between are as good as five.
     monkeypatch.setattr(real_data, "_RIDGES", (1e-3, 1e-6))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ddjax.kernels import _arc_cosine, infinite_width, random_features
+from tests.slow import slow
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 CASES = json.loads((GOLDENS / "neural_tangents.json").read_text())["cases"]
@@ -25,7 +26,7 @@ CONVOLUTIONAL = [
 FULLY = random_features.fully_connected(depth=2)
 a_network_of_each_kind = pytest.mark.parametrize(
     "architecture",
-    [FULLY, CONVOLUTIONAL[1], pytest.param(CONVOLUTIONAL[3], marks=pytest.mark.slow)],
+    [FULLY, CONVOLUTIONAL[1], slow(CONVOLUTIONAL[3])],
 )
 
 
@@ -93,9 +94,7 @@ def test_closed_form_agrees_with_neural_tangents_in_float64(case, kind):
     assert_agrees_with_golden(kernel, stored, kind, 1e-12)
 
 
-@pytest.mark.parametrize(
-    "case", ["fully_connected", pytest.param("pooled_flatten", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("case", ["fully_connected", slow("pooled_flatten")])
 @pytest.mark.parametrize("kind", ["nngp", "ntk"])
 def test_without_the_readout(case, kind):
     architecture, stored = golden(case)
@@ -107,9 +106,7 @@ def test_without_the_readout(case, kind):
     assert relative(found, stored[f"{kind}_hidden"]) < 1e-12
 
 
-@pytest.mark.parametrize(
-    "case", ["flatten", pytest.param("pooled_global", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("case", ["flatten", slow("pooled_global")])
 def test_float32_is_float64_rounded(case):
     architecture, stored = golden(case)
     kernel = infinite_width.kernel_fn(architecture)
@@ -175,7 +172,7 @@ def test_blocks_and_the_order_of_arguments_do_not_matter():
     np.testing.assert_allclose(jax.jit(by_two)(many, few), whole.T, rtol=1e-6)
 
 
-@pytest.mark.parametrize("b_std", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("b_std", [0.0, slow(0.1)])
 @a_network_of_each_kind
 def test_no_nan_where_inputs_coincide_oppose_or_vanish(architecture, b_std):
     image = draw(1, 4, 4, 1)
@@ -263,10 +260,7 @@ def finite_network(architecture, outputs, input_shape):
     return init, apply
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [FULLY, pytest.param(CONVOLUTIONAL[1], marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("architecture", [FULLY, slow(CONVOLUTIONAL[1])])
 def test_empirical_ntk_converges_to_the_analytic_one(architecture):
     x1, x2 = draw(3, 4, 4, 1), draw(2, 4, 4, 1, seed=1)
     exact = jax.jit(infinite_width.kernel_fn(architecture, kind="ntk"))(x1, x2)

@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 
 from ddjax.kernels import linear_probe, ridge
 from ddjax.kernels.linear_probe import ProbeGradient
+from tests.slow import slow
 
 N, M, P, C = 11, 5, 7, 3
 
@@ -94,9 +95,7 @@ def test_cross_entropy_agrees_with_scikit_learn(x64):
     close(linear_probe.cross_entropy(scores, soft), expected)
 
 
-@pytest.mark.parametrize(
-    "intercept", [pytest.param(False, marks=pytest.mark.slow), True]
-)
+@pytest.mark.parametrize("intercept", [slow(False), True])
 def test_squared_error_through_statistics(x64, intercept):
     features, targets, real, _ = draw()
     wanted = np.random.default_rng(3).normal(size=(N, C))

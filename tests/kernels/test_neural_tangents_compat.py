@@ -18,6 +18,7 @@ from tests.kernels.test_infinite_width import (
     relative,
 )
 from tests.processes import python
+from tests.slow import slow
 
 INSTALLED = all(
     importlib.util.find_spec(name) for name in ("neural_tangents", "frozendict")
@@ -42,7 +43,7 @@ def test_kernels_and_pixel_gradients(case, kind):
 
 
 @needs_neural_tangents
-@pytest.mark.parametrize("readout", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("readout", [True, slow(False)])
 def test_float32_agrees_with_the_closed_form(readout):
     architecture = random_features.convolutional(depth=1)
     draw = np.random.default_rng(0).normal

@@ -16,6 +16,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from ddjax.kernels import ridge
+from tests.slow import slow
 
 M, P, C = 7, 4, 3
 
@@ -531,9 +532,7 @@ def test_gradients_through_the_float64_factorisation(x64):
 # What else comes from the factor.
 
 
-@pytest.mark.parametrize(
-    "intercept", [pytest.param(False, marks=pytest.mark.slow), True]
-)
+@pytest.mark.parametrize("intercept", [slow(False), True])
 def test_leave_one_out_is_refitting(x64, intercept):
     features, targets, weights = draw()
     gram = gram_of(features)
@@ -694,30 +693,16 @@ def test_one_compilation_for_all_values():
         ({"side": "left"}, "'left'.*auto.*sample.*feature"),
         ({"ridge": jnp.float32(-1.0)}, "ridge is -1.0, but must be finite and >= 0"),
         ({"ridge": float("nan")}, "nan"),
+        ({"targets": np.ones((4, 1))}, "3 rows.*targets of shape \\(4, 1\\)"),
+        ({"weights": np.ones(2)}, "weights of shape \\(2,\\)"),
+        ({"features": np.ones((0, 2)), "targets": np.ones((0, 1))}, "at least one row"),
+        ({"features": np.ones(3), "targets": np.ones(3)}, "one row .*, in a matrix"),
     ],
 )
-def test_wrong_options(change, message):
+def test_wrong_arguments(change, message):
+    right = {"features": np.ones((3, 2)), "targets": np.ones((3, 1)), "ridge": 1.0}
     with pytest.raises(ValueError, match=message):
-        inspect.unwrap(ridge.solve)(
-            jnp.ones((3, 2)), jnp.ones((3, 1)), **{"ridge": 1.0, **change}
-        )
-
-
-@pytest.mark.parametrize(
-    "features, targets, weights, message",
-    [
-        ((3, 2), (4, 1), None, "3 rows.*targets of shape \\(4, 1\\)"),
-        ((3, 2), (3, 1), (2,), "weights of shape \\(2,\\)"),
-        ((0, 2), (0, 1), None, "at least one row"),
-        ((3,), (3,), None, "at least one row is needed, in a matrix"),
-    ],
-)
-def test_wrong_shapes(features, targets, weights, message):
-    weights = None if weights is None else jnp.ones(weights)
-    with pytest.raises(ValueError, match=message):
-        inspect.unwrap(ridge.solve)(
-            jnp.ones(features), jnp.ones(targets), ridge=1.0, weights=weights
-        )
+        inspect.unwrap(ridge.solve)(**right | change)
 
 
 def test_wrong_kernels_and_types():

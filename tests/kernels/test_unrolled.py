@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddjax.kernels import ridge, unrolled
+from tests.slow import slow
 
 OUTPUTS = 2
 # Kinds of one shape share their compiled functions.
@@ -22,9 +23,7 @@ KINDS = {
 }
 SHAPES = {"wide": (3, 6), "square": (4, 4), "tall": (7, 4)}
 SMALLER = {"wide": "sample", "square": "feature", "tall": "feature"}
-of_each_shape = pytest.mark.parametrize(
-    "shape_name", ["wide", "tall", pytest.param("square", marks=pytest.mark.slow)]
-)
+of_each_shape = pytest.mark.parametrize("shape_name", ["wide", "tall", slow("square")])
 CLOSED = [(f, s) for f in ("doubling", "spectral") for s in ("feature", "sample")]
 
 

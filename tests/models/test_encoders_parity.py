@@ -11,6 +11,7 @@ import pytest
 
 from ddjax.models.encoders import conversion, mobile, resnet, vit
 from tests.goldens.encoder_weights import cotangents, images, tensor
+from tests.slow import slow
 
 GOLDENS = np.load(Path(__file__).parent.parent / "goldens" / "encoders.npz")
 SHAPES = json.loads(str(GOLDENS["shapes"]))
@@ -109,11 +110,7 @@ AGAIN = ("clip_other_size", "dinov2_mean", "dinov2_other_size", "eva02_class")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in AGAIN else ())
-        for name in CASES
-    ],
+    "name", [slow(name) if name in AGAIN else name for name in CASES]
 )
 def test_float64(name):
     with jax.enable_x64(True):

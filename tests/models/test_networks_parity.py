@@ -18,6 +18,7 @@ from ddjax.models.networks import (
     vit_small,
 )
 from tests.goldens.encoder_weights import cotangents, images, tensor
+from tests.slow import slow
 
 GOLDENS = np.load(Path(__file__).parent.parent / "goldens" / "networks.npz")
 COUNT, OUTPUTS = 3, 2
@@ -136,11 +137,7 @@ AGAIN = ("vgg11_imagenet", "resnet_instance", "mobilenetv2")
 
 
 @pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.slow if case in AGAIN else ())
-        for case in CASES
-    ],
+    "case", [slow(case) if case in AGAIN else case for case in CASES]
 )
 def test_outputs_statistics_and_gradients_are_those_of_pytorch(case):
     network, size = CASES[case]

@@ -11,6 +11,7 @@ import pytest
 
 from ddjax.kernels import duality, losses
 from ddjax.solvers import certificates, erm
+from tests.slow import slow
 
 
 def random_problem(name, seed):
@@ -42,7 +43,7 @@ def random_problem(name, seed):
     [
         "logistic",
         "hinge",
-        pytest.param("huber", marks=pytest.mark.slow),
+        slow("huber"),
         "softmax",
         "multiclass_hinge",
     ],
