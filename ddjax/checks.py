@@ -17,18 +17,26 @@ __all__ = [
 ]
 
 
-def check_names(**choices: tuple[str, Collection[str]]) -> None:
+def check_names(**choices: tuple[Any, Collection[Any]]) -> None:
     """Refuses names that are not known.
 
     Args:
       **choices: the name that was given, and those that are known.
 
     Raises:
-      ValueError: the keyword, the name and those that are known.
+      ValueError: the keyword, the name, the nearest one and those that are known.
     """
     for name, (value, known) in choices.items():
         if value not in known:
-            raise ValueError(f"{name} must be one of {tuple(known)}, got {value!r}")
+            near = _nearest(value, known)
+            hint = f"; did you mean {near!r}?" if near else ""
+            there_are = ", ".join(map(str, known))
+            raise ValueError(f"unknown {name} {value!r}; known: {there_are}{hint}")
+
+
+def _nearest(value: Any, known: Iterable[Any]) -> str | None:
+    """What was perhaps meant."""
+    return next(iter(difflib.get_close_matches(str(value), map(str, known), 1)), None)
 
 
 def check_counts(prefix: str = "", /, *, least: int = 1, **counts: int | None) -> None:
@@ -109,7 +117,7 @@ def check_known(where: str, names: Iterable[str], known: Collection[str]) -> Non
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), list(known), 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = _nearest(name, known)
+            hint = f"did you mean {near!r}? " if near else ""
             there_are = ", ".join(known) or "none"
             raise ValueError(f"{where} has no {name!r}; {hint}there are: {there_are}")

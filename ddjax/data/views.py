@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_names
+
 __all__ = ["VIEWS", "View", "check_views", "with_views"]
 
 Images = Float[Array, "n h w c"]
@@ -86,8 +88,7 @@ def check_views(name: str, shape: tuple[int, ...] | None = None) -> None:
     Raises:
       ValueError: with the known names, or with what the images have to be.
     """
-    if name not in VIEWS:
-        raise ValueError(f"unknown views {name!r}; known: {', '.join(VIEWS)}")
+    check_names(views=(name, VIEWS))
     if shape is None or name == "none":
         return
     if len(shape) != 3:

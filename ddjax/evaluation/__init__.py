@@ -1,9 +1,9 @@
 """What a distilled set is worth: train on it, probe it, bound it."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
+from ddjax.checks import check_names
 from ddjax.evaluation.base import Evaluation, Score, score
 from ddjax.evaluation.certificate import certificate
 from ddjax.evaluation.full_data import full_data
@@ -61,10 +61,6 @@ def make(name: str, **settings: Any) -> Evaluation:
       ValueError: an unknown evaluation, with the known ones; an unknown setting, with
         those that the evaluation takes; a setting that it needs and was not given.
     """
-    if name not in EVALUATIONS:
-        close = difflib.get_close_matches(name, list(EVALUATIONS), 1)
-        near = f" did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(sorted(EVALUATIONS))
-        raise ValueError(f"unknown evaluation {name!r};{near} known: {known}")
+    check_names(evaluation=(name, sorted(EVALUATIONS)))
     check_keywords(f"evaluation {name!r}", EVALUATIONS[name], settings)
     return EVALUATIONS[name](**settings)

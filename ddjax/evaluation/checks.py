@@ -3,11 +3,13 @@
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from ddjax.checks import check_names
 from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.convex import Fitted
 from ddjax.kernels import ridge as ridge_regression
@@ -48,7 +50,7 @@ class LearnerNotConverged(erm.NotConverged):
         self.tolerance, self.iterations = tolerance, found.iterations
 
 
-def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Convention:
+def check_ridge(ridge: float | None, convention: Any) -> ridge_regression.Convention:
     """Refuses a strength or a convention that ridge regression does not know.
 
     Returns:
@@ -58,9 +60,7 @@ def check_ridge(ridge: float | None, convention: str) -> ridge_regression.Conven
       ValueError: an unknown convention, with the known ones; a strength that is given
         and negative or not finite.
     """
-    if convention not in ridge_regression.CONVENTIONS:
-        known = ", ".join(ridge_regression.CONVENTIONS)
-        raise ValueError(f"unknown convention {convention!r}; known: {known}")
+    check_names(convention=(convention, ridge_regression.CONVENTIONS))
     if ridge is not None and not (math.isfinite(ridge) and ridge >= 0):
         raise ValueError(f"ridge must be finite and >= 0, got {ridge}")
     return convention
@@ -73,8 +73,7 @@ def check_kinds(kinds: Sequence[str], known: Sequence[str]) -> None:
       ValueError: with the known ones.
     """
     for kind in kinds:
-        if kind not in known:
-            raise ValueError(f"unknown probe {kind!r}; known: {', '.join(known)}")
+        check_names(probe=(kind, known))
     if not kinds:
         raise ValueError(f"kinds is empty; known: {', '.join(known)}")
 

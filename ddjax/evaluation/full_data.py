@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from ddjax.checks import check_positive
 from ddjax.data.problem import Problem
-from ddjax.evaluation import convex, learning_targets
+from ddjax.evaluation import convex
 from ddjax.evaluation.base import Evaluation, Score
 from ddjax.evaluation.checks import chosen_split
 from ddjax.evaluation.convex import ConvexLearner, Fitted, View
@@ -26,6 +26,7 @@ from ddjax.models.feature_maps import FeatureMap
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.distilled import DistilledSet
 from ddjax.synthetic.json_text import plain
+from ddjax.synthetic.targets import hard_targets
 
 __all__ = ["full_data"]
 
@@ -168,7 +169,7 @@ def _training_targets(
     train = problem.train
     if not of_targets and train.labels is not None and problem.classes:
         labels = np.asarray(train.labels)
-        return learning_targets.hard_targets(labels, loss, problem.classes)
+        return hard_targets(labels, loss, problem.classes)
     if loss.kind != "regression":
         raise ValueError(
             f"loss {loss.name!r} needs classes, but problem {problem.name!r} is one of "

@@ -29,12 +29,10 @@ from numpy import ndarray
 from ddjax.kernels import losses
 from ddjax.kernels.losses import Loss
 from ddjax.synthetic import targets as synthetic_targets
-from ddjax.synthetic.targets import hard_targets
 
 __all__ = [
     "as_stored",
     "for_loss",
-    "hard_targets",
     "margins",
     "natural_targets",
     "probabilities",

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
-from ddjax.checks import check_counts
+from ddjax.checks import check_counts, check_names
 from ddjax.data import augment as augmentations
 from ddjax.data.problem import Problem
 from ddjax.evaluation import checks, learning_targets, network_training
@@ -89,9 +89,7 @@ def network(
     """
     keywords = plain(locals(), "settings")
     check_name(architecture)
-    if loss != "auto" and loss not in network_training.LOSSES:
-        known = ", ".join(("auto", *network_training.LOSSES))
-        raise ValueError(f"unknown loss {loss!r} for a network; known: {known}")
+    check_names(loss=(loss, ("auto", *network_training.LOSSES)))
     augmenter = (
         None if augment is None else augmentations.augmenter(augment, shared=False)
     )
@@ -169,8 +167,7 @@ def _rules(
     learning_rate: float | str | None,
 ) -> Protocol:
     known = {**PROTOCOLS, _INNER: network_training.INNER}
-    if protocol not in known:
-        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(known)}")
+    check_names(protocol=(protocol, known))
     given = {"epochs": epochs, "networks": networks, "learning_rate": learning_rate}
     if protocol == _INNER:
         for field in ("epochs", "learning_rate"):

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from numpy import ndarray
 
-from ddjax.checks import check_counts, check_positive
+from ddjax.checks import check_counts, check_names, check_positive
 from ddjax.evaluation.accuracy import accuracy
 from ddjax.evaluation.encoded_images import encoded
 from ddjax.kernels import losses
@@ -75,9 +75,7 @@ def check_training(training: Training, seeds: int) -> None:
     """
     check_counts(epochs=training.epochs, batch_size=training.batch_size, seeds=seeds)
     check_positive(learning_rate=training.learning_rate)
-    if training.optimizer not in _OPTIMIZERS:
-        known = ", ".join(_OPTIMIZERS)
-        raise ValueError(f"unknown optimizer {training.optimizer!r}; known: {known}")
+    check_names(optimizer=(training.optimizer, _OPTIMIZERS))
 
 
 @functools.partial(jax.jit, static_argnames=("features_fn", "width", "training"))

@@ -17,6 +17,7 @@ from ddjax.kernels.losses import Loss
 from ddjax.storage.cache import Cache
 from ddjax.synthetic.decoders.base import Pairs
 from ddjax.synthetic.distilled import DistilledSet
+from ddjax.synthetic.targets import hard_targets
 
 __all__ = [
     "ConvexProblems",
@@ -79,9 +80,7 @@ def convex_problems(
     )
     return ConvexProblems(
         loss=convex_loss,
-        real_targets=learning_targets.hard_targets(
-            labels, convex_loss, problem.classes
-        ),
+        real_targets=hard_targets(labels, convex_loss, problem.classes),
         real_ridge=real_ridge * len(labels),
         targets=targets,
         ridge=_absolute_ridge(distilled, distilled_ridge_per_sample, len(targets)),

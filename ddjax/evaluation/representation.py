@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import PRNGKeyArray
 
-from ddjax.checks import check_counts
+from ddjax.checks import check_counts, check_names
 from ddjax.kernels.random_features import Architecture
 from ddjax.models import feature_maps
 from ddjax.models.feature_maps import FeatureMap
@@ -39,8 +39,7 @@ def representation(
     Raises:
       ValueError: an unknown name, or a setting that it does not have.
     """
-    if features not in FEATURES:
-        raise ValueError(f"unknown features {features!r}; known: {', '.join(FEATURES)}")
+    check_names(features=(features, FEATURES))
     check_counts(draws=draws)
     given = {"architecture": architecture, "networks": networks}
     settings = {name: value for name, value in given.items() if value is not None}

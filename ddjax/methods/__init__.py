@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from ddjax.checks import check_names
 from ddjax.kernels._keywords import check_keywords
 from ddjax.methods.analytic import analytic
 from ddjax.methods.base import Method, Progress
@@ -90,8 +91,6 @@ def make(name: str, **hyperparameters: Any) -> Method:
       ValueError: an unknown method, with the known ones; an unknown hyperparameter,
         with those that the method takes; one that it needs and was not given.
     """
-    if name not in METHODS:
-        known = ", ".join(sorted(METHODS))
-        raise ValueError(f"unknown method {name!r}; known: {known}")
+    check_names(method=(name, sorted(METHODS)))
     check_keywords(f"method {name!r}", METHODS[name], hyperparameters)
     return METHODS[name](**hyperparameters)

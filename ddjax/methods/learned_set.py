@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ddjax.checks import check_names
 from ddjax.data.problem import Problem, Split, identity
 from ddjax.kernels.losses import Loss
 from ddjax.methods import descent as descents
@@ -392,11 +393,7 @@ def check_initialization(
             f"decoder {decoder.name!r} has no random start of its own; initialization "
             f"may be one of {', '.join(known)}"
         )
-    if initialization not in (*known, DECODER_NOISE):
-        raise ValueError(
-            f"unknown initialization {initialization!r}; known: "
-            f"{', '.join((*known, DECODER_NOISE))}"
-        )
+    check_names(initialization=(initialization, (*known, DECODER_NOISE)))
 
 
 def _grouped(learned: Mapping[str, Any], decoder: Decoder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ddjax.checks import check_counts, check_positive
+from ddjax.checks import check_counts, check_names, check_positive
 from ddjax.kernels import infinite_width, random_features
 from ddjax.kernels._rows import check_floats
 from ddjax.kernels.random_features import Architecture
@@ -174,8 +174,7 @@ def as_architecture(what: Architecture | Mapping[str, Any] | str) -> Architectur
     known = ", ".join(_ARCHITECTURES)
     if kind is None:
         raise ValueError(f"an architecture needs a 'kind' ({known}), got {fields}")
-    if kind not in _ARCHITECTURES:
-        raise ValueError(f"unknown architecture {kind!r}; known: {known}")
+    check_names(architecture=(kind, _ARCHITECTURES))
     try:
         return _ARCHITECTURES[kind](**fields)
     except TypeError as error:

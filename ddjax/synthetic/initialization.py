@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
-from ddjax.checks import check_counts
+from ddjax.checks import check_counts, check_names
 from ddjax.data.problem import Problem
 
 __all__ = [
@@ -67,7 +67,7 @@ def select(
       ValueError: an unknown `how`, `per_class` < 1, a problem without class labels, or
         a class with fewer than `per_class` samples.
     """
-    _check_how(how, INITIALIZATIONS)
+    check_names(initialization=(how, INITIALIZATIONS))
     balanced = balanced_labels(problem, per_class=per_class)
     rng, dtype = _generator(key), _dtype(problem)
     if how == "noise":
@@ -106,7 +106,7 @@ def select_rows(
     Raises:
       ValueError: an unknown `how`, `count` < 1, or fewer than `count` real samples.
     """
-    _check_how(how, ROW_INITIALIZATIONS)
+    check_names(initialization=(how, ROW_INITIALIZATIONS))
     check_counts(count=count)
     rng, dtype = _generator(key), _dtype(problem)
     targets = problem.train.targets
@@ -140,7 +140,7 @@ def chosen_by_class(
     Returns:
       `per_class * classes` different positions, ordered by class.
     """
-    _check_how(how, _OF_REAL_SAMPLES)
+    check_names(initialization=(how, _OF_REAL_SAMPLES))
     balanced_labels(problem, per_class=per_class)
     return _rows_by_class(_generator(key), problem, per_class=per_class, how=how)
 
@@ -156,7 +156,7 @@ def chosen_rows(
     Returns:
       `count` different positions.
     """
-    _check_how(how, _OF_REAL_SAMPLES[1:])
+    check_names(initialization=(how, _OF_REAL_SAMPLES[1:]))
     check_counts(count=count)
     return _rows_of_all(_generator(key), problem, count=count, how=how)
 
@@ -174,11 +174,6 @@ def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
     check_counts(per_class=per_class)
     _labels(problem)
     return jnp.repeat(jnp.arange(problem.classes, dtype=jnp.int32), per_class)
-
-
-def _check_how(how: str, known: tuple[str, ...]) -> None:
-    if how not in known:
-        raise ValueError(f"unknown initialization {how!r}; known: {', '.join(known)}")
 
 
 def _check_enough(problem: Problem, count: int) -> None:

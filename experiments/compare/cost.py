@@ -26,7 +26,7 @@ from experiments.benchmarks import common
 from experiments.benchmarks.memory import MEMORY, measured_run, random_problem
 from experiments.commands import Cell, Measured
 
-__all__ = ["METHODS", "main", "measure", "settings_of"]
+__all__ = ["METHODS", "main", "measure", "problem_of", "settings_of"]
 
 CLASSES, REAL, SIDE = 10, 64, 32
 METHODS = ("dd", "dc", "dsa", "dm", "idm", "mtt", "frepo", "kip", "rfad", "dgkip")
@@ -84,6 +84,13 @@ def measure(
     return measured_run(methods.make(name, **settings), problem, steps=steps)
 
 
+def problem_of(name: str, *, per_class: int) -> Problem:
+    """Random images among which the method finds as many as its set starts from."""
+    # An image of IDM's holds four.
+    started = 4 * per_class if name == "idm" else per_class
+    return random_problem(CLASSES, max(REAL, started), SIDE)
+
+
 def _in_a_process(name: str, per_class: int) -> dict[str, float]:
     return common.in_a_process(
         "experiments.compare.cost",
@@ -102,8 +109,7 @@ def main() -> None:
             per_class=int(per_class),
             width=_WIDTH.value,
             steps=_STEPS.value,
-            # A sample a class has to be found among the real ones.
-            problem=random_problem(CLASSES, max(REAL, int(per_class)), SIDE),
+            problem=problem_of(name, per_class=int(per_class)),
         )
         print(json.dumps(found))
         return

@@ -6,6 +6,7 @@ import pytest
 
 from ddjax.evaluation import learning_targets
 from ddjax.kernels import losses
+from ddjax.synthetic.targets import hard_targets
 from tests.evaluation.problems import blobs, class_means
 
 LABELS = np.array([0, 1], np.int32)
@@ -89,5 +90,5 @@ def test_what_follows_from_nothing_is_refused():
     ],
 )
 def test_hard_targets_of_real_data(loss, classes, expected):
-    found = learning_targets.hard_targets(LABELS, losses.get(loss), classes)
+    found = hard_targets(LABELS, losses.get(loss), classes)
     np.testing.assert_allclose(found, expected)

@@ -317,7 +317,7 @@ def test_published_protocols():
             "'inner' takes the steps of the set's recipe, and no learning_rate",
         ),
         ({"learning_rate": "best"}, "must be a number or 'learned', got 'best'"),
-        ({"loss": "hinge"}, "unknown loss 'hinge' for a network; known: auto"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: auto"),
         ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: .*dsa"),
         ({"epochs": 0}, "epochs must be positive, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from ddjax import evaluation, methods
@@ -269,6 +270,15 @@ def test_every_method_has_costs():
         settings = cost.settings_of(name, per_class=2, width=4)
         made = methods.make(name, **settings)
         assert made.settings["per_class"] == 2 and name in tables.TITLES
+
+
+def test_costs_have_as_many_images_as_a_set_starts_from():
+    cost = in_process.load("compare.cost")
+    # Images of IDM hold four each, more than the other methods are given.
+    made = methods.make("idm", **cost.settings_of("idm", per_class=17, width=2))
+    problem = cost.problem_of("idm", per_class=17)
+    key = jax.random.key(0)
+    made.init(key, problem, made.prepare(key, problem))
 
 
 def test_the_table_of_growth_is_in_the_order_of_titles():

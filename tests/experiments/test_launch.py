@@ -176,7 +176,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
         ("method", "name", "selektion", "unknown method 'selektion'; known: .*kip"),
         ("method", "per_clas", 1, "takes no 'per_clas'; did you mean 'per_class'"),
         ("method", "decoder", {"name": "pyramid", "extend_evry": 3}, "extend_evry"),
-        ("method", "targets", "margins", "targets must be one of"),
+        ("method", "targets", "margins", "unknown targets "),
         ("method", "per_class", 900, "per_class=900"),
         ("data", "name", "digitz", "digitz"),
         ("data", "limits", 5, "data has no 'limits'. Did you mean 'limit'?"),

@@ -153,7 +153,7 @@ def test_inputs_that_are_no_images_are_taken_or_refused_by_name(name):
     ("setting", "message"),
     [
         ("x", "unknown decoder 'x'; known: bases, decorrelated_colour, partition"),
-        ("pixel", r"unknown decoder 'pixel' \(did you mean 'pixels'\?\)"),
+        ("pixel", "unknown decoder 'pixel'; .*; did you mean 'pixels'"),
         (
             {"name": "pyramid", "extend_evry": 3},
             r"takes no 'extend_evry'; did you mean 'extend_every'\? it takes: "
@@ -309,8 +309,8 @@ def test_inactive_levels_neither_show_nor_learn():
 @pytest.mark.parametrize(
     ("settings", "real", "message"),
     [
-        ({"colour": "pink"}, REAL, "colour must be one of"),
-        ({"bounds": "wide"}, REAL, "bounds must be one of"),
+        ({"colour": "pink"}, REAL, "unknown colour "),
+        ({"bounds": "wide"}, REAL, "unknown bounds "),
         ({"extend_every": -0.1}, REAL, "fraction of the run, between 0 and 1, got -0"),
         ({"extend_every": 200}, REAL, "fraction of the run, between 0 and 1, got 200"),
         ({}, 3.0 * REAL - 1.0, "the real images go from -1 to 2"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.checks import check_names
 from ddjax.data.augment import colours, geometry, values
 from ddjax.data.augment.base import Factory, Transform, compose, one_of
 from ddjax.kernels._keywords import check_keywords
@@ -235,8 +236,7 @@ def make(setting: Setting) -> Transform:
     if name in _JOINED:
         check_keywords(f"augmentation {name!r}", _JOINED[name], {"transforms", *given})
         return _JOINED[name](*(make(each) for each in given.get("transforms", ())))
-    if name not in factories:
-        raise ValueError(f"unknown augmentation {name!r}; known: {known}")
+    check_names(augmentation=(name, (*factories, *_JOINED)))
     factory = factories[name]
     check_keywords(f"augmentation {name!r}", factory, given)
     return factory(**given)

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ddjax.checks import check_names
 from ddjax.models.networks.alexnet import AlexNet, alexnet
 from ddjax.models.networks.convnet import ConvNet, convnet
 from ddjax.models.networks.fully_connected import FullyConnected, fully_connected
@@ -79,8 +80,7 @@ def check_name(name: Any) -> None:
     Raises:
       ValueError: with the known ones.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+    check_names(network=(name, NETWORKS))
 
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -93,11 +93,7 @@ def check_compute_dtype(compute_dtype: Any) -> None:
     Raises:
       ValueError: with the known ones.
     """
-    if compute_dtype is not None and compute_dtype not in COMPUTE_DTYPES:
-        raise ValueError(
-            f"unknown compute_dtype {compute_dtype!r}; known: "
-            f"{', '.join(COMPUTE_DTYPES)}, or None for that of the data"
-        )
+    check_names(compute_dtype=(compute_dtype, (*COMPUTE_DTYPES, None)))
 
 
 def make(name: str, *, outputs: int | None, **settings: Any) -> nn.Module:

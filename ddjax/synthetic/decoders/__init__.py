@@ -1,9 +1,9 @@
 """How stored numbers become pairs: pixels, colours, a pyramid, bases, parts."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ddjax.checks import check_names
 from ddjax.kernels._keywords import check_keywords
 from ddjax.synthetic.decoders.base import Decoder, Fitted, Pairs, Stored, pixels
 from ddjax.synthetic.decoders.bases import SHIFTS, bases
@@ -46,12 +46,7 @@ def make(name: str, /, **settings: Any) -> Decoder:
       ValueError: an unknown name, with the known ones; an unknown setting, with those
         that the decoder takes; a value of a setting that is not allowed.
     """
-    if name not in DECODERS:
-        near = difflib.get_close_matches(name, list(DECODERS), 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(
-            f"unknown decoder {name!r}{hint}; known: {', '.join(sorted(DECODERS))}"
-        )
+    check_names(decoder=(name, sorted(DECODERS)))
     check_keywords(f"decoder {name!r}", DECODERS[name], settings)
     return DECODERS[name](**settings)
 
