@@ -57,6 +57,7 @@ _PAPER = {
 _PAPER_COST = {"krr_st": "189 min, 4483 MB", "boosted": "205 min, 6917 MB"}
 _ARCHITECTURES = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenetv2", "vit_small")
 _KINDS = {"closed_form": "ridge", "gradient": "SGD", "nearest": "k-NN"}
+_OF_TEACHERS = ("closed_form", "nearest")
 # A set's k-NN and ridge accuracies are of the same networks; differences are by ridge.
 _CHOSEN = "closed_form"
 
@@ -139,6 +140,21 @@ def cost(found: Sequence[Record]) -> str:
             cells = [f"{step:.3g}", f"{total / 60:.1f}", f"{memory:.0f}"]
             lines.append([ROWS[row], *cells, _PAPER_COST.get(row, "")])
     header = ["", "a step, s", "a run, min", "peak memory of the process, MiB", "paper"]
+    return f"{markdown(header, lines)}\n\n{caption(own)}"
+
+
+def teachers(found: Sequence[Record]) -> str:
+    """Networks trained by Barlow Twins, by probes on their representations."""
+    own = below(found, "ssl_dd/teacher")
+    if not own:
+        return "No records yet."
+    lines = []
+    for each in own:
+        config, scores = each["config"], each["results"]["test"]
+        cells = [scores[f"trained_network/{kind}_accuracy"] for kind in _OF_TEACHERS]
+        of = f"{config['dataset']}, width {config['width']}, {config['steps']} steps"
+        lines.append([of, *(percent([cell]) for cell in cells)])
+    header = ["test accuracy, %", *(_KINDS[kind] for kind in _OF_TEACHERS)]
     return f"{markdown(header, lines)}\n\n{caption(own)}"
 
 
@@ -245,5 +261,6 @@ TABLES: dict[str, Table] = {
         ladder, rows=("parameterization", "boosted", "jigsaw", "crop"), needs="jigsaw"
     ),
     "ssl_dd_table_13": cost,
+    "ssl_dd_teacher": teachers,
 }
 """Table name -> function of all records."""

@@ -15,7 +15,7 @@ from ddjax.synthetic import budget
 from experiments import launch
 from experiments.ssl_dd.common import LEARNED, SCALES, settings_of, weight_decay
 from experiments.ssl_dd.tables import TABLES
-from tests.experiments import in_process
+from tests.experiments import in_process, made_up
 from tests.methods.encoders import small
 
 NAME = "ssl_dd.table"
@@ -118,6 +118,17 @@ def toy(monkeypatch, tmp_path):
         *("--seeds=0", f"--sets={tmp_path / 'sets'}"),
     ]
     common.load.cache_clear()
+
+
+def test_the_table_of_teachers():
+    assert TABLES["ssl_dd_teacher"]([]) == "No records yet."
+    config = {"dataset": "digits", "width": 8, "steps": 3}
+    kinds = {"closed_form": 0.25, "nearest": 0.125}
+    test = {f"trained_network/{kind}_accuracy": value for kind, value in kinds.items()}
+    one = made_up.record("ssl_dd/teacher/x", {"test": test}, config=config)
+    table = TABLES["ssl_dd_teacher"]([one])
+    expected = "| digits, width 8, 3 steps | 25.00 (one seed) | 12.50 (one seed) |"
+    assert expected in table
 
 
 def test_the_ladder_makes_records_and_its_table(toy, tmp_path, capsys, monkeypatch):
