@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 # Covariances of positions in one array of the convolutional kernel, when the caller
-# names no block: 1 MiB in float32, small enough for a CPU's cache.
-_ENTRIES_AT_ONCE = 2**18
+# names no block: 0.5 MiB in float32, small enough for a CPU's cache.
+_ENTRIES_AT_ONCE = 2**17
 
 
 class _KernelPair(NamedTuple):
@@ -252,10 +252,10 @@ def fully_connected_diagonal(
 
 # Convolutional networks. With pooling the axes of a covariance are (j, h, w, h', w'),
 # between all positions of the second argument's j images and of one image of the first
-# argument; with positions in a row: (j, q, p). Without pooling they are (h, w, i, j)
+# argument; with positions in a row: (j, q, p). Without pooling they are (h, w, pair)
 # between equal positions of the first's i images and the second's j, or
-# (h', w', h, w, i, j) between all of them: what a window slides over comes first, so
-# that its sums are of contiguous numbers.
+# (h', w', h, w, pair) between all of them, with i j pairs, those of the first image
+# before those of the second: a window's sums are then of contiguous numbers.
 
 
 def _patches(images: Array, architecture: Architecture) -> Array:
@@ -413,8 +413,8 @@ def _unpooled(
 ) -> _KernelPair:
     """Hidden kernel of i images with j others, without pooling.
 
-    It is (h, w, i, j) between equal positions, which is all that flattening reads, or
-    (h', w', h, w, i, j) between all of them.
+    It is (h, w, pair) between equal positions, which is all that flattening reads, or
+    (h', w', h, w, pair) between all of them.
     """
     equal = architecture.readout == "flatten"
     slides = ((0,), (1,)) if equal else ((0, 2), (1, 3))

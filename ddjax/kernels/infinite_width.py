@@ -135,7 +135,7 @@ def kernel_fn(
         name, which must be installed; on a CPU it is slower and takes more memory.
       block: convolutional networks only: how many pairs of images are held at once,
         forward and backward. A pair of 28 x 28 images in float32 takes 2 MB with
-        pooling, 0.2 MB without if it ends by flattening, and 100 MB if by averaging;
+        pooling, 0.1 MB without if it ends by flattening, and 100 MB if by averaging;
         in neural-tangents 30 MB. Results do not depend on it. None: in the closed form
         as many as take some 10 MB (or one), in neural-tangents all n x m pairs.
 

@@ -152,6 +152,24 @@ def test_arc_cosine_functions_have_finite_derivatives_everywhere():
     )
 
 
+def test_an_activation_has_the_derivatives_of_its_formula():
+    def plain(k, t, r):
+        kappa_1, kappa_0 = _arc_cosine.relu_moments(k / r)
+        return kappa_1 * r, t * kappa_0
+
+    def written_out(k, t, r):
+        return tuple(_arc_cosine._activate(_arc_cosine._KernelPair(k, t), r))
+
+    with jax.enable_x64(True):
+        k, t, r = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.0, 3))
+        for derivative in (
+            lambda f: jax.jacrev(f, (0, 1, 2)),
+            lambda f: jax.jacfwd(jax.jacrev(f, (0, 1, 2)), (0, 1, 2)),
+        ):
+            found, expected = (derivative(f)(k, t, 2 * r) for f in (written_out, plain))
+            chex.assert_trees_all_close(found, expected, rtol=1e-12)
+
+
 @a_network_of_each_kind
 def test_diagonal_is_the_diagonal_of_the_matrix(architecture):
     images = draw(3, 4, 5, 2)
