@@ -194,7 +194,11 @@ def test_data_that_do_not_fit():
     data = real()
     for settings, split, message in (
         ({"downscale": 3}, data, "downscale=3 does not divide images of 8 x 8"),
-        ({"image_bases": 49}, data, "49 principal components of 40 rows"),
+        (
+            {"image_bases": 49},
+            data,
+            "image_bases=49, but 40 .* at most 39",
+        ),
         ({"target_bases": 2}, data._replace(targets=None), "needs real targets"),
         ({}, Split(jnp.zeros((5, 7))), r"inputs of shape \(7,\) are no images"),
     ):

@@ -336,14 +336,19 @@ def _basis(
     blocks: Any, count: int, shape: tuple[int, ...], *, start: str, rows: int, what: str
 ) -> dict[str, Any]:
     """Mean and bases of `shape` from blocks of rows, by their names in storage."""
+    width = math.prod(shape)
+    most = {"principal_components": min(rows - 1, width), "real": rows}.get(start)
+    if most is not None and count > most:
+        raise ValueError(
+            f"{what}_bases={count}, but {rows} real {what}s of {width} numbers have at "
+            f"most {most}"
+        )
     if start == "principal_components":
         found = principal_components((np.asarray(each) for each in blocks()), count)
         mean, vectors = found.mean, found.components
     else:
-        mean, vectors = np.zeros(math.prod(shape)), np.zeros((count, math.prod(shape)))
+        mean, vectors = np.zeros(width), np.zeros((count, width))
     if start == "real":
-        if count > rows:
-            raise ValueError(f"{count} {what} bases from {rows} real samples")
         wanted = np.linspace(0, rows - 1, count).round().astype(int)
         done, at = 0, 0
         for block in blocks():
