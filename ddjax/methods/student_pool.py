@@ -22,7 +22,7 @@ of 0.1 is the mean at a rate of 0.1 c: with hundreds of outputs that trains netw
 less than they were worth untrained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -200,11 +200,29 @@ def _started(
         )
 
     keys = jax.random.split(key, training.students)
-    students = [one(own, age, pairs) for own, age in zip(keys, ages, strict=True)]
+    if untrained:
+        students = [one(own, age, pairs) for own, age in zip(keys, ages, strict=True)]
+    else:
+        students = _one_by_one(one, keys, ages, pairs)
     params, statistics, moments = jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *students
     )
     return Pool(params, statistics, moments, ages)
+
+
+def _one_by_one(
+    train: Callable[..., Any], keys: Array, ages: Array, pairs: Pairs
+) -> list[Any]:
+    """Trains every student; a bar on stderr says how far it is, if it takes long."""
+    from tqdm import tqdm
+
+    students, steps = [], [int(age) for age in ages]
+    settings: dict[str, Any] = {"unit": " steps", "delay": 5.0, "mininterval": 5.0}
+    with tqdm(desc="students of the pool", total=sum(steps), **settings) as bar:
+        for key, age in zip(keys, ages, strict=True):
+            students.append(jax.block_until_ready(train(key, age, pairs)))
+            bar.update(steps[len(students) - 1])
+    return students
 
 
 def student(pool: Pool, which: Int[Array, ""]) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """KRR-ST and its boosted form: the outer problem, the pool, and what they leave."""
 
+import functools
 import inspect
 
 import chex
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tqdm
 
 from ddjax import methods, synthetic
 from ddjax.data.problem import Split
@@ -205,6 +207,16 @@ def test_students_are_trained_as_optax_would_and_drawn_anew():
     chex.assert_trees_all_equal({"params": params, **statistics}, dict(fresh))
     assert not np.any(_velocities(after)["Dense_0"]["bias"][old])
     assert step._cache_size() == 1
+
+
+def test_a_long_preparation_says_how_far_it_is(monkeypatch, capsys):
+    shown = functools.partial(tqdm.tqdm, mininterval=0)
+    at_once = lambda *, delay, mininterval, **rest: shown(**rest)  # noqa: E731
+    monkeypatch.setattr(tqdm, "tqdm", at_once)
+    pool = started(student_training(DENSE), pairs_of())
+    steps = int(pool.ages.sum())
+    bar = capsys.readouterr().err
+    assert "students of the pool" in bar and f"{steps}/{steps}" in bar
 
 
 def test_a_resumed_run_finds_its_students(tmp_path):
