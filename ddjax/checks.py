@@ -39,25 +39,38 @@ def _nearest(value: Any, known: Iterable[Any]) -> str | None:
     return next(iter(difflib.get_close_matches(str(value), map(str, known), 1)), None)
 
 
-def check_counts(prefix: str = "", /, *, least: int = 1, **counts: int | None) -> None:
-    """Refuses counts below a least value; None is no count.
+def check_counts(
+    prefix: str = "",
+    /,
+    *,
+    least: int = 1,
+    required: bool = False,
+    **counts: int | None,
+) -> None:
+    """Refuses counts below a least value; None is no count, refused if required.
 
     Raises:
       ValueError: the name and the value.
     """
     for name, value in counts.items():
-        if value is not None and not least <= value < math.inf:
+        if value is None and not required:
+            continue
+        if value is None or not least <= value < math.inf:
             raise ValueError(f"{prefix}{name} must be at least {least}, got {value}")
 
 
-def check_positive(prefix: str = "", /, **numbers: int | float | None) -> None:
-    """Refuses numbers that are not finite and above 0; None is no number.
+def check_positive(
+    prefix: str = "", /, *, required: bool = False, **numbers: int | float | None
+) -> None:
+    """Refuses numbers that are not finite and above 0; None is no number, as above.
 
     Raises:
       ValueError: the name and the value.
     """
     for name, value in numbers.items():
-        if value is not None and not 0 < value < math.inf:
+        if value is None and not required:
+            continue
+        if value is None or not 0 < value < math.inf:
             raise ValueError(f"{prefix}{name} must be a finite number > 0, got {value}")
 
 

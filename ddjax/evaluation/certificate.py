@@ -139,8 +139,8 @@ def certificate(
         "real_ridge_per_sample": real_ridge_per_sample,
         "distilled_ridge_per_sample": distilled_ridge_per_sample,
     }
-    check_positive(**given)
-    check_positive(tolerance=tolerance)
+    check_positive(required=False, **given)
+    check_positive(required=True, tolerance=tolerance)
     maps = representation(
         features, architecture=architecture, networks=networks, draws=1
     )

@@ -66,7 +66,7 @@ def probes(given: Mapping[str, Any] | None) -> Probes:
     chosen = Probes(**fields)
     chosen = chosen._replace(kinds=tuple(chosen.kinds))
     check_kinds(chosen.kinds, KINDS)
-    check_positive(relative_ridge=chosen.relative_ridge)
+    check_positive(required=True, relative_ridge=chosen.relative_ridge)
     check_counts(neighbours=chosen.neighbours, block=chosen.block)
     probe_training.check_training(_training(chosen), seeds=1)
     return chosen
@@ -146,7 +146,7 @@ def scores(
 def _check(
     train: Any, labels: ndarray, test: Any, truth: ndarray, classes: int
 ) -> None:
-    check_counts(least=2, classes=classes)
+    check_counts(least=2, required=True, classes=classes)
     if train.shape[1] != test.shape[1]:
         raise ValueError(
             f"training features have width {train.shape[1]}, test features "

@@ -146,7 +146,7 @@ def pretraining_rules(keywords: Mapping[str, Any]) -> Pretraining:
     check_counts(least=0, epochs=keywords["epochs"], steps=keywords["steps"])
     counts = ("batch_size", "networks", "limit", "block")
     check_counts(**{name: keywords[name] for name in counts})
-    check_positive(learning_rate=keywords["learning_rate"])
+    check_positive(required=True, learning_rate=keywords["learning_rate"])
     if not keywords["weight_decay"] >= 0:
         raise ValueError(f"weight_decay must be >= 0, got {keywords['weight_decay']}")
     protocol = Protocol(

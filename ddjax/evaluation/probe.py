@@ -79,7 +79,9 @@ def probe(
     """
     settings = plain(locals(), "settings")
     convex_loss = losses.get(loss, **dict(loss_settings or {}))
-    check_positive(ridge_per_sample=ridge_per_sample, tolerance=tolerance)
+    check_positive(
+        required=True, ridge_per_sample=ridge_per_sample, tolerance=tolerance
+    )
     maps = representation(
         features, architecture=architecture, networks=networks, draws=draws
     )

@@ -74,7 +74,7 @@ def check_training(training: Training, seeds: int) -> None:
       ValueError: one of them, by its name.
     """
     check_counts(epochs=training.epochs, batch_size=training.batch_size, seeds=seeds)
-    check_positive(learning_rate=training.learning_rate)
+    check_positive(required=True, learning_rate=training.learning_rate)
     check_names(optimizer=(training.optimizer, _OPTIMIZERS))
 
 

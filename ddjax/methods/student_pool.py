@@ -219,9 +219,9 @@ def _one_by_one(
     students, steps = [], [int(age) for age in ages]
     settings: dict[str, Any] = {"unit": " steps", "delay": 5.0, "mininterval": 5.0}
     with tqdm(desc="students of the pool", total=sum(steps), **settings) as bar:
-        for key, age in zip(keys, ages, strict=True):
+        for key, age, count in zip(keys, ages, steps, strict=True):
             students.append(jax.block_until_ready(train(key, age, pairs)))
-            bar.update(steps[len(students) - 1])
+            bar.update(count)
     return students
 
 

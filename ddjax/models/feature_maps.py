@@ -104,7 +104,7 @@ def random(
     Raises:
       ValueError: `networks` below 1.
     """
-    check_counts(networks=networks)
+    check_counts(required=True, networks=networks)
     return FeatureMap(
         "random_features", architecture, networks, *_words(key), readout=readout
     )
@@ -124,8 +124,8 @@ def fourier(
     Raises:
       ValueError: a number out of range.
     """
-    check_counts(frequencies=frequencies)
-    check_positive(length_scale=length_scale)
+    check_counts(required=True, frequencies=frequencies)
+    check_positive(required=True, length_scale=length_scale)
     words, implementation = _words(key)
     return FeatureMap(
         "fourier",

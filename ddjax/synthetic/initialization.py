@@ -107,7 +107,7 @@ def select_rows(
       ValueError: an unknown `how`, `count` < 1, or fewer than `count` real samples.
     """
     check_names(initialization=(how, ROW_INITIALIZATIONS))
-    check_counts(count=count)
+    check_counts(required=True, count=count)
     rng, dtype = _generator(key), _dtype(problem)
     targets = problem.train.targets
     values = None if targets is None else np.asarray(targets, dtype)
@@ -157,7 +157,7 @@ def chosen_rows(
       `count` different positions.
     """
     check_names(initialization=(how, _OF_REAL_SAMPLES[1:]))
-    check_counts(count=count)
+    check_counts(required=True, count=count)
     return _rows_of_all(_generator(key), problem, count=count, how=how)
 
 
@@ -171,7 +171,7 @@ def balanced_labels(problem: Problem, *, per_class: int) -> Int[Array, " m"]:
     Raises:
       ValueError: `per_class` < 1, or a problem without class labels.
     """
-    check_counts(per_class=per_class)
+    check_counts(required=True, per_class=per_class)
     _labels(problem)
     return jnp.repeat(jnp.arange(problem.classes, dtype=jnp.int32), per_class)
 

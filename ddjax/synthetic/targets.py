@@ -128,7 +128,7 @@ def predicted_labels(
 
 
 def _check_labels(labels: _Labels, classes: int) -> None:
-    check_counts(classes=classes)
+    check_counts(required=True, classes=classes)
     try:
         values = np.asarray(labels)
     except TracerArrayConversionError:

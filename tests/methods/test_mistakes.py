@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddjax import data, methods
+from ddjax import checks, data, methods
 from tests.conformance import problems
 from tests.methods.encoders import small
 
@@ -242,3 +242,12 @@ def test_more_rows_than_there_are_are_refused(how):
     found = method.prepare(jax.random.key(0), problem)
     with pytest.raises(ValueError, match="400 samples were asked for, .* 319"):
         method.init(jax.random.key(0), problem, found)
+
+
+def test_a_number_that_is_required_cannot_be_none():
+    checks.check_counts(width=None)
+    checks.check_positive(tolerance=None)
+    with pytest.raises(ValueError, match="width must be at least 1, got None"):
+        checks.check_counts(required=True, width=None)
+    with pytest.raises(ValueError, match="tolerance must be .*> 0, got None"):
+        checks.check_positive(required=True, tolerance=None)

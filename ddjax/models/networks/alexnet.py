@@ -93,6 +93,7 @@ def alexnet(*, outputs: int | None, size: str = "small", width: int = 64) -> Ale
       ValueError: a number below 1, or an unknown `size`. Images that are too small are
         refused when the network is applied.
     """
-    check_counts(outputs=outputs, width=width)
+    check_counts(outputs=outputs)
+    check_counts(required=True, width=width)
     check_names(size=(size, SIZES))
     return AlexNet(outputs, size, width)

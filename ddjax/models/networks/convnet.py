@@ -103,7 +103,8 @@ def convnet(
       ValueError: a size below 1, another number of `widths` than `depth`, or an unknown
         `norm`. Images too small for the depth are refused when the network is applied.
     """
-    check_counts(outputs=outputs, depth=depth, width=width, first_padding=first_padding)
+    check_counts(outputs=outputs)
+    check_counts(required=True, depth=depth, width=width, first_padding=first_padding)
     check_names(norm=(norm, NORMS))
     each = None if widths is None else tuple(widths)
     if each is not None and (len(each) != depth or min(each) < 1):

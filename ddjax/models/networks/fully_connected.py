@@ -45,5 +45,6 @@ def fully_connected(
     Raises:
       ValueError: a size below 1.
     """
-    check_counts(outputs=outputs, depth=depth, width=width)
+    check_counts(outputs=outputs)
+    check_counts(required=True, depth=depth, width=width)
     return FullyConnected(outputs, depth, width)

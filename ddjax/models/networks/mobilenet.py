@@ -110,7 +110,8 @@ def mobilenetv2(
       ValueError: a number below 1, a `width` that is no multiple of 4, or an unknown
         `size`. Images of fewer than 8 pixels are refused when the network is applied.
     """
-    check_counts(outputs=outputs, width=width)
+    check_counts(outputs=outputs)
+    check_counts(required=True, width=width)
     if width % 4:
         raise ValueError(f"width must be a multiple of 4, got {width}")
     check_names(size=(size, SIZES))

@@ -108,6 +108,7 @@ def resnet18(
         pixels, and with `norm="instance"` those that shrink to one pixel, are refused
         when the network is applied.
     """
-    check_counts(outputs=outputs, width=width)
+    check_counts(outputs=outputs)
+    check_counts(required=True, width=width)
     check_names(size=(size, SIZES), norm=(norm, NORMS))
     return ResNet(outputs, size, width, norm)

@@ -84,6 +84,7 @@ def vgg11(
       ValueError: a number below 1, an unknown `size` or `norm`. Images of fewer than 32
         pixels are refused when the network is applied.
     """
-    check_counts(outputs=outputs, width=width)
+    check_counts(outputs=outputs)
+    check_counts(required=True, width=width)
     check_names(size=(size, SIZES), norm=(norm, VGG_NORMS))
     return VGG(outputs, size, width, norm)

@@ -117,7 +117,8 @@ def vit_small(
         unknown `size`. Images of other shapes than the network takes are refused when
         it is applied.
     """
-    check_counts(outputs=outputs, width=width, depth=depth, heads=heads)
+    check_counts(outputs=outputs)
+    check_counts(required=True, width=width, depth=depth, heads=heads)
     if width % heads:
         raise ValueError(f"width {width} must be a multiple of heads, {heads}")
     check_names(size=(size, SIZES))

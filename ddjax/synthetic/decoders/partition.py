@@ -38,7 +38,7 @@ def partition(*, rows: int = 2, columns: int = 2) -> Decoder:
         images, or cannot be cut in this way; pairs of different targets for the parts
         of one image.
     """
-    check_counts(rows=rows, columns=columns)
+    check_counts(required=True, rows=rows, columns=columns)
     parts = rows * columns
 
     def check(shape: tuple[int, ...]) -> None:
