@@ -3,17 +3,19 @@ r"""Convolution whose derivatives stay fast inside compiled loops on CPU.
 XLA's CPU compiler brings a convolution into the layout of its fast implementation only
 outside loops. The derivatives that JAX derives for a convolution are in other layouts;
 inside a `lax.scan` or `lax.map` they therefore run as naive loops, some fifty times
-slower. Here the two derivatives are written as what is fast: with :math:`y = x * w`,
+slower. Here the two derivatives are written in the fast layout: with :math:`y = x * w`,
 odd kernel sizes, stride 1 and zero padding to the same size,
 
 .. math::
     \bar x = \bar y * \mathrm{flip}(w)^\top, \qquad
-    \bar w_{ij} = \sum_{n, s} x_{n, s + (i, j)} \, \bar y_{n, s}^\top ,
+    \bar w_{ij} = \sum_{n, s} x_{n, s + (i, j)} \, \bar y_{n, s}^\top .
 
-the former a convolution, the latter a matrix product for each place (i, j) of the
-kernel and each few images, which stay in the processor's cache. Elsewhere than on CPU
-the ordinary convolution is used.
+The latter is a convolution too, of a few images at a time, which take the place of the
+channels, by the gradient, which takes that of the kernel. Its own derivatives are again
+these two functions. Elsewhere than on CPU the ordinary convolution is used.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +23,12 @@ from jaxtyping import Array, Float
 
 __all__ = ["convolve", "product_of_patches", "shifts"]
 
-# The derivative by the weights is taken over so many images at once.
+# As many of them lie along the innermost axis: a vector register of the processor.
 _IMAGES_AT_ONCE = 8
 # Maps of so few positions are multiplied as patches: XLA's convolution of 2 x 2 takes
 # fifty times as long.
 _FEW_POSITIONS = 9
+_SMALL = 16
 
 
 def convolve(
@@ -107,36 +110,94 @@ def _padded(inputs: Array, weights: Array) -> Array:
 
 @jax.custom_vjp
 def _fast_convolution(inputs: Array, weights: Array) -> Array:
-    if inputs.shape[1] * inputs.shape[2] > _FEW_POSITIONS:
-        return _convolution(inputs, weights)
-    return product_of_patches(_padded(inputs, weights), weights)
+    if inputs.shape[1] * inputs.shape[2] <= _FEW_POSITIONS:
+        return product_of_patches(_padded(inputs, weights), weights)
+    channels, outputs = weights.shape[2:]
+    # Three channels take several times as long as four.
+    room = -channels % 4
+    # XLA leaves what has at most 16 channels on either side to a slower library.
+    beside = max(0, _SMALL + 1 - outputs) if channels <= _SMALL else 0
+    inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, room)))
+    weights = jnp.pad(weights, ((0, 0), (0, 0), (0, room), (0, beside)))
+    return _convolution(inputs, weights)[..., :outputs]
 
 
-def _forward(inputs: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
+def _convolution_forward(
+    inputs: Array, weights: Array
+) -> tuple[Array, tuple[Array, Array]]:
     return _fast_convolution(inputs, weights), (inputs, weights)
 
 
-def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _convolution_backward(
+    saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
     inputs, weights = saved
+    return _of_inputs(gradient, weights), _of_weights(
+        inputs, gradient, weights.shape[:2]
+    )
 
-    def of_weights(inputs: Array, gradient: Array) -> Array:
-        places = [
-            jnp.einsum("nhwc,nhwd->cd", shifted, gradient)
-            for shifted in shifts(_padded(inputs, weights), weights.shape[:2])
-        ]
-        return jnp.stack(places).reshape(weights.shape)
 
+_fast_convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+def _of_inputs(gradient: Array, weights: Array) -> Array:
+    """What the inputs get of the outputs' gradient."""
+    return _fast_convolution(gradient, jnp.swapaxes(weights[::-1, ::-1], 2, 3))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _of_weights(inputs: Array, gradient: Array, size: tuple[int, ...]) -> Array:
+    """What weights of that size get of the outputs' gradient, summed over images."""
     whole = len(inputs) // _IMAGES_AT_ONCE * _IMAGES_AT_ONCE
-    total = of_weights(inputs[whole:], gradient[whole:])
-    chunks = [
+    total = jnp.zeros((*size, inputs.shape[-1], gradient.shape[-1]), inputs.dtype)
+    if whole < len(inputs):
+        total = _of_rows(inputs[whole:], gradient[whole:], size)
+    some = [
         each[:whole].reshape(-1, _IMAGES_AT_ONCE, *each.shape[1:])
         for each in (inputs, gradient)
     ]
-    total, _ = jax.lax.scan(
-        lambda total, chunk: (total + of_weights(*chunk), None), total, chunks
+    return jax.lax.scan(
+        lambda total, each: (total + _of_images(*each, size), None), total, some
+    )[0]
+
+
+def _of_images(images: Array, gradient: Array, size: tuple[int, ...]) -> Array:
+    """`_of_weights` with the images in the place of the channels."""
+    weights = jax.lax.conv_general_dilated(
+        images.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        window_strides=(1, 1),
+        padding=[(length // 2, length // 2) for length in size],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    flipped = jnp.swapaxes(weights[::-1, ::-1], 2, 3)
-    return _fast_convolution(gradient, flipped), total
+    return weights.transpose(1, 2, 0, 3)
 
 
-_fast_convolution.defvjp(_forward, _backward)
+def _of_rows(images: Array, gradient: Array, size: tuple[int, ...]) -> Array:
+    """`_of_weights` with all rows of all images in that place, for a few images."""
+    margin, height = size[0] // 2, images.shape[1]
+    padded = jnp.pad(images, ((0, 0), (margin, margin), (0, 0), (0, 0)))
+    shifted = [padded[:, place : place + height] for place in range(size[0])]
+
+    def rows(images: Array) -> Array:
+        return images.reshape(-1, 1, *images.shape[2:])
+
+    seen = rows(gradient)
+    return jnp.concatenate([_of_images(rows(x), seen, (1, size[1])) for x in shifted])
+
+
+def _of_weights_forward(
+    inputs: Array, gradient: Array, size: tuple[int, ...]
+) -> tuple[Array, tuple[Array, Array]]:
+    return _of_weights(inputs, gradient, size), (inputs, gradient)
+
+
+def _of_weights_backward(
+    size: tuple[int, ...], saved: tuple[Array, Array], change: Array
+) -> tuple[Array, Array]:
+    del size
+    inputs, gradient = saved
+    return _of_inputs(gradient, change), _fast_convolution(inputs, change)
+
+
+_of_weights.defvjp(_of_weights_forward, _of_weights_backward)

@@ -32,6 +32,7 @@ from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState
 from ddjax.models import networks
+from ddjax.models.parts import mean_over
 from ddjax.synthetic.decoders.base import Decoder
 
 __all__ = ["DESCENT", "dm", "mean_feature_distance"]
@@ -106,11 +107,14 @@ def dm(
             return seen[0]
 
         real = class_samples.by_class(class_samples.drawn(batch.real)[0], classes)
-        means = class_samples.each_class(
-            lambda key, images: features(transform(key, images)).mean(axis=0),
-            keys,
-            real,
-        )
+
+        def mean_feature(key: PRNGKeyArray, images: Array) -> Array:
+            shown = transform(key, images)
+            return mean_over(
+                lambda part: features(part).mean(axis=0), shown, whole=bool(statistics)
+            )
+
+        means = class_samples.each_class(mean_feature, keys, real)
 
         def objective(inputs: Array) -> Array:
             each = class_samples.by_class(inputs, classes)

@@ -103,7 +103,7 @@ def outer_loss(
         inputs = jnp.concatenate([inputs, inputs[:, :, ::-1]])
         targets = jnp.concatenate([targets, targets])
     rows = student_pool.features(training, student, inputs)
-    seen = student_pool.features(training, student, real)
+    seen = student_pool.features_of_real(training, student, real)
     solution = ridge_regression.kernel_solve(
         precision.gram(rows), targets, ridge=strength, convention="relative"
     )

@@ -36,6 +36,7 @@ from ddjax.methods.class_samples import Augment, ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.learned_set import DescentState, Samples
 from ddjax.models import networks
+from ddjax.models.parts import mean_over
 from ddjax.synthetic.targets import one_hot
 
 __all__ = ["DESCENT", "build", "gradient_distance", "loops", "matched"]
@@ -231,7 +232,11 @@ def matched(
     def one(
         key: Array, label: Array, real: Array, samples: Array
     ) -> tuple[Array, Array]:
-        wanted = gradients(transform(key, real), label)
+        wanted = mean_over(
+            lambda part: gradients(part, label),
+            transform(key, real),
+            whole=bool(statistics),
+        )
 
         def distance(samples: Array) -> Array:
             found = gradients(transform(key, samples), label)

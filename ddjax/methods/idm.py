@@ -37,6 +37,7 @@ from ddjax.methods.class_samples import ClassData
 from ddjax.methods.descent import Descent
 from ddjax.methods.dm import mean_feature_distance
 from ddjax.methods.student_pool import Pool, PoolState, StudentTraining
+from ddjax.models.parts import mean_over
 from ddjax.storage.cache import Cache, no_cache
 from ddjax.synthetic.decoders.base import Decoder, Pairs
 from ddjax.synthetic.targets import one_hot
@@ -124,8 +125,10 @@ def idm(
         keys = jax.random.split(key, classes)
 
         def mean_feature(key: PRNGKeyArray, images: Array) -> Array:
-            shown = transform(key, images)
-            return student_pool.features(training, student, shown).mean(axis=0)
+            return mean_over(
+                lambda part: student_pool.features(training, student, part).mean(0),
+                transform(key, images),
+            )
 
         real, labels = class_samples.drawn(batch)
         means = class_samples.each_class(

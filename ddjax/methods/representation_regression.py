@@ -80,7 +80,7 @@ def outer_loss(
       strength: rho >= 0.
     """
     rows = student_pool.features(training, student, jnp.asarray(pairs.inputs))
-    seen = student_pool.features(training, student, jnp.asarray(real.inputs))
+    seen = student_pool.features_of_real(training, student, jnp.asarray(real.inputs))
     solution = ridge.kernel_solve(
         precision.gram(rows),
         pairs.targets,

@@ -35,6 +35,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ddjax import checks
 from ddjax.methods.learned_set import DescentState
 from ddjax.models import networks
+from ddjax.models.parts import a_few_at_a_time
 from ddjax.storage.cache import Cache, cached_tree, no_cache
 from ddjax.storage.checksum import checksum
 from ddjax.synthetic.decoders.base import Pairs
@@ -47,6 +48,7 @@ __all__ = [
     "StudentTraining",
     "after_step",
     "features",
+    "features_of_real",
     "outputs",
     "student_training",
     "started",
@@ -242,6 +244,15 @@ def features(
     """
     found = outputs(training, student, inputs, None).reshape(inputs.shape[0], -1)
     return jnp.concatenate([found, jnp.ones_like(found[:, :1])], axis=1)
+
+
+def features_of_real(
+    training: StudentTraining,
+    student: tuple[Any, Any],
+    inputs: Float[Array, "n *shape"],
+) -> Float[Array, "n _"]:
+    """`features` of many inputs, which are seen a few at a time on CPU."""
+    return a_few_at_a_time(lambda few: features(training, student, few), inputs)
 
 
 def outputs(

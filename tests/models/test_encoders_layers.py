@@ -77,26 +77,6 @@ def test_a_second_derivative_of_a_depthwise_convolution():
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("count", [3, 13])
-def test_a_few_images_at_a_time_change_nothing(count, monkeypatch):
-    monkeypatch.setattr(layers, "_PIXELS_AT_ONCE", 5 * 12)
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(count, 4, 3, 2)))
-    seen = []
-
-    def network(images):
-        seen.append(len(images))
-        return jnp.sum(jnp.sin(images), axis=(1, 2))
-
-    @jax.jit(static_argnums=0)
-    def total_and_slopes(network, images):
-        return jax.value_and_grad(lambda images: jnp.sum(network(images) ** 2))(images)
-
-    found = total_and_slopes(lambda x: layers.a_few_at_a_time(network, x), images)
-    assert max(seen) <= 5
-    expected = total_and_slopes(network, images)
-    chex.assert_trees_all_close(found, expected, rtol=1e-6)
-
-
 def test_relu6_is_flat_at_its_kinks():
     values = jnp.array([-1.0, 0.0, 1e-3, 5.9, 6.0, 7.0])
     np.testing.assert_array_equal(layers.relu6(values), jnp.clip(values, 0, 6))

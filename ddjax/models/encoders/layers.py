@@ -13,7 +13,7 @@ convolution is used. Images and kernels are channels last.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +28,6 @@ from ddjax.kernels.convolution import product_of_patches, shifts
 __all__ = [
     "Layer",
     "Padding",
-    "a_few_at_a_time",
     "at_least_single",
     "convolution",
     "convolved",
@@ -42,9 +41,6 @@ __all__ = [
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros before and after, for height and for width."""
-
-_PIXELS_AT_ONCE = 2**16
-"""Height times width times count of the images in a part of `a_few_at_a_time`."""
 
 
 class Layer(NamedTuple):
@@ -259,33 +255,6 @@ def max_pool(
     """
     padded = _padded(images, ((padding, padding), (padding, padding)))
     return functools.reduce(jnp.maximum, shifts(padded, (window, window), stride))
-
-
-def a_few_at_a_time(
-    network: Callable[[Float[Array, "_ h w c"]], Float[Array, "_ p"]],
-    images: Float[Array, "n h w c"],
-) -> Float[Array, "n p"]:
-    """A network's features, on CPU in a loop over parts of the images.
-
-    A network whose time goes into passing over its activations, as depthwise
-    convolutions do, is half again as fast where those of a part stay in the
-    processor's cache. Differentiable; on the way back nothing is computed again.
-
-    Args:
-      network: images -> features, each image on its own.
-      images: channels last.
-    """
-    count, height, width, _ = images.shape
-    most = max(_PIXELS_AT_ONCE // (height * width), 1)
-    least = -(-count // most)
-    if least == 1 or jax.default_backend() != "cpu":
-        return network(images)
-    # The number of parts, all of one size, that leaves the fewest places empty.
-    parts = min(range(least, 2 * least + 1), key=lambda number: -count % number)
-    size = -(-count // parts)
-    room = ((0, parts * size - count), (0, 0), (0, 0), (0, 0))
-    split = jnp.pad(images, room).reshape(parts, size, *images.shape[1:])
-    return lax.map(network, split).reshape(parts * size, -1)[:count]
 
 
 def at_least_single(dtype: Any) -> np.dtype:

@@ -16,13 +16,13 @@ from jaxtyping import Array, Float
 
 from ddjax.models.encoders.layers import (
     Layer,
-    a_few_at_a_time,
     convolved,
     folded,
     layer_shapes,
     relu6,
     same_padding,
 )
+from ddjax.models.parts import a_few_at_a_time
 
 __all__ = [
     "EFFICIENTNET_LITE0",
@@ -33,6 +33,9 @@ __all__ = [
     "prepared",
     "shapes",
 ]
+
+# Their activations have fewer channels than those of the papers' ConvNets.
+_PIXELS_AT_ONCE = 2**16
 
 
 class Stage(NamedTuple):
@@ -207,4 +210,4 @@ def apply(
             hidden = hidden + inside if block.residual else inside
         return jnp.mean(relu6(layer(hidden, head)), axis=(1, 2))
 
-    return a_few_at_a_time(features, images)
+    return a_few_at_a_time(features, images, pixels=_PIXELS_AT_ONCE)
