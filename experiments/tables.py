@@ -86,13 +86,19 @@ def caption(found: Sequence[Record]) -> str:
     )
     seeds = sorted({each["seed"] for each in found if each["seed"] is not None})
     scale = sorted({each["scale"] for each in found})
-    machine = found[0]["hardware"]
-    device = ", ".join(sorted(set(machine["devices"])))
+    machines = sorted({_machine(each["hardware"]) for each in found})
     minutes = sum(each["wall_seconds"] for each in found) / 60
     parts = [f"{len(found)} record{'s' if len(found) > 1 else ''}"]
     if seeds:
         parts.append(f"seeds {', '.join(map(str, seeds))}")
-    parts.append(f"{device}, {machine['cores']} cores ({machine['processor']})")
+    parts.append(" and ".join(machines))
     parts.append(f"{minutes:.0f} min in all")
     text = "; ".join(parts) + ". Scale: " + "; ".join(scale) + "."
     return text + (f" Reduced: {'; '.join(reduced)}." if reduced else "")
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    devices = ", ".join(sorted(set(hardware["devices"])))
+    number = hardware["cores"]
+    cores = f"{number} core{'s' if number > 1 else ''}"
+    return f"{devices}, {cores} ({hardware['processor']})"

@@ -5,10 +5,11 @@
 `--steps` is one of
 
     condensation     a step of DM and of DSA (see `condensation_step`); ten minutes on
-                     two cores. A step of FRePo is one of KRR-ST but for its targets.
+                     two cores
     frozen_encoders  encoders forward and to pixels, a step of CLP-DD and of LGM through
                      them (`encoder_step`); twenty minutes
-    self_supervised  a step of KRR-ST and of its boosted form (`student_step`); fifteen
+    students         a step of FRePo, of KRR-ST and of its boosted form
+                     (`student_step`); fifteen
 
 Needs PyTorch (`pip install torch`). Both forms start from the same numbers, do the same
 step, and take turns in one process, each with all its threads. Peak memory and the
@@ -38,7 +39,7 @@ __all__ = ["STEPS", "main"]
 STEPS = {
     "condensation": condensation_step.STEPS,
     "frozen_encoders": encoder_step.STEPS,
-    "self_supervised": student_step.STEPS,
+    "students": student_step.STEPS,
 }
 """Name of the record and its table -> what is measured."""
 

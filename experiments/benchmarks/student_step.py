@@ -1,4 +1,4 @@
-r"""A step of self-supervised distillation, here and in PyTorch, from the same numbers.
+r"""A step with a pool of students, here and in PyTorch, from the same numbers.
 
     python -m experiments.benchmarks.student_step --form=ddjax --method=krr_st \
         --sizes=narrow
@@ -6,11 +6,13 @@ r"""A step of self-supervised distillation, here and in PyTorch, from the same n
 prints the peak memory of a few steps as one line of JSON and writes nothing;
 `experiments.benchmarks.against_torch` calls it and times the same steps.
 
-A step decodes the pairs, asks one student of the pool how well ridge regression on them
-predicts the teacher on a batch of real images, follows the gradient with AdamW, and
-trains that student one step on the pairs (SGD with momentum and weight decay). The
-PyTorch form was written for this comparison, from the equations, in PyTorch's ordinary
-manner: modules, autograd of what is learned only, its optimisers and solvers.
+A step of KRR-ST and of its boosted form decodes the pairs, asks one student of the pool
+how well ridge regression on them predicts the teacher on a batch of real images,
+follows the gradient with AdamW, and trains that student one step on the pairs (SGD with
+momentum and weight decay). FRePo's predicts labels, has the mirror images beside the
+pairs, and keeps targets apart; it has the same optimisers here. The PyTorch form was
+written for this comparison, from the equations, in PyTorch's ordinary manner: modules,
+autograd of what is learned only, its optimisers and solvers.
 """
 
 import importlib
@@ -27,15 +29,18 @@ from numpy import ndarray
 
 from ddjax import data, methods
 from ddjax.data import Split
+from ddjax.methods import representation_regression
 from ddjax.methods.base import Method
 from ddjax.models.encoders.base import Encoder
 from ddjax.storage.cache import no_cache
+from ddjax.synthetic.targets import centred_one_hot
 from experiments.benchmarks import paired_steps
 from experiments.benchmarks.paired_steps import Run
 
 __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 
-METHODS = ("krr_st", "ssl_dd")
+METHODS = ("krr_st", "ssl_dd", "frepo")
+CLASSES = 10
 _RIDGE = 1e-6
 _AGE = 10
 _SEED = 1
@@ -48,7 +53,7 @@ class Sizes(NamedTuple):
       images: the budget N.
       widths: channels of the students' blocks.
       batch: real images a step.
-      outputs: of the teacher.
+      outputs: of the teacher; labels have `CLASSES`.
       image_bases: U.
       target_bases: V.
       side: pixels.
@@ -73,11 +78,20 @@ TOY = {"toy": Sizes(10, (8, 32), 20, 6, 4, 3, side=8)}
 
 
 class _Start(NamedTuple):
-    """What both forms start from, `which` being the students of the steps."""
+    """What both forms start from.
+
+    Attributes:
+      method: ours.
+      state: its state before the first step.
+      real: what a step sees.
+      wanted: what regression predicts for it.
+      which: number of a step -> its student.
+    """
 
     method: Method
     state: Any
     real: Split
+    wanted: ndarray
     which: Callable[[int], int]
 
 
@@ -114,25 +128,34 @@ def _started(name: str, sizes: Sizes) -> _Start:
     teacher = Encoder(
         "drawn", params, apply, sizes.side, sizes.outputs, {"file": "none"}
     )
-    own: dict[str, Any] = {"count": sizes.images}
+    labels = None
+    own: dict[str, Any] = {"teacher": teacher, "count": sizes.images}
     if name == "ssl_dd":
         own = {
+            "teacher": teacher,
             "images": sizes.images,
             "image_bases": sizes.image_bases,
             "target_bases": sizes.target_bases,
         }
-    widths = {"widths": sizes.widths, "depth": len(sizes.widths), "norm": "batch"}
-    method = methods.make(
-        name,
-        teacher=teacher,
-        pool={"settings": widths, "students": 2, "steps": _AGE},
-        batch_size=sizes.batch,
-        ridge=_RIDGE,
-        **own,
-    )
+    elif name == "frepo":
+        labels = np.arange(sizes.batch, dtype=np.int32) % CLASSES
+        own = {
+            "per_class": sizes.images // CLASSES,
+            "descent": representation_regression.DESCENT,
+        }
+    pool = representation_regression.POOL._asdict() | {
+        "settings": {
+            "widths": sizes.widths,
+            "depth": len(sizes.widths),
+            "norm": "batch",
+        },
+        "students": 2,
+        "steps": _AGE,
+    }
+    method = methods.make(name, pool=pool, batch_size=sizes.batch, ridge=_RIDGE, **own)
     key = jax.random.key(0)
-    few = (images[:8], None)
-    problem = data.from_arrays((images, None), few, validation=few)
+    few = (images[:CLASSES], None if labels is None else labels[:CLASSES])
+    problem = data.from_arrays((images, labels), few, validation=few)
     prepared = method.prepare(key, problem, no_cache)
     state = method.init(key, problem, prepared)
     # None of them is drawn anew while it is looked at.
@@ -142,7 +165,11 @@ def _started(name: str, sizes: Sizes) -> _Start:
         key = paired_steps.key_of_step(_SEED, step)
         return int(jax.random.randint(jax.random.split(key)[0], (), 0, 2))
 
-    return _Start(method, state, prepared.real, which)
+    real = prepared.real
+    wanted = real.targets
+    if labels is not None:
+        wanted = np.asarray(centred_one_hot(labels, CLASSES))
+    return _Start(method, state, real, np.asarray(wanted), which)
 
 
 def _numbers(arrays: Mapping[str, Any]) -> dict[str, ndarray]:
@@ -163,7 +190,8 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
     torch: Any = importlib.import_module("torch")
     functional = torch.nn.functional
     stored = _numbers(start.state.descent.learned["stored"])
-    boosted = "image_bases" in stored
+    boosted, labelled = "image_bases" in stored, start.method.name == "frepo"
+    outputs = start.wanted.shape[1]
     fixed = {"image_mean", "target_mean"}
     tensors = {name: torch.tensor(each) for name, each in stored.items()}
     learned = {name: each for name, each in tensors.items() if name not in fixed}
@@ -181,7 +209,7 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
                 setattr(self, f"BatchNorm{place}", torch.nn.BatchNorm2d(width))
                 before = width
             side = sizes.side // 2 ** len(sizes.widths)
-            self.Dense0 = torch.nn.Linear(before * side**2, sizes.outputs)
+            self.Dense0 = torch.nn.Linear(before * side**2, outputs)
 
         def features(self, images: Any) -> Any:
             for place in range(len(sizes.widths)):
@@ -231,7 +259,7 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         optimizers.append(optimizer)
 
     real = torch.tensor(np.asarray(start.real.inputs)).permute(0, 3, 1, 2)
-    wanted = torch.tensor(np.asarray(start.real.targets))
+    wanted = torch.tensor(start.wanted)
     held = {"step": 0}
 
     def one() -> Any:
@@ -240,21 +268,30 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         student = students[place]
         student.eval().requires_grad_(False)
         images, targets = decoded()
-        rows = extended(student.features(images))
+        shown, said = images, targets
+        if labelled:
+            shown = torch.cat([images, images.flip(3)])
+            said = torch.cat([targets, targets])
+        rows = extended(student.features(shown))
         with torch.no_grad():
             seen = extended(student.features(real))
         gram = rows @ rows.T
-        ridge = _RIDGE * torch.trace(gram).detach()
+        trace = torch.trace(gram)
+        ridge = _RIDGE * (trace / len(gram) if labelled else trace.detach())
         factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram)))
-        found = seen @ (rows.T @ torch.cholesky_solve(targets, factor))
+        found = seen @ (rows.T @ torch.cholesky_solve(said, factor))
         loss = functional.mse_loss(found, wanted)
+        if labelled:
+            largest, second = torch.topk(targets, 2).values.T
+            gaps = torch.clamp(largest - second, max=1 / outputs)
+            loss = 0.5 * outputs * loss - gaps.mean()
         outer.zero_grad()
         loss.backward()
         outer.step()
         student.train().requires_grad_(True)
         optimizers[place].zero_grad()
-        outputs = student.Dense0(student.features(images.detach()))
-        functional.mse_loss(outputs, targets.detach()).backward()
+        answers = student.Dense0(student.features(images.detach()))
+        functional.mse_loss(answers, targets.detach()).backward()
         optimizers[place].step()
         return loss.item()
 

@@ -107,7 +107,7 @@ TABLES: dict[str, Table] = {
     "ridge": ridge,
     "gram": gram,
     "blocked_gram": blocked_gram,
-    "self_supervised": functools.partial(against_torch, name="self_supervised"),
+    "students": functools.partial(against_torch, name="students"),
     "condensation": functools.partial(against_torch, name="condensation"),
     "frozen_encoders": functools.partial(
         against_torch, name="frozen_encoders", first_step=True

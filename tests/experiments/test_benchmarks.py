@@ -175,7 +175,7 @@ def test_pytorch_takes_the_same_steps(method):
     runs = {form: student_step.run(form, method, toy) for form in paired_steps.FORMS}
     apart = paired_steps.disagreement(runs, steps=1)
     # In float32 with a ridge of 1e-6 times the trace.
-    assert apart["loss"] < 3e-3
+    assert apart["loss"] < 1e-2
     assert apart["learned"] < 1e-4
     assert apart["students"] < 1e-3
     # Later steps see what the first ones learned.
@@ -229,7 +229,7 @@ def test_comparisons_with_pytorch_leave_a_record(name, tmp_path, capsys):
 def test_without_pytorch_the_comparison_says_so(tmp_path, capsys):
     ended = in_process.run(
         "benchmarks.against_torch",
-        "--steps=self_supervised",
+        "--steps=students",
         f"--directory={tmp_path}",
         capsys=capsys,
     )

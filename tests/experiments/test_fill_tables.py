@@ -5,6 +5,7 @@ import pytest
 
 from experiments import fill_tables, records
 from experiments.dgkip import tables
+from experiments.tables import caption
 from tests.experiments import made_up
 
 
@@ -95,3 +96,11 @@ def test_check_names_the_pages_that_differ(tmp_path, monkeypatch, capsys):
     assert "wrote page.md" in capsys.readouterr().out and "98.00" in page.read_text()
     fill_tables._CHECK.value = True
     fill_tables.main(["fill_tables"])
+
+
+def test_a_caption_names_every_machine():
+    other = {"processor": "Q", "cores": 1, "devices": ["cuda:0"]}
+    found = [made_up.record(name, {}) for name in "ab"]
+    found.append(made_up.record("c", {}, hardware=other))
+    said = caption(found)
+    assert "cpu, 2 cores (P) and cuda:0, 1 core (Q); 3 min in all" in said
