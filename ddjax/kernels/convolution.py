@@ -23,12 +23,15 @@ from jaxtyping import Array, Float
 
 __all__ = ["convolve", "product_of_patches", "shifts"]
 
-# As many of them lie along the innermost axis: a vector register of the processor.
+# As many lie along the innermost axis where they take the place of the channels: they
+# fill a vector register.
 _IMAGES_AT_ONCE = 8
 # Maps of so few positions are multiplied as patches: XLA's convolution of 2 x 2 takes
 # fifty times as long.
 _FEW_POSITIONS = 9
-_SMALL = 16
+# XLA gives convolutions of at most so many channels, before and after, to a library
+# that takes up to three times as long as the other one.
+_THIN = 16
 
 
 def convolve(
@@ -113,10 +116,9 @@ def _fast_convolution(inputs: Array, weights: Array) -> Array:
     if inputs.shape[1] * inputs.shape[2] <= _FEW_POSITIONS:
         return product_of_patches(_padded(inputs, weights), weights)
     channels, outputs = weights.shape[2:]
-    # Three channels take several times as long as four.
+    # Three channels can take thrice as long as four.
     room = -channels % 4
-    # XLA leaves what has at most 16 channels on either side to a slower library.
-    beside = max(0, _SMALL + 1 - outputs) if channels <= _SMALL else 0
+    beside = max(0, _THIN + 1 - outputs) if channels <= _THIN else 0
     inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, room)))
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, room), (0, beside)))
     return _convolution(inputs, weights)[..., :outputs]

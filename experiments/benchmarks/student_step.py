@@ -42,6 +42,8 @@ __all__ = ["METHODS", "SIZES", "STEPS", "TOY", "Sizes", "run"]
 METHODS = ("krr_st", "ssl_dd", "frepo")
 CLASSES = 10
 _RIDGE = 1e-6
+# Students' step sizes: with few outputs, a mean squared error has steeper slopes.
+_RATES = {"krr_st": 0.1, "ssl_dd": 0.1, "frepo": 1e-3}
 _AGE = 10
 _SEED = 1
 
@@ -151,6 +153,7 @@ def _started(name: str, sizes: Sizes) -> _Start:
         },
         "students": 2,
         "steps": _AGE,
+        "learning_rate": _RATES[name],
     }
     method = methods.make(name, pool=pool, batch_size=sizes.batch, ridge=_RIDGE, **own)
     key = jax.random.key(0)
@@ -191,7 +194,7 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
     functional = torch.nn.functional
     stored = _numbers(start.state.descent.learned["stored"])
     boosted, labelled = "image_bases" in stored, start.method.name == "frepo"
-    outputs = start.wanted.shape[1]
+    outputs, rate = start.wanted.shape[1], _RATES[start.method.name]
     fixed = {"image_mean", "target_mean"}
     tensors = {name: torch.tensor(each) for name, each in stored.items()}
     learned = {name: each for name, each in tensors.items() if name not in fixed}
@@ -251,7 +254,7 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         )
         students.append(student)
         optimizer = torch.optim.SGD(
-            student.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3
+            student.parameters(), lr=rate, momentum=0.9, weight_decay=1e-3
         )
         speeds = _students(optax.tree.get(pool.moments, "trace"))[place]
         for name, parameter in student.named_parameters():
@@ -268,6 +271,8 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         student = students[place]
         student.eval().requires_grad_(False)
         images, targets = decoded()
+        # The student sees them as they were before the outer step, which is in place.
+        held_images, held_targets = images.detach().clone(), targets.detach().clone()
         shown, said = images, targets
         if labelled:
             shown = torch.cat([images, images.flip(3)])
@@ -290,8 +295,8 @@ def _torch_steps(start: _Start, sizes: Sizes) -> Run:
         outer.step()
         student.train().requires_grad_(True)
         optimizers[place].zero_grad()
-        answers = student.Dense0(student.features(images.detach()))
-        functional.mse_loss(answers, targets.detach()).backward()
+        answers = student.Dense0(student.features(held_images))
+        functional.mse_loss(answers, held_targets).backward()
         optimizers[place].step()
         return loss.item()
 
