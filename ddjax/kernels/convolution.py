@@ -117,8 +117,11 @@ def _fast_convolution(inputs: Array, weights: Array) -> Array:
         return product_of_patches(_padded(inputs, weights), weights)
     channels, outputs = weights.shape[2:]
     # Three channels can take thrice as long as four.
-    room = -channels % 4
-    beside = max(0, _THIN + 1 - outputs) if channels <= _THIN else 0
+    room, beside = -channels % 4, 0
+    if channels <= _THIN and outputs < channels:
+        room = _THIN + 4 - channels
+    elif channels <= _THIN and outputs <= _THIN:
+        beside = _THIN + 1 - outputs
     inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, room)))
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, room), (0, beside)))
     return _convolution(inputs, weights)[..., :outputs]
