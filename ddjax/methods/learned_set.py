@@ -50,6 +50,7 @@ __all__ = [
     "fit_decoder",
     "gradient_method",
     "learned_set",
+    "of_keywords",
     "onto_simplex",
     "regression_targets",
     "targets_kind_for",
@@ -218,6 +219,21 @@ def learned_set(
         ),
         update=update,
         follows_length=descents.decays(described) or made.advance is not None,
+    )
+
+
+def of_keywords(
+    given: Mapping[str, Any], default: Descent, **settings: Any
+) -> LearnedSet:
+    """`learned_set` from a factory's keywords: `decoder`, `descent`, `initialization`.
+
+    And `learn_targets`, which is False where the method does not have it.
+    """
+    names = ("decoder", "descent", "initialization")
+    taken = {name: given[name] for name in names}
+    learn_targets = given.get("learn_targets", False)
+    return learned_set(
+        **taken, default=default, learn_targets=learn_targets, **settings
     )
 
 
