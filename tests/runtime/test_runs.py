@@ -99,8 +99,7 @@ def test_a_finished_sweep_is_read_back(swept):
 
 
 def test_another_run_is_refused_and_another_choice_is_made(swept, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(swept[0] / "seed_0", folder)
+    folder = shutil.copytree(swept[0] / "seed_0", tmp_path / "run")
     run = dict(workdir=folder, evaluations=[_judge([])], **SETTINGS)
     with pytest.raises(ValueError, match="is of another run: .*learning_rate"):
         runtime.train_and_report(fakes.quadratic(learning_rate=0.5), _problem(), **run)
