@@ -1,4 +1,8 @@
-"""What the configurations on image data sets share."""
+"""What the configurations on image data sets share.
+
+Arguments are, for instance, `:ipc=10,loss=hinge`, `:ten` (all ten classes) or `:paper`
+(the paper's number of random networks, for a GPU).
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -461,11 +461,7 @@ def onto_simplex(targets: Float[Array, "m c"]) -> Float[Array, "m c"]:
 def class_targets_for(
     loss: Loss, classes: int
 ) -> Callable[[Int[Array, " m"]], Float[Array, "m *c"]]:
-    """Labels -> what a convex loss wants to fit.
-
-    Margin losses: -1 and +1 for two classes, one column a class (one-vs-rest) for more.
-    Multiclass losses: one-hot rows. Regression losses: -1 and +1 for two classes,
-    one-hot - 1/c for more.
+    """Labels -> what a convex loss fits, see `ddjax.synthetic.targets.hard_targets`.
 
     Raises:
       ValueError: fewer than two classes.
