@@ -55,6 +55,9 @@ def read_file(path: Path) -> np.ndarray:
     Args:
       path: an idx file; `.gz` at the end of the name means gzip.
 
+    Returns:
+      The array, uint8.
+
     Raises:
       DataError: not an idx file of bytes, or shorter or longer than it declares.
     """

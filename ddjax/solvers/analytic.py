@@ -213,6 +213,9 @@ def distilled_set(
       metric: the G of the distance tr((V - W)ᵀ G (V - W)) that says which are nearest:
         the Gram of the real inputs for nearest predictions; the identity when None.
 
+    Returns:
+      The set, in float64.
+
     Raises:
       NoExactSet: fewer samples than the rank of W, and not `approximate`.
       ValueError: shapes that do not fit, numbers out of range, an unknown convention.
@@ -280,6 +283,9 @@ def inputs_for_targets(
       large: take the larger of the two sigma, for inputs that ridge hardly shrinks. It
         is the only one for lambda = 0.
       tolerance: how far W Y⁺ Y may be from W, relative to W.
+
+    Returns:
+      The set, in float64.
 
     Raises:
       NoExactSet: rows of W outside the span of those of Y, or a ridge that is too
@@ -352,6 +358,9 @@ def targets_for_inputs(
       tolerance: how far the nearest weights may be from W, relative to W, and still
         count as exact.
 
+    Returns:
+      The set, in float64.
+
     Raises:
       NoExactSet: W outside the span of the inputs, and not `approximate`.
       ValueError: shapes that do not fit, numbers out of range, an unknown convention.
@@ -412,6 +421,9 @@ def kernel_targets_for_inputs(
       approximate: take the nearest predictor instead of raising an error.
       tolerance: how large the relative error may be and still count as exact. The
         difference of squares above leaves it no more than some eight digits.
+
+    Returns:
+      Targets and coefficients, in float64.
 
     Raises:
       NoExactSet: f outside the span, and not `approximate`.

@@ -104,6 +104,9 @@ def draw(
       title: a line above the picture.
       limits: the natural values that become black and white; what is beyond is clipped.
 
+    Returns:
+      An RGB picture.
+
     Raises:
       ValueError: the inputs are not images, or the limits do not increase.
     """
