@@ -4,7 +4,9 @@
       --workdir=runs/cifar10 --config.data.directory=DIR
 
 Expected: about 85 % test accuracy of logistic regression on the distilled pair, within
-five minutes on two cores. Arguments: see `configs.dgkip.images`.
+five minutes on two cores. Arguments: see `configs.dgkip.images`, for instance
+`:ipc=10,loss=hinge`, `:ten` (all ten classes) or `:paper` (the paper's number of random
+networks, for a GPU).
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,9 @@
       --workdir=runs/fashion_mnist --config.data.directory=DIR
 
 Expected: about 97 % test accuracy of logistic regression on the distilled pair, within
-two minutes on two cores. Arguments: see `configs.dgkip.images`.
+two minutes on two cores. Arguments: see `configs.dgkip.images`, for instance
+`:ipc=10,loss=hinge`, `:ten` (all ten classes) or `:paper` (the paper's number of random
+networks, for a GPU).
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,4 @@
-"""What the configurations on image data sets share.
-
-Arguments are, for instance, `:ipc=10,loss=hinge`, `:ten` (all ten classes) or `:paper`
-(the paper's number of random networks, for a GPU).
-"""
+"""What the configurations on image data sets share."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -71,9 +71,17 @@ def dsa(
     Augmentation" (ICML 2021), with its published defaults. Rotation here is rigid in
     pixels; on images that are not square the published one shears.
 
-    `strategy` has names of transforms joined by `_`, from flip, scale, rotate, crop,
-    cutout and color. The numbers are `probability` of `flip`, `largest` of `scale`,
-    `degrees` of `rotate`, `part` of `crop` and of `cutout`, and those of `color`.
+    Args:
+      strategy: names of transforms joined by `_`, from flip, scale, rotate, crop,
+        cutout and color.
+      flip: `probability` of `flip`.
+      scale: `largest` of `scale`.
+      rotate: `degrees` of `rotate`.
+      crop: `part` of `crop`.
+      cutout: `part` of `cutout`.
+      brightness: of `color`.
+      saturation: of `color`.
+      contrast: of `color`.
 
     Raises:
       ValueError: an unknown operation, with the known ones, or a number out of range.
@@ -117,8 +125,13 @@ def flip_crop_noise(
     2511.16674). Its first release adds noise of mean 0.5, those since March 2026 of
     mean 0.
 
-    `flip` and `noise` (0 for none) are the `probability` of each, `noise_std` and
-    `noise_mean` those of `noise`, `scale` and `ratio` those of `resized_crop`.
+    Args:
+      flip: `probability` of `flip`.
+      scale: of `resized_crop`.
+      ratio: of `resized_crop`.
+      noise: `probability` of `noise`; 0 for none.
+      noise_std: `std` of `noise`.
+      noise_mean: `mean` of `noise`.
 
     Raises:
       ValueError: a number out of range.
@@ -155,8 +168,17 @@ def crop_jitter_solarize(
     (BYOL, NeurIPS 2020, appendix B), without their Gaussian blur, which is left out
     for images of 32 x 32. There `solarize` is 0 for one of the two views.
 
-    `scale` and `ratio` are those of `resized_crop`, `flip`, `jitter`, `grayscale` and
-    `solarize` the `probability` of each, and the rest those of `color_jitter`.
+    Args:
+      scale: of `resized_crop`.
+      ratio: of `resized_crop`.
+      flip: `probability` of `flip`.
+      jitter: `probability` of `color_jitter`.
+      brightness: of `color_jitter`.
+      contrast: of `color_jitter`.
+      saturation: of `color_jitter`.
+      hue: of `color_jitter`.
+      grayscale: `probability` of `grayscale`.
+      solarize: `probability` of `solarize`.
 
     Raises:
       ValueError: a number out of range.
