@@ -74,7 +74,7 @@ def test_every_evaluation_is_held_to_the_interface_and_has_a_name_of_its_own():
     assert set(SMALL) == set(EVALUATIONS)
     names = {name: make(name, **SMALL[name]).name for name in EVALUATIONS}
     assert len(set(names.values())) == len(names)
-    assert names["probe"] == "probe_logistic"
+    assert make("probe", loss="hinge").name == "probe_hinge"
     for name, found in names.items():
         assert found.startswith(name.replace("real_pretraining", "full_data_"))
 
