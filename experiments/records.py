@@ -50,9 +50,6 @@ def write_record(
       reduced: how the run is smaller than the protocol it follows, None when it is not.
       directory: the records' root.
 
-    Returns:
-      The path written.
-
     Raises:
       ValueError: a bad name, an empty scale, a number that is not finite, or a value
         that JSON cannot hold; the message names it.

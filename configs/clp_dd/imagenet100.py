@@ -11,21 +11,10 @@ run. The classes are the first hundred labels; the literature has several lists,
 Arguments: see `configs.clp_dd.common.probe_config`.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
-from configs.clp_dd.common import probe_config
+from configs.clp_dd.imagenet1k import imagenet_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    config: Any = probe_config(
-        arg,
-        dataset="tfds:imagenet2012",
-        defaults={"encoder": "clip_vit_b16", "steps": 1000},
-        image_size=224,
-        on_device="files",
-        classes=tuple(range(100)),
-    )
-    config.method.micro_batch = 50
-    return config
+    return imagenet_config(arg, classes=tuple(range(100)))

@@ -24,14 +24,21 @@ from ml_collections import ConfigDict
 from configs.clp_dd.common import probe_config
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def imagenet_config(arg: str | None, classes: tuple[int, ...] | None = None) -> Any:
+    """CLP-DD on ImageNet or some of its classes."""
     config: Any = probe_config(
         arg,
         dataset="tfds:imagenet2012",
         defaults={"encoder": "clip_vit_b16", "steps": 1000},
         image_size=224,
         on_device="files",
+        classes=classes,
     )
     config.method.micro_batch = 50
+    return config
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    config = imagenet_config(arg)
     config.method.batch_size = 10_000
     return config

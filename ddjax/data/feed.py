@@ -69,9 +69,6 @@ def batches(
         `batch_size` is then a multiple of the number of classes, and each class has at
         least its share.
 
-    Returns:
-      The whole split on the device, or rows to draw from.
-
     Raises:
       ValueError: a batch below 1 row, or one that cannot be balanced.
     """

@@ -214,9 +214,6 @@ def apply(
     Args:
       preprocessing: from `fit`.
       inputs: `(n, *shape)`, with the leading axis.
-
-    Returns:
-      Preprocessed inputs `(n, *shape)`.
     """
     if preprocessing.kind == "none":
         return inputs

@@ -487,9 +487,6 @@ def test_error_interval(
       radius: R, from `parameter_radius`.
       multiclass: margins are differences between two outputs.
 
-    Returns:
-      The interval and the counts behind it.
-
     Source: DGKIP, lemma 3.4; the multiclass form is not in the paper.
     """
     moved = prediction_bound(feature_norms, radius)

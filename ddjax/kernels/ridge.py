@@ -232,9 +232,6 @@ def kernel_solve(
       intercept: whether to fit an unpenalised intercept.
       factor_dtype: type in which to factor and solve; that of `gram` when None.
 
-    Returns:
-      The coefficients, with the factor and the jitter.
-
     Raises:
       TypeError: arrays that are not floating.
       ValueError: shapes that do not fit, an unknown convention, a bad ridge, or float64
@@ -408,9 +405,6 @@ def solve(
       intercept: whether to fit an unpenalised intercept.
       factor_dtype: type in which products are formed, factored and solved; that of
         `features` when None.
-
-    Returns:
-      Weights, intercept and jitter.
 
     Raises:
       TypeError: arrays that are not floating.

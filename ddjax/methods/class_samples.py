@@ -119,22 +119,14 @@ def balanced_set(
     Raises:
       ValueError: an unknown name or a number out of range.
     """
-    initialization = given["initialization"]
-    parts = learned_set.learned_set(
-        decoder=given["decoder"],
-        descent=given["descent"],
-        default=default,
-        learn_targets=given.get("learn_targets", False),
-        initialization=initialization,
-        known=BALANCED,
-        groups=groups,
-        project_targets=project_targets,
+    parts = learned_set.of_keywords(
+        given, default, known=BALANCED, groups=groups, project_targets=project_targets
     )
     init = learned_set.class_init(
         parts,
         one_hot,
         per_class=given["per_class"],
-        initialization=initialization,
+        initialization=given["initialization"],
         extra=extra,
     )
     return parts, init

@@ -133,13 +133,8 @@ def clp(
     by_statistics = outer == "squared" and batch_size is None
     starts = {"ridge": ridge} if learn_ridge else {}
     starts |= {"temperature": temperature} if learn_temperature else {}
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=learn_targets,
-        initialization=initialization,
-        groups=("log_ridge", "log_temperature"),
+    parts = learned_set.of_keywords(
+        given, DESCENT, groups=("log_ridge", "log_temperature")
     )
 
     def prepare(

@@ -190,12 +190,9 @@ def dgkip(
         return feature_maps.from_settings(key, features)
 
     example = feature_map(jax.random.key(0))
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=learn_targets,
-        initialization=initialization,
+    parts = learned_set.of_keywords(
+        given,
+        DESCENT,
         groups=("outputs",),
         project_targets=learned_set.onto_simplex
         if convex.kind == "multiclass"

@@ -71,14 +71,8 @@ def krr_st(
     """
     given = dict(locals())
     checks.check_counts(count=count)
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=learn_targets,
-        initialization=initialization,
-        known=ROW_INITIALIZATIONS,
-        by_class=False,
+    parts = learned_set.of_keywords(
+        given, DESCENT, known=ROW_INITIALIZATIONS, by_class=False
     )
 
     def start(

@@ -50,6 +50,7 @@ __all__ = [
     "fit_decoder",
     "gradient_method",
     "learned_set",
+    "of_keywords",
     "onto_simplex",
     "regression_targets",
     "targets_kind_for",
@@ -218,6 +219,21 @@ def learned_set(
         ),
         update=update,
         follows_length=descents.decays(described) or made.advance is not None,
+    )
+
+
+def of_keywords(
+    given: Mapping[str, Any], default: Descent, **settings: Any
+) -> LearnedSet:
+    """`learned_set` from a factory's keywords: `decoder`, `descent`, `initialization`.
+
+    And `learn_targets`, which is False where the method does not have it.
+    """
+    names = ("decoder", "descent", "initialization")
+    taken = {name: given[name] for name in names}
+    learn_targets = given.get("learn_targets", False)
+    return learned_set(
+        **taken, default=default, learn_targets=learn_targets, **settings
     )
 
 
@@ -445,11 +461,7 @@ def onto_simplex(targets: Float[Array, "m c"]) -> Float[Array, "m c"]:
 def class_targets_for(
     loss: Loss, classes: int
 ) -> Callable[[Int[Array, " m"]], Float[Array, "m *c"]]:
-    """Labels -> what a convex loss wants to fit.
-
-    Margin losses: -1 and +1 for two classes, one column a class (one-vs-rest) for more.
-    Multiclass losses: one-hot rows. Regression losses: -1 and +1 for two classes,
-    one-hot - 1/c for more.
+    """Labels -> what a convex loss fits, see `ddjax.synthetic.targets.hard_targets`.
 
     Raises:
       ValueError: fewer than two classes.

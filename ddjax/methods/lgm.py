@@ -115,13 +115,7 @@ def lgm(
     if transform is None:
         copies, augment_real = 1, False
     encoders = frozen_features.as_encoders(encoder)
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=False,
-        initialization=initialization,
-    )
+    parts = learned_set.of_keywords(given, DESCENT)
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache

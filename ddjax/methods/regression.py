@@ -206,12 +206,9 @@ def regression(
         )
     iterated = inner == "unrolled"
     loop = InnerLoop(apply, inner_ridge, form, learn_step_size)
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=learn_targets,
-        initialization=initialization,
+    parts = learned_set.of_keywords(
+        given,
+        DESCENT,
         known=INITIALIZATIONS,
         by_class=False,
         groups=("step_size",),

@@ -81,14 +81,7 @@ def build(
     """
     ridge, batch_size = given["ridge"], given["batch_size"]
     checks.check_counts(batch_size=batch_size)
-    parts = learned_set.learned_set(
-        decoder=given["decoder"],
-        descent=given["descent"],
-        default=default,
-        learn_targets=given["learn_targets"],
-        initialization=given["initialization"],
-        groups=tuple(extra()),
-    )
+    parts = learned_set.of_keywords(given, default, groups=tuple(extra()))
 
     def prepare(
         key: PRNGKeyArray, problem: Problem, cache: Cache = no_cache

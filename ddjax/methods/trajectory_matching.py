@@ -164,12 +164,9 @@ def build(
     transform = class_samples.augmenter(augment, shared=False)
     training = experts.expert_training(given["experts"])
     _check_starts(starts, training, expert_epochs)
-    parts = learned_set.learned_set(
-        decoder=given["decoder"],
-        descent=given["descent"],
-        default=default,
-        learn_targets=soft,
-        initialization=given["initialization"],
+    parts = learned_set.of_keywords(
+        {**given, "learn_targets": soft},
+        default,
         known=known,
         groups=(GROUP,),
         project_targets=learned_set.onto_simplex,

@@ -113,9 +113,6 @@ def save(path: str | os.PathLike[str], trained: TrainedNetwork) -> Path:
         replaced.
       trained: the network.
 
-    Returns:
-      The path.
-
     Raises:
       ValueError: a path with another ending, or a provenance that is not JSON-able.
       ddjax.storage.CannotWrite: a full or read-only disk.

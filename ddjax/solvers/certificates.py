@@ -449,9 +449,6 @@ def kernel_certificate(
       test_gram: kernel between test points and the distilled set; for the midpoint
         ball, None leaves it out.
 
-    Returns:
-      As for `certificate`.
-
     Raises:
       ValueError: as for `certificate`.
     """

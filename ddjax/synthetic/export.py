@@ -86,9 +86,6 @@ def to_npz(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       path: the file, replaced in one step.
       distilled: the set.
 
-    Returns:
-      The path.
-
     Raises:
       DistilledSetError: the set is not valid, or the file cannot be written.
     """
@@ -169,9 +166,6 @@ def to_csv(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       path: the file, replaced in one step.
       distilled: a set whose targets are of kind `regression` and whose inputs are
         features `(m, d)`.
-
-    Returns:
-      The path.
 
     Raises:
       DistilledSetError: another kind of set, one that is not valid, or the file cannot

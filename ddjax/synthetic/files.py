@@ -47,9 +47,6 @@ def save(path: str | os.PathLike[str], distilled: DistilledSet) -> Path:
       distilled: what; its provenance and certificate may hold what JSON has, tuples
         (which become lists) and NumPy scalars.
 
-    Returns:
-      The path.
-
     Raises:
       DistilledSetError: the set is not valid (see `checks.check`), not JSON-able, or
         cannot be written there. What is there then is the old set or the new, whole.

@@ -17,6 +17,7 @@ from ddjax.data.problem import Problem, Split
 from ddjax.evaluation.base import Evaluation
 from ddjax.methods import frozen_features
 from ddjax.methods.base import Method
+from ddjax.models.encoders import ENTRIES
 from ddjax.models.encoders.base import Encoder
 from ddjax.models.encoders.settings import as_encoder
 from ddjax.runtime import run_keys
@@ -39,6 +40,7 @@ __all__ = [
     "cache_directory",
     "check",
     "define_data_flags",
+    "define_places",
     "distil",
     "encoder",
     "load",
@@ -86,6 +88,15 @@ def define_data_flags() -> None:
     define_data_dir()
     flags.DEFINE_string(
         "cache_dir", None, "Folder of cached features. Default: DATA_DIR/features."
+    )
+
+
+def define_places() -> tuple[flags.FlagHolder[list[str]], flags.FlagHolder[list[str]]]:
+    """Defines `--datasets` and `--encoders`, and returns both."""
+    found = "mobilenetv2", "efficientnet_lite0"
+    return (
+        commands.define_choices("datasets", ("imagenette", "cub50"), "Data sets."),
+        commands.define_choices("encoders", found, "Encoders.", choices=ENTRIES),
     )
 
 

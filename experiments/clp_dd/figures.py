@@ -16,7 +16,6 @@ from numpy import ndarray
 
 from ddjax import synthetic
 from ddjax.command.ending import ConfigError
-from ddjax.models import encoders
 from experiments import commands, records
 from experiments.clp_dd import common
 from experiments.clp_dd.tables import ROWS
@@ -25,13 +24,7 @@ __all__ = ["strips"]
 
 _LARGEST = 20
 
-_DATASETS = commands.define_choices("datasets", ("imagenette", "cub50"), "Data sets.")
-_ENCODERS = commands.define_choices(
-    "encoders",
-    ("mobilenetv2", "efficientnet_lite0"),
-    "Encoders.",
-    choices=encoders.ENTRIES,
-)
+_DATASETS, _ENCODERS = common.define_places()
 _ROWS = commands.define_choices(
     "rows",
     ("lgm", "clp_squared", "clp"),

@@ -37,15 +37,7 @@ ROWS = ("full", *common.SELECTIONS, *common.CONTENDERS)
 """Short names of the table's rows; `full` is the upper bound."""
 
 common.define_data_flags()
-_DATASETS = commands.define_choices(
-    "datasets", ("imagenette", "cub50"), "Data sets, in order."
-)
-_ENCODERS = commands.define_choices(
-    "encoders",
-    ("mobilenetv2", "efficientnet_lite0"),
-    "Encoders to distil with, in order.",
-    choices=encoders.ENTRIES,
-)
+_DATASETS, _ENCODERS = common.define_places()
 _SEEDS = commands.define_seeds()
 _ROWS = commands.define_choices("rows", ROWS, "Rows of the table.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 1, "Images a class.", lower_bound=1)

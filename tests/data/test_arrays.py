@@ -236,165 +236,110 @@ def test_float64_is_rounded_behind_the_preprocessing(kind):
         np.testing.assert_array_equal(one.targets, np.float32(other.targets))
 
 
-ERRORS = {
-    "no pair": ((IMAGES, LABELS), "must be a pair", dict(validation=(IMAGES,))),
-    "strings": ((np.array(["x"] * 40), LABELS), "expected real numbers"),
-    "rank": ((np.zeros(40), LABELS), r"shape \(40,\); expected images"),
-    "empty": ((np.zeros((0, 3)), np.zeros(0, int)), "empty"),
-    "no features": ((np.zeros((40, 0)), LABELS), "empty"),
-    "int64 images": ((IMAGES.astype(int), LABELS), "dtype int64"),
-    "first": ((np.zeros((40, 3, 9, 9)), LABELS), "channels go last"),
-    "length": ((IMAGES, LABELS[:39]), r"\(39,\) for 40 inputs"),
-    "one-hot": ((IMAGES, np.eye(2, dtype=int)[LABELS]), "argmax"),
-    "two columns": ((IMAGES, np.ones((40, 2), int)), r"\(40, 2\)"),
-    "objects": (
-        (IMAGES, np.array(["a", None] * 20)),
-        r"sample 1 is None \(dtype object\)",
+# What is refused: the message, and the inputs, labels or options that it is about.
+INPUTS = {
+    "expected real numbers": np.array(["x"] * 40),
+    r"shape \(40,\); expected images": np.zeros(40),
+    "empty": np.zeros((40, 0)),
+    "dtype int64": IMAGES.astype(int),
+    "channels go last": np.zeros((40, 3, 9, 9)),
+    "train inputs: sample 39, feature 1 is 'x'": np.array(
+        [[1.0, 2.0]] * 39 + [[3.0, "x"]], object
     ),
-    "object inputs": (
-        (np.array([[1.0, 2.0]] * 39 + [[3.0, "x"]], object), LABELS),
-        "train inputs: sample 39, feature 1 is 'x'",
+    "train inputs: None; an array": None,
+    "train inputs: no array: .*inhom": [[1, 2], [3]],
+    "toarray": sparse.csr_matrix(FEATURES),
+    "train inputs: a masked array": MASKED,
+    "a masked array": list(MASKED),
+    "train: sample 7 has NaN or infinite": np.where(
+        np.arange(40)[:, None] == 7, np.nan, FEATURES
     ),
-    "no inputs": ((None, LABELS), "train inputs: None; an array"),
-    "ragged": (([[1, 2], [3]], LABELS), "train inputs: no array: .*inhom"),
-    "sparse": ((sparse.csr_matrix(FEATURES), LABELS), "toarray"),
-    "masked inputs": ((MASKED, LABELS), "train inputs: a masked array"),
-    "masked labels": (
-        (FEATURES, np.ma.masked_equal(LABELS, 1)),
-        "train labels or targets: a masked array",
+    "infinite values": FEATURES * 1e60,
+}
+LABELS_OF_IMAGES = {
+    r"\(39,\) for 40 inputs": LABELS[:39],
+    "argmax": np.eye(2, dtype=int)[LABELS],
+    r"\(40, 2\)": np.ones((40, 2), int),
+    r"sample 1 is None \(dtype object\)": np.array(["a", None] * 20),
+    "not UTF-8": np.array([b"a", b"\xff"])[LABELS],
+    "sample 1 has the label ''": np.array(["a", ""])[LABELS],
+    "single class": LABELS * 0,
+    "class '2' has 1 sample": np.where(np.arange(40) == 3, 2, LABELS),
+}
+LABELS_OF_FEATURES = {
+    "train labels or targets: a masked array": np.ma.masked_equal(LABELS, 1),
+    r"few whole numbers \(0, 1\).*task='classification' or task='regression'": (
+        LABELS.astype(float)
     ),
-    "list of masked": ((list(MASKED), LABELS), "a masked array"),
-    "latin": ((IMAGES, np.array([b"a", b"\xff"])[LABELS]), "not UTF-8"),
-    "empty label": ((IMAGES, np.array(["a", ""])[LABELS]), "sample 1 has the label ''"),
-    "0. and 1.": (
-        (FEATURES, LABELS.astype(float)),
-        r"few whole numbers \(0, 1\).*task='classification' or task='regression'",
+    r"argmax\(axis=1\) for classes, or task='regression'": np.eye(2)[LABELS],
+    "40 classes in 40 samples; .*task='regression'": np.arange(40),
+    "train targets: sample 1 has a NaN": np.where(LABELS, np.nan, 1.0),
+}
+OPTIONS_OF_IMAGES = {
+    "must be a pair": dict(validation=(IMAGES,)),
+    "give a name a class": dict(class_names="ab"),
+    r"test inputs: uint8 of shape \(5, 5, 3\)": dict(test=(IMAGES[:, :5], LABELS)),
+    "test inputs: float64": dict(test=(IMAGES / 255, LABELS)),
+    "test labels: label 2 of sample 1 is out of range; allowed: 0, 1": dict(
+        test=(IMAGES, LABELS + 1)
     ),
-    "one-hot floats": (
-        (FEATURES, np.eye(2)[LABELS]),
-        r"argmax\(axis=1\) for classes, or task='regression'",
-    ),
-    "numbers": (
-        (FEATURES, np.arange(40)),
-        "40 classes in 40 samples; .*task='regression'",
-    ),
-    "half classes": (
-        (FEATURES, LABELS + 0.5),
-        "sample 0 has the label 0.5",
-        dict(task="classification"),
-    ),
-    "missing label": (
-        (FEATURES, np.where(LABELS, np.nan, 1.0)),
-        "sample 1 has the label nan",
-        dict(task="classification"),
-    ),
-    "task": ((FEATURES, LABELS), "known: classification", dict(task="classify")),
-    "task of a triple": (
-        (FEATURES, LABELS, FEATURES),
-        "is for pairs",
-        dict(task="regression"),
-    ),
-    "task of nothing": ((FEATURES, None), "nothing to", dict(task="regression")),
-    "one name": ((IMAGES, LABELS), "give a name a class", dict(class_names="ab")),
-    "one target": (
-        (FEATURES, np.full(40, 7.0)),
-        "targets are 7 in every training row",
-        dict(task="regression"),
-    ),
-    "nan target": (
-        (FEATURES, np.where(LABELS, np.nan, 1.0)),
-        "train targets: sample 1 has a NaN",
-    ),
-    "nan input": (
-        (np.where(np.arange(40)[:, None] == 7, np.nan, FEATURES), LABELS),
-        "train: sample 7 has NaN or infinite",
-    ),
-    "too large": ((FEATURES * 1e60, LABELS), "infinite values"),
-    "test shape": (
-        (IMAGES, LABELS),
-        r"test inputs: uint8 of shape \(5, 5, 3\)",
-        dict(test=(IMAGES[:, :5], LABELS)),
-    ),
-    "test dtype": (
-        (IMAGES, LABELS),
-        "test inputs: float64",
-        dict(test=(IMAGES / 255, LABELS)),
-    ),
-    "test label": (
-        (IMAGES, LABELS),
-        "test labels: label 2 of sample 1 is out of range; allowed: 0, 1",
-        dict(test=(IMAGES, LABELS + 1)),
-    ),
-    "test class": (
-        (IMAGES, LABELS),
-        "arrays: test: a single class",
-        dict(test=(IMAGES[::2], LABELS[::2])),
-    ),
-    "kinds": (
-        (IMAGES, LABELS),
-        "differ in what kind of targets",
-        dict(test=(IMAGES, None)),
-    ),
-    "widths": (
-        (FEATURES, FEATURES),
+    "arrays: test: a single class": dict(test=(IMAGES[::2], LABELS[::2])),
+    "differ in what kind of targets": dict(test=(IMAGES, None)),
+    "label 1 of sample 1 is out of range": dict(class_names=("a",)),
+    "duplicates": dict(class_names=("a", "a")),
+    "no sample of class 'c'": dict(class_names=("a", "b", "c")),
+}
+CLASSES, REGRESSION = dict(task="classification"), dict(task="regression")
+FEW_COLUMNS = dict(columns=Columns(("a",), ("y",), {}))
+OF_FEATURES = [
+    ("sample 0 has the label 0.5", LABELS + 0.5, CLASSES),
+    ("sample 1 has the label nan", np.where(LABELS, np.nan, 1.0), CLASSES),
+    ("known: classification", LABELS, dict(task="classify")),
+    ("nothing to", None, REGRESSION),
+    ("targets are 7 in every training row", np.full(40, 7.0), REGRESSION),
+    (
         "differ in the number of targets",
+        FEATURES,
         dict(test=(FEATURES, FEATURES[:, :2])),
     ),
-    "named floats": (
-        (FEATURES, FEATURES),
-        r"floats \(regression\)",
-        dict(class_names=("a", "b")),
-    ),
-    "columns of classes": (
-        (FEATURES, LABELS),
-        "columns given, but there are no regression targets",
-        dict(columns=Columns(("a",), ("y",), {})),
-    ),
-    "few columns": (
-        (FEATURES, FEATURES),
-        r"columns name 1 inputs; inputs have shape \(7,\)",
-        dict(columns=Columns(("a",), ("y",), {})),
-    ),
-    "large targets": (
-        (FEATURES, FEATURES * 1e60),
-        "too large for float32",
-        dict(standardize_targets=False),
-    ),
-    "names": (
-        (IMAGES, LABELS),
-        "label 1 of sample 1 is out of range",
-        dict(class_names=("a",)),
-    ),
-    "same names": ((IMAGES, LABELS), "duplicates", dict(class_names=("a", "a"))),
-    "four": ((IMAGES, LABELS, FEATURES, None), "or a triple"),
-    "float labels": (
-        (IMAGES, LABELS + 0.5, FEATURES),
+    (r"floats \(regression\)", FEATURES, dict(class_names=("a", "b"))),
+    ("columns given, but there are no regression targets", LABELS, FEW_COLUMNS),
+    (r"columns name 1 inputs; inputs have shape \(7,\)", FEATURES, FEW_COLUMNS),
+    ("too large for float32", FEATURES * 1e60, dict(standardize_targets=False)),
+]
+OTHERS = [
+    ("empty", (np.zeros((0, 3)), np.zeros(0, int)), {}),
+    ("is for pairs", (FEATURES, LABELS, FEATURES), REGRESSION),
+    ("or a triple", (IMAGES, LABELS, FEATURES, None), {}),
+    (
         "train labels: sample 0 has the label 0.5",
+        (IMAGES, LABELS + 0.5, FEATURES),
+        {},
     ),
-    "text targets": (
-        (IMAGES, LABELS, np.array(["x"] * 40)),
+    (
         "train targets: dtype <U1; expected real numbers",
+        (IMAGES, LABELS, np.array(["x"] * 40)),
+        {},
     ),
-    "targets here alone": (
-        (IMAGES, LABELS, FEATURES),
+    (
         "test: the parts differ in what kind of targets",
+        (IMAGES, LABELS, FEATURES),
         dict(test=(IMAGES, LABELS)),
     ),
-    "single": ((IMAGES, LABELS * 0), "single class"),
-    "absent": (
-        (IMAGES, LABELS),
-        "no sample of class 'c'",
-        dict(class_names=("a", "b", "c")),
-    ),
-    "one of a class": (
-        (IMAGES, np.where(np.arange(40) == 3, 2, LABELS)),
-        "class '2' has 1 sample",
-    ),
-}
+]
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors_name_the_problem(case):
-    train, message, *options = ERRORS[case]
+@pytest.mark.parametrize(
+    ("message", "train", "options"),
+    [
+        *((message, (inputs, LABELS), {}) for message, inputs in INPUTS.items()),
+        *((message, (IMAGES, y), {}) for message, y in LABELS_OF_IMAGES.items()),
+        *((message, (FEATURES, y), {}) for message, y in LABELS_OF_FEATURES.items()),
+        *((message, (IMAGES, LABELS), o) for message, o in OPTIONS_OF_IMAGES.items()),
+        *((message, (FEATURES, y), options) for message, y, options in OF_FEATURES),
+        *OTHERS,
+    ],
+)
+def test_errors_name_the_problem(message, train, options):
     with pytest.raises(DataError, match=message):
-        from_arrays(train, **dict(*options))
+        from_arrays(train, **options)

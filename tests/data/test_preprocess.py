@@ -176,22 +176,19 @@ def test_gradients_flow_through_both_directions():
 
 
 def test_errors_say_what_is_allowed():
-    with pytest.raises(DataError, match="'pca'; known: none, standardize, zca"):
-        preprocess.fit(images(), kind="pca")
-    with pytest.raises(DataError, match="zca_ridge is 0.0"):
-        preprocess.fit(images(), kind="zca", zca_ridge=0.0)
-    with pytest.raises(DataError, match="no inputs"):
-        preprocess.fit(iter([]))
-    with pytest.raises(DataError, match="all are the same"):
-        preprocess.fit(np.ones((5, 3)), kind="zca")
-    with pytest.raises(DataError, match="zca_ridge is nan"):
-        preprocess.fit(images(), kind="zca_uncentred", zca_ridge=np.nan)
-    with pytest.raises(DataError, match="zca_uncentred .*all are zero"):
-        preprocess.fit(np.zeros((5, 3)), kind="zca_uncentred")
-    with pytest.raises(DataError, match=r"\(128, 128, 3\).*limited to 12288"):
-        preprocess.fit(np.zeros((1, 128, 128, 3), np.float32), kind="zca")
-    with pytest.raises(DataError, match="channel 1 .*variance overflows"):
-        preprocess.fit(np.array([[0.0, -1e200], [1.0, 1e200]]))
+    large, overflowing = np.zeros((1, 128, 128, 3)), np.array([[0, -1e200], [1, 1e200]])
+    for inputs, kind, ridge, message in (
+        (images(), "pca", 0.1, "'pca'; known: none, standardize, zca"),
+        (images(), "zca", 0.0, "zca_ridge is 0.0"),
+        (iter([]), "standardize", 0.1, "no inputs"),
+        (np.ones((5, 3)), "zca", 0.1, "all are the same"),
+        (images(), "zca_uncentred", np.nan, "zca_ridge is nan"),
+        (np.zeros((5, 3)), "zca_uncentred", 0.1, "zca_uncentred .*all are zero"),
+        (large, "zca", 0.1, r"\(128, 128, 3\).*limited to 12288"),
+        (overflowing, "standardize", 0.1, "channel 1 .*variance overflows"),
+    ):
+        with pytest.raises(DataError, match=message):
+            preprocess.fit(inputs, kind=kind, zca_ridge=ridge)
 
 
 def test_integers_are_preprocessed_as_the_numbers_that_they_are():

@@ -110,22 +110,3 @@ def test_features_of_real_data_are_computed_once_with_a_cache(monkeypatch):
     evaluation.evaluate(KEY, distilled, other, "test", cache)
     counted = [len(call.args[1]) for call in compute.call_args_list[3:]]
     assert counted == [6, 60, 6, 75]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"kernel": "rbf"}, "unknown features 'rbf'; known: distillation, inputs"),
-        ({"convention": "mean"}, "unknown convention 'mean'; known: absolute"),
-        ({"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
-        ({"draws": 0}, "draws must be at least 1, got 0"),
-        ({"kernel": "ntk", "networks": 3}, r"'ntk' does not take .*\['networks'\]"),
-        (
-            {"kernel": "distillation", "networks": 3},
-            r"\['networks'\] cannot be chosen for them",
-        ),
-    ],
-)
-def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
-    with pytest.raises(ValueError, match=message):
-        kernel_regression(**settings)

@@ -255,33 +255,6 @@ def test_fewer_samples_than_classes_reach_less():
     assert found["reachable_accuracy"] < found["closed_form_accuracy"]
 
 
-WRONG_OF_BOTH = [
-    ({"kinds": ("svm",)}, "svm.*closed_form"),
-    ({"kinds": ()}, "empty"),
-    ({"epochs": 0}, "epochs"),
-    ({"seeds": 0}, "seeds"),
-    ({"learning_rate": 0.0}, "learning_rate"),
-    ({"centring": "mean"}, "centring.*intercept"),
-    ({"ridge_convention": "mean"}, "ridge_convention"),
-]
-
-
-@pytest.mark.parametrize(
-    ("factory", "wrong", "message"),
-    [
-        *((linear_probe, *each) for each in WRONG_OF_BOTH),
-        *((full_data_linear_probe, *each) for each in WRONG_OF_BOTH),
-        (linear_probe, {"views": -1}, "views must be at least 0"),
-        (linear_probe, {"ridge": 0.0}, "ridge must be a finite number > 0"),
-        (linear_probe, {"augmentation": "mixup"}, "unknown augmentation"),
-        (full_data_linear_probe, {"ridges": ()}, "ridges"),
-    ],
-)
-def test_mistakes_are_found_at_the_door(factory, wrong, message):
-    with pytest.raises(ValueError, match=message):
-        factory(encoder=linear_encoder(), **wrong)
-
-
 def test_preprocessed_problems_are_refused():
     problem = coloured()
     standardized = problem.preprocessing._replace(kind="standardize")

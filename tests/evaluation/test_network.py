@@ -306,29 +306,6 @@ def test_published_protocols():
     assert PROTOCOLS["dc_long"] == PROTOCOLS["dc"]._replace(epochs=1000)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"architecture": "resnet"}, "unknown network 'resnet'; known: convnet"),
-        ({"protocol": "mtt"}, "unknown protocol 'mtt'; known: dc"),
-        ({"protocol": "inner", "epochs": 3}, "'inner' takes .* and no epochs; got 3"),
-        (
-            {"protocol": "inner", "learning_rate": 0.1},
-            "'inner' takes the steps of the set's recipe, and no learning_rate",
-        ),
-        ({"learning_rate": "best"}, "must be a number or 'learned', got 'best'"),
-        ({"loss": "hinge"}, "unknown loss 'hinge'; known: auto"),
-        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: .*dsa"),
-        ({"epochs": 0}, "epochs must be positive, got 0"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),
-        ({"block": 0}, "block must be at least 1, got 0"),
-    ],
-)
-def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
-    with pytest.raises(ValueError, match=message):
-        network(**settings)
-
-
 def test_unknown_sizes_are_named():
     problem = digits((0, 1))
     evaluation = network(settings={"widht": 3})

@@ -12,7 +12,6 @@ from ddjax.data.problem import Split
 from ddjax.data.stored import StoredInputs
 from ddjax.evaluation import (
     frozen,
-    make,
     network,
     network_training,
     pretraining,
@@ -281,29 +280,6 @@ def test_float64_from_end_to_end(monkeypatch):
         evaluation = pretraining(**DENSE, epochs=1, networks=1, probes=QUICK)
         evaluation.evaluate(KEY, distilled, problem, "test")
     assert calls[0].args[1].dtype == calls[0].args[3].dtype == np.float64
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"architecture": "resnet"}, "unknown network 'resnet'; known: convnet"),
-        ({"settings": {"widht": 3}}, "'convnet': .*widht"),
-        ({"epochs": -1}, "epochs must be at least 0, got -1"),
-        ({"steps": -1}, "steps must be at least 0, got -1"),
-        ({"networks": 0}, "networks must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"limit": 0}, "limit must be at least 1, got 0"),
-        ({"block": 0}, "block must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be a finite number > 0, got 0.0"),
-        ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
-        ({"probes": {"k": 3}}, "probes have no 'k'"),
-    ],
-)
-def test_mistakes_are_named_when_the_evaluation_is_made(settings, message):
-    with pytest.raises(ValueError, match=message):
-        pretraining(**settings)
-    with pytest.raises(ValueError, match=message):
-        make("real_pretraining", teacher=teacher(), **settings)
 
 
 def test_what_does_not_fit_is_named():

@@ -131,21 +131,3 @@ def test_features_too_large_for_the_upper_bound_are_refused():
     evaluation = full_data(features="inputs", largest=1000)
     with pytest.raises(ValueError, match="would take .* GiB, more than"):
         evaluation.evaluate(KEY, class_means(problem), problem, "test")
-
-
-@pytest.mark.parametrize("factory", [probe, full_data])
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"loss": "zero_one"}, "unknown loss 'zero_one'"),
-        ({"loss": "logistic", "loss_settings": {"gamma": 1.0}}, "takes no 'gamma'"),
-        (
-            {"ridge_per_sample": 0.0},
-            "ridge_per_sample must be .*> 0, got 0.0",
-        ),
-        ({"features": "pixels"}, "unknown features 'pixels'; known: distillation"),
-    ],
-)
-def test_mistakes_are_named_when_the_evaluation_is_made(factory, settings, message):
-    with pytest.raises(ValueError, match=message):
-        factory(**settings)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddjax.evaluation import linear_probe, make, probe, random_real, regression
+from ddjax.evaluation import linear_probe, probe, random_real, regression
 from ddjax.evaluation.random_real import real_samples
 from ddjax.models import feature_maps
 from ddjax.synthetic.distilled import decoded
@@ -101,16 +101,3 @@ def test_any_learner_goes():
     found = evaluation.evaluate(KEY, distilled, images, "validation")
     names = inner.evaluate(KEY, distilled, images, "validation")
     assert set(found) == {f"random_real_{name}" for name in names}
-
-
-def test_mistakes_are_named():
-    for learner, message in (
-        ("certificate", "learner of random_real is 'certificate'; known: kernel_reg"),
-        ({"name": "probe", "lose": "hinge"}, "takes no 'lose'; did you mean 'loss'"),
-        ("linear_probe", "'linear_probe' of random_real needs an encoder"),
-        ({"name": "probe", "loss": "hinges"}, "hinges"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make("random_real", learner=learner)
-    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
-        random_real(learner="probe", draws=0)

@@ -63,6 +63,14 @@ def get_config(name, arg="runlocal"):
     return importlib.import_module(f"configs.clp_dd.{name}").get_config(arg)
 
 
+def with_weights(name, tiny, features):
+    """A configuration whose encoder is read from the file of weights."""
+    config = get_config(name, "runlocal,encoder=tiny")
+    given = {"random": None, "weights": str(tiny), "features_directory": str(features)}
+    config.encoder.update(given)
+    return config
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("arg", ["", ",augment,outer=squared,ipc=2,full_protocol"])
 def test_every_configuration_resolves(name, arg, tiny):
@@ -79,11 +87,8 @@ def test_missing_weights_say_where_to_get_them(tmp_path):
 
 
 def test_values_that_sections_share_are_set_once(tiny):
-    config = get_config("folder", "runlocal,encoder=tiny")
+    config = with_weights("folder", tiny, "CACHE")
     config.data.directory = "DIR"
-    config.encoder.random = None
-    config.encoder.weights = str(tiny)
-    config.encoder.features_directory = "CACHE"
     run = resolve(config)
     assert run.config["encoder"]["directory"] == "DIR"
     (of_method,) = run.method.settings["encoder"]
@@ -97,12 +102,8 @@ def test_values_that_sections_share_are_set_once(tiny):
 
 def test_a_folder_of_images_and_a_file_of_weights(tiny, tmp_path, capsys):
     write_images(tmp_path / "images", classes=("ant", "bee"), count=15, size=(20, 24))
-    config = get_config("folder", "runlocal,encoder=tiny")
-    config.encoder.random = None
-    config.data.directory = str(tmp_path / "images")
-    config.encoder.weights = str(tiny)
-    config.encoder.features_directory = str(tmp_path / "features")
-    config.data.image_size = 8
+    config = with_weights("folder", tiny, tmp_path / "features")
+    config.data.update(directory=str(tmp_path / "images"), image_size=8)
     outcome = train_and_evaluate(config, tmp_path / "run")
     assert set(outcome.test) >= {
         "linear_probe/closed_form_accuracy",
@@ -321,10 +322,7 @@ def test_imagenet_through_tfds_on_a_stand_in(name, tiny, tmp_path):
     builder(
         data_dir=tmp_path / "data", file_format="array_record"
     ).download_and_prepare()
-    config = get_config(name, "runlocal,encoder=tiny")
-    config.encoder.random = None
-    config.encoder.weights = str(tiny)
-    config.encoder.features_directory = str(tmp_path / "features")
+    config = with_weights(name, tiny, tmp_path / "features")
     config.data.update(name="tfds:toy", directory=str(tmp_path / "data"), limit=None)
     if name == "imagenet100":
         config.data.classes = (0, 2)

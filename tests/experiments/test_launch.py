@@ -117,8 +117,7 @@ def test_finished_run_says_so_and_does_nothing(done, capsys, monkeypatch):
 
 
 def test_damaged_results_are_made_again(done, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(done[0], folder)
+    folder = shutil.copytree(done[0], tmp_path / "copy")
     (folder / "results.json").write_text('{"steps": 4, "valid')
     shutil.rmtree(folder / "distilled")
     with pytest.warns(UserWarning, match="results.json.*finishing again"):
@@ -131,16 +130,14 @@ def test_damaged_results_are_made_again(done, tmp_path):
     "text", ["[4]", '{"steps": 4, "validation": [], "test": []}', '{"steps": 4}', "\0"]
 )
 def test_whatever_is_wrong_with_results_is_a_warning(done, tmp_path, text):
-    folder = tmp_path / "copy"
-    shutil.copytree(done[0], folder)
+    folder = shutil.copytree(done[0], tmp_path / "copy")
     (folder / "results.json").write_text(text)
     with pytest.warns(UserWarning, match="results.json.*finishing again"):
         assert finished(folder, 4) is None
 
 
 def test_folder_of_another_run(done, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(done[0], folder)
+    folder = shutil.copytree(done[0], tmp_path / "copy")
     with pytest.raises(ConfigError, match="seed is 0 there, 1 here") as caught:
         train_and_evaluate(_config(seed=1), folder)
     assert "\n" not in str(caught.value)

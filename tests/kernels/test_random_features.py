@@ -396,55 +396,6 @@ def test_feature_gram_in_blocks(tmp_path):
 # What a user can get wrong.
 
 
-@pytest.mark.parametrize(
-    "factory, change, message",
-    [
-        (fully_connected, {"depth": 0}, "depth is 0"),
-        (fully_connected, {"width": -1}, "width is -1"),
-        (convolutional, {"w_std": -1.0}, "w_std is -1.0"),
-        (convolutional, {"b_std": math.inf}, "b_std is inf"),
-        (convolutional, {"pooling": "max"}, "'max'.*average.*none"),
-        (convolutional, {"readout": "mean"}, "'mean'.*flatten.*global_average"),
-    ],
-)
-def test_wrong_architectures(factory, change, message):
-    with pytest.raises(ValueError, match=message):
-        inspect.unwrap(factory)(**change)
-
-
-def test_wrong_inputs():
-    with pytest.raises(ValueError, match="4 x 4 do not survive 3 halvings"):
-        networks(convolutional(), shape=(4, 4, 1))
-    with pytest.raises(ValueError, match="\\(784,\\)"):
-        networks(convolutional(), shape=(784,))
-    with pytest.raises(ValueError, match="networks is 0"):
-        networks(FULLY, number=0)
-    with pytest.raises(ValueError, match="chunk is 0"):
-        random_features.features(networks(FULLY), images(), architecture=FULLY, chunk=0)
-    with pytest.raises(ValueError, match="\\(61, 16\\), not \\(60, 16\\)"):
-        random_features.features(
-            networks(FULLY), jnp.zeros((2, 61)), architecture=FULLY
-        )
-    with pytest.raises(ValueError, match="2 layers.*depth is 3"):
-        random_features.features(
-            networks(FULLY), images(), architecture=fully_connected(width=16)
-        )
-
-
-def test_wrong_blocks():
-    x = images(4)
-    with pytest.raises(ValueError, match="block is 0"):
-        blocks.map_in_blocks(jnp.sin, x, block=0)
-    with pytest.raises(ValueError, match="no row"):
-        blocks.map_in_blocks(jnp.sin, x[:0], block=2)
-    with pytest.raises(ValueError, match="2 rows into an array of \\(\\)"):
-        blocks.map_in_blocks(jnp.sum, x, block=2)
-    with pytest.raises(ValueError, match="out has shape \\(3,\\)"):
-        blocks.gram_in_blocks(lambda a, b: a @ b.T, np.eye(4), block=2, out=np.zeros(3))
-    with pytest.raises(ValueError, match="kernel of 2 and 2 rows"):
-        blocks.gram_in_blocks(lambda a, b: jnp.sum(a) + jnp.sum(b), x, block=2)
-
-
 # Random Fourier features.
 
 
@@ -475,17 +426,76 @@ def test_more_frequencies_begin_with_the_same_ones():
     np.testing.assert_array_equal(few, many[:3])
 
 
-def test_wrong_fourier_features():
-    draw, key = random_features.init_frequencies, jax.random.key(0)
-    for wrong in ({"size": 0, "frequencies": 2}, {"size": 3, "frequencies": 0}):
-        with pytest.raises(ValueError, match=" is 0, but at least 1"):
-            draw(key, **wrong)
-    frequencies = draw(key, size=3, frequencies=2)
-    with pytest.raises(ValueError, match="length_scale is 0.0"):
-        random_features.fourier_features(
-            frequencies, jnp.ones((2, 3)), length_scale=0.0
-        )
-    with pytest.raises(ValueError, match="4 entries.*for 3"):
-        random_features.fourier_features(
-            frequencies, jnp.ones((2, 4)), length_scale=1.0
-        )
+def features_of(rows, architecture=FULLY, **settings):
+    return random_features.features(
+        networks(FULLY), rows, architecture=architecture, **settings
+    )
+
+
+def fourier_features_of(columns, length_scale=1.0):
+    rows = jnp.ones((2, columns))
+    return random_features.fourier_features(
+        draw_frequencies(), rows, length_scale=length_scale
+    )
+
+
+def draw_frequencies(size=3, frequencies=2):
+    return random_features.init_frequencies(
+        jax.random.key(0), size=size, frequencies=frequencies
+    )
+
+
+def gram_of_four(kernel, **settings):
+    return blocks.gram_in_blocks(kernel, np.eye(4), block=2, **settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: inspect.unwrap(fully_connected)(depth=0), "depth is 0"),
+        (lambda: inspect.unwrap(fully_connected)(width=-1), "width is -1"),
+        (lambda: inspect.unwrap(convolutional)(w_std=-1.0), "w_std is -1.0"),
+        (lambda: inspect.unwrap(convolutional)(b_std=math.inf), "b_std is inf"),
+        (
+            lambda: inspect.unwrap(convolutional)(pooling="max"),
+            "'max'.*average.*none",
+        ),
+        (
+            lambda: inspect.unwrap(convolutional)(readout="mean"),
+            "'mean'.*flatten.*global_average",
+        ),
+        (
+            lambda: networks(convolutional(), shape=(4, 4, 1)),
+            "4 x 4 do not survive 3 halvings",
+        ),
+        (lambda: networks(convolutional(), shape=(784,)), r"\(784,\)"),
+        (lambda: networks(FULLY, number=0), "networks is 0"),
+        (lambda: features_of(images(), chunk=0), "chunk is 0"),
+        (lambda: features_of(jnp.zeros((2, 61))), r"\(61, 16\), not \(60, 16\)"),
+        (
+            lambda: features_of(images(), fully_connected(width=16)),
+            "2 layers.*depth is 3",
+        ),
+        (lambda: blocks.map_in_blocks(jnp.sin, images(4), block=0), "block is 0"),
+        (lambda: blocks.map_in_blocks(jnp.sin, images(4)[:0], block=2), "no row"),
+        (
+            lambda: blocks.map_in_blocks(jnp.sum, images(4), block=2),
+            r"2 rows into an array of \(\)",
+        ),
+        (
+            lambda: gram_of_four(lambda a, b: a @ b.T, out=np.zeros(3)),
+            r"out has shape \(3,\)",
+        ),
+        (
+            lambda: gram_of_four(lambda a, b: jnp.sum(a) + jnp.sum(b)),
+            "kernel of 2 and 2 rows",
+        ),
+        (lambda: draw_frequencies(size=0), "size is 0, but at least 1"),
+        (lambda: draw_frequencies(frequencies=0), "frequencies is 0, but at least 1"),
+        (lambda: fourier_features_of(3, length_scale=0.0), "length_scale is 0.0"),
+        (lambda: fourier_features_of(4), "4 entries.*for 3"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -32,11 +32,10 @@ def problem(*, on_device=True, outputs=2):
     return data.from_arrays((x, y), on_device=on_device)
 
 
-def started(method, seed=0, on=None):
-    on = problem() if on is None else on
-    key = jax.random.key(seed)
-    prepared_data = method.prepare(key, on)
-    return prepared_data, method.init(key, on, prepared_data)
+def started(method):
+    key = jax.random.key(0)
+    prepared_data = method.prepare(key, problem())
+    return prepared_data, method.init(key, problem(), prepared_data)
 
 
 def stepped(method, state, data):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ddjax import runtime
 from ddjax.data.feed import batches
 from ddjax.data.preprocess import Preprocessing
 from ddjax.data.problem import Problem, Split, identity
@@ -173,6 +174,15 @@ def report(
         command="python -m x --workdir=/home/me",
     )
     return Report(**(fields | changes))
+
+
+PROBLEM = problem()
+
+
+def train(workdir, *, method=QUADRATIC, problem=PROBLEM, **settings):
+    """A run of seed 3, five steps at once, without a word."""
+    settings = {"seed": 3, "chunk": 5, "verbose": False, **settings}
+    return runtime.train(method, problem, workdir=workdir, **settings)
 
 
 def inputs(distilled: DistilledSet) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The loop: exact, compiled once, resumable from anywhere, and plain about trouble."""
 
+import functools
 import inspect
 import os
 import shutil
@@ -27,24 +28,14 @@ from ddjax.runtime import (
 from ddjax.storage.cache import in_memory, no_cache
 from tests.runtime import fakes
 
-
-def _train(workdir, *, method=None, problem=None, **settings):
-    defaults = dict(
-        seed=3,
-        steps=23,
-        chunk=5,
-        log_every=4,
-        checkpoint_every=6,
-        evaluations=[fakes.spread()],
-        evaluate_every=8,
-        verbose=False,
-    )
-    return train(
-        method or fakes.QUADRATIC,
-        problem or fakes.problem(),
-        workdir=workdir,
-        **(defaults | settings),
-    )
+_train = functools.partial(
+    fakes.train,
+    steps=23,
+    log_every=4,
+    checkpoint_every=6,
+    evaluations=[fakes.spread()],
+    evaluate_every=8,
+)
 
 
 def _assert_same(one, other):

@@ -1,5 +1,6 @@
 """Traces of steps: whole, of the steps that were asked for, and without a trace."""
 
+import functools
 import gzip
 import json
 
@@ -7,19 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from ddjax.runtime import Diverged, train
+from ddjax.runtime import Diverged
 from ddjax.runtime.profiling import FOLDER, STEP
 from tests.runtime import fakes
 
-
-def _train(workdir, *, method=None, **settings):
-    defaults = dict(seed=3, steps=12, chunk=5, checkpoint_every=4, verbose=False)
-    return train(
-        method or fakes.QUADRATIC,
-        fakes.problem(),
-        workdir=workdir,
-        **(defaults | settings),
-    )
+_train = functools.partial(fakes.train, steps=12, checkpoint_every=4)
 
 
 def _traced(workdir) -> list[list[int]]:

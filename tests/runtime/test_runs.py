@@ -41,27 +41,20 @@ def _judge(splits: list[str]) -> Evaluation:
     return Evaluation("judge", {}, evaluate)
 
 
+def _done(do, folder, splits, method=fakes.QUADRATIC, **settings):
+    """What one of the functions that make runs does with the toy and the judge."""
+    judges = [_judge(splits)]
+    settings = {**SETTINGS, **settings, "evaluations": judges}
+    return do(method, _problem(), workdir=folder, **settings)
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """The folder of two seeds, what came of them, and the splits that were read."""
     folder, splits = tmp_path_factory.mktemp("sweep") / "sweep", []
     # What the loop alone has done is not done again.
-    runtime.train(
-        fakes.QUADRATIC,
-        _problem(),
-        seed=1,
-        workdir=folder / "seed_1",
-        evaluations=[_judge(splits)],
-        **SETTINGS,
-    )
-    outcomes = runtime.sweep(
-        fakes.QUADRATIC,
-        _problem(),
-        seeds=np.array([1, 0]),
-        workdir=folder,
-        evaluations=[_judge(splits)],
-        **SETTINGS,
-    )
+    _done(runtime.train, folder / "seed_1", splits, seed=1)
+    outcomes = _done(runtime.sweep, folder, splits, seeds=np.array([1, 0]))
     return folder, outcomes, splits
 
 
@@ -75,23 +68,15 @@ def test_every_seed_is_a_run_of_its_own(swept):
     first, second = (fakes.inputs(each.distilled) for each in outcomes)
     assert not np.array_equal(first, second)
     # What the loop alone makes of the seed.
-    alone = runtime.train(
-        fakes.QUADRATIC, _problem(), seed=1, evaluations=[_judge([])], **SETTINGS
-    )
+    alone = _done(runtime.train, None, [], seed=1)
     np.testing.assert_array_equal(fakes.inputs(alone.distilled), first)
 
 
 def test_a_finished_sweep_is_read_back(swept):
     folder, outcomes, _ = swept
     calls, splits = {}, []
-    again = runtime.sweep(
-        fakes.quadratic(calls=calls),
-        _problem(),
-        seeds=range(2),
-        workdir=folder,
-        evaluations=[_judge(splits)],
-        **SETTINGS,
-    )
+    method = fakes.quadratic(calls=calls)
+    again = _done(runtime.sweep, folder, splits, method, seeds=range(2))
     assert not calls and not splits
     assert [each.test for each in again] == [each.test for each in outcomes[::-1]]
     text = runtime.report(folder / "seed_1")
@@ -99,12 +84,10 @@ def test_a_finished_sweep_is_read_back(swept):
 
 
 def test_another_run_is_refused_and_another_choice_is_made(swept, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(swept[0] / "seed_0", folder)
-    run = dict(workdir=folder, evaluations=[_judge([])], **SETTINGS)
+    folder = shutil.copytree(swept[0] / "seed_0", tmp_path / "run")
     with pytest.raises(ValueError, match="is of another run: .*learning_rate"):
-        runtime.train_and_report(fakes.quadratic(learning_rate=0.5), _problem(), **run)
-    last = runtime.train_and_report(fakes.QUADRATIC, _problem(), choose="last", **run)
+        _done(runtime.train_and_report, folder, [], fakes.quadratic(learning_rate=0.5))
+    last = _done(runtime.train_and_report, folder, [], choose="last")
     assert swept[1][1].results["chosen_by"].startswith("the best by validation judge")
     assert last.results["chosen_by"] == "the last one"
 
@@ -121,13 +104,7 @@ def test_another_run_is_refused_and_another_choice_is_made(swept, tmp_path):
 def test_seeds_are_checked_before_any_work(tmp_path, seeds, message):
     calls = {}
     with pytest.raises(ValueError, match=message):
-        runtime.sweep(
-            fakes.quadratic(calls=calls),
-            _problem(),
-            seeds=seeds,
-            workdir=tmp_path,
-            steps=1,
-        )
+        _done(runtime.sweep, tmp_path, [], fakes.quadratic(calls=calls), seeds=seeds)
     assert not calls and not any(tmp_path.iterdir())
 
 

@@ -276,6 +276,22 @@ def _nan(array):
 BASE = distilled_set()
 PREP, ZCA = BASE.preprocessing, distilled_set(kind="zca").preprocessing
 TARGETS = BASE.stored["targets"]
+ZERO = np.zeros(1, np.float32)
+
+
+def _stored(**more):
+    """The stored arrays of `BASE` and some more."""
+    return {"stored": {**BASE.stored, **more}}
+
+
+def _recipe(**more):
+    return {"recipe": {**BASE.recipe, **more}}
+
+
+def _scaled(preprocessing=PREP, **changes):
+    return {"preprocessing": preprocessing._replace(**changes)}
+
+
 UNKNOWN = synthetic.pixels()._replace(name="voxels")
 WITH_SETTINGS = synthetic.pixels()._replace(settings={"size": 3})
 LOOP: dict = {}
@@ -285,26 +301,18 @@ INVALID = {
         "inputs": _nan(BASE.stored["inputs"])
     },
     "stored.targets is not finite": {"targets": _nan(TARGETS)},
-    "stored.a.b is not finite": {
-        "stored": {**BASE.stored, "a": {"b": np.full(2, np.inf, np.float32)}}
-    },
-    "preprocessing.mean is not finite": {
-        "preprocessing": PREP._replace(mean=_nan(PREP.mean))
-    },
+    "stored.a.b is not finite": _stored(a={"b": np.full(2, np.inf, np.float32)}),
+    "preprocessing.mean is not finite": _scaled(mean=_nan(PREP.mean)),
     "stored holds no arrays": {"stored": {}},
-    "stored.more holds no arrays": {"stored": {**BASE.stored, "more": {}}},
+    "stored.more holds no arrays": _stored(more={}),
     "nested deeper than 8 levels": {"stored": LOOP},
     "stored.inputs has dtype int32; allowed: float16": {
         "inputs": np.zeros((6, 2), np.int32)
     },
     "stored.inputs has dtype bfloat16": {"inputs": jnp.zeros((6, 2), jnp.bfloat16)},
-    "has the name '../inputs'": {
-        "stored": {**BASE.stored, "../inputs": np.zeros(1, np.float32)}
-    },
-    "has the name '/etc/passwd'": {
-        "stored": {**BASE.stored, "a": {"/etc/passwd": np.zeros(1, np.float32)}}
-    },
-    "has the name 'a.b'": {"stored": {**BASE.stored, "a.b": np.zeros(1, np.float32)}},
+    "has the name '../inputs'": _stored(**{"../inputs": ZERO}),
+    "has the name '/etc/passwd'": _stored(a={"/etc/passwd": ZERO}),
+    "has the name 'a.b'": _stored(**{"a.b": ZERO}),
     r"cannot decode the stored arrays \['pixels'\]": {
         "stored": {"pixels": BASE.stored["inputs"]}
     },
@@ -329,47 +337,33 @@ INVALID = {
     },
     "recipe is {}; expected a mapping with targets_kind": {"recipe": {}},
     "recipe is None": {"recipe": None},
-    "unknown key 'rigde'; known: targets_kind, .*ridge": {
-        "recipe": {**BASE.recipe, "rigde": {}}
-    },
-    "recipe.real_ridge is True; expected a number": {
-        "recipe": {**BASE.recipe, "real_ridge": True}
-    },
-    "recipe.ridge is 0.1; expected a mapping": {
-        "recipe": {**BASE.recipe, "ridge": 0.1}
-    },
-    "recipe.ridge has the keys .'strength'.; expected": {
-        "recipe": {**BASE.recipe, "ridge": {"strength": 1.0}}
-    },
-    "convention 'trace'; known: absolute, relative, per_sample": {
-        "recipe": {**BASE.recipe, "ridge": {"strength": 1.0, "convention": "trace"}}
-    },
-    "recipe.features.kind is a builtin_function_or_method": {
-        "recipe": {**BASE.recipe, "features": {"kind": len}}
-    },
+    "unknown key 'rigde'; known: targets_kind, .*ridge": _recipe(rigde={}),
+    "recipe.real_ridge is True; expected a number": _recipe(real_ridge=True),
+    "recipe.ridge is 0.1; expected a mapping": _recipe(ridge=0.1),
+    "recipe.ridge has the keys .'strength'.; expected": _recipe(
+        ridge={"strength": 1.0}
+    ),
+    "convention 'trace'; known: absolute, relative, per_sample": _recipe(
+        ridge={"strength": 1.0, "convention": "trace"}
+    ),
+    "recipe.features.kind is a builtin_function_or_method": _recipe(
+        features={"kind": len}
+    ),
     "labels have dtype int64": {"labels": np.zeros(6, np.int64)},
     r"shape \(5,\); expected int32": {"labels": np.zeros(5, np.int32)},
     r"label 3 is outside \[0, 3\)": {"labels": np.full(6, 3, np.int32)},
     "labels but no class_names": {"class_names": None},
     "class_names is": {"class_names": ["a", "b", "c"]},
     r"class_names is \(1, 2, 3\)": {"class_names": (1, 2, 3)},
-    "unknown preprocessing 'pca'; known: none": {
-        "preprocessing": PREP._replace(kind="pca")
-    },
-    r"mean has shape \(5,\), which does not broadcast": {
-        "preprocessing": PREP._replace(mean=np.zeros(5))
-    },
-    r"std has shape \(2, 4, 4, 3\), which does not broadcast": {
-        "preprocessing": PREP._replace(std=np.ones((2, 4, 4, 3)))
-    },
-    "std is not positive": {"preprocessing": PREP._replace(std=np.zeros(3))},
-    "'standardize' has a whiten matrix": {
-        "preprocessing": ZCA._replace(kind="standardize")
-    },
-    "'zca' has no unwhiten matrix": {"preprocessing": ZCA._replace(unwhiten=None)},
-    r"whiten has shape \(2, 2\); expected \(48, 48\)": {
-        "preprocessing": ZCA._replace(whiten=np.eye(2))
-    },
+    "unknown preprocessing 'pca'; known: none": _scaled(kind="pca"),
+    r"mean has shape \(5,\), which does not broadcast": _scaled(mean=np.zeros(5)),
+    r"std has shape \(2, 4, 4, 3\), which does not broadcast": _scaled(
+        std=np.ones((2, 4, 4, 3))
+    ),
+    "std is not positive": _scaled(std=np.zeros(3)),
+    "'standardize' has a whiten matrix": _scaled(ZCA, kind="standardize"),
+    "'zca' has no unwhiten matrix": _scaled(ZCA, unwhiten=None),
+    r"whiten has shape \(2, 2\); expected \(48, 48\)": _scaled(ZCA, whiten=np.eye(2)),
     "provenance.config.loss is a builtin_function_or_method": {
         "provenance": {"config": {"loss": len}}
     },
@@ -383,31 +377,26 @@ INVALID = {
     "recursion": {"provenance": LOOP},
 }
 TABLE = table_set()
+
+
+def _named(**changes):
+    return {"columns": TABLE.columns._replace(**changes)}
+
+
+def _of_targets(**changes):
+    prep = TABLE.targets_preprocessing._replace(**changes)
+    return {"targets_preprocessing": prep}
+
+
 INVALID_TABLES = {
-    "columns name 2 inputs; inputs have shape": {
-        "columns": TABLE.columns._replace(inputs=("a", "b"))
-    },
-    "columns name 2 targets; there are 1": {
-        "columns": TABLE.columns._replace(targets=("a", "b"))
-    },
-    "the name 'price' twice": {
-        "columns": TABLE.columns._replace(inputs=("price", "b", "c"))
-    },
-    "columns hold 3, which is no name": {
-        "columns": TABLE.columns._replace(inputs=("a", 3, "c"))
-    },
-    "a unit of 'volume', which is no column": {
-        "columns": TABLE.columns._replace(units={"volume": "l"})
-    },
-    "targets_preprocessing.std is not positive": {
-        "targets_preprocessing": TABLE.targets_preprocessing._replace(std=np.zeros(1))
-    },
-    r"targets_preprocessing.mean has shape \(2,\)": {
-        "targets_preprocessing": TABLE.targets_preprocessing._replace(mean=np.ones(2))
-    },
-    "unknown targets_preprocessing 'log'": {
-        "targets_preprocessing": TABLE.targets_preprocessing._replace(kind="log")
-    },
+    "columns name 2 inputs; inputs have shape": _named(inputs=("a", "b")),
+    "columns name 2 targets; there are 1": _named(targets=("a", "b")),
+    "the name 'price' twice": _named(inputs=("price", "b", "c")),
+    "columns hold 3, which is no name": _named(inputs=("a", 3, "c")),
+    "a unit of 'volume', which is no column": _named(units={"volume": "l"}),
+    "targets_preprocessing.std is not positive": _of_targets(std=np.zeros(1)),
+    r"targets_preprocessing.mean has shape \(2,\)": _of_targets(mean=np.ones(2)),
+    "unknown targets_preprocessing 'log'": _of_targets(kind="log"),
     "no targets_preprocessing and no columns": {"targets_kind": "representation"},
 }
 
@@ -670,22 +659,19 @@ def _tensor(dtype, shape, start, end):
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
+def _one_tensor(shape, end):
+    """Of float32, in a file that holds 64 bytes of data."""
+    return _crafted({"targets": _tensor("F32", shape, 0, end)}, bytes(64))
+
+
 HUGE = 2**50
 CRAFTED = {
-    "a terabyte that is not there": _crafted(
-        {"targets": _tensor("F32", [HUGE], 0, 4 * HUGE)}, bytes(64)
-    ),
-    "offsets that do not fit the shape": _crafted(
-        {"targets": _tensor("F32", [HUGE], 0, 64)}, bytes(64)
-    ),
-    "a shape that overflows": _crafted(
-        {"targets": _tensor("F32", [2**62, 2**62], 0, 64)}, bytes(64)
-    ),
-    "a negative size": _crafted({"targets": _tensor("F32", [-4], 0, 64)}, bytes(64)),
+    "a terabyte that is not there": _one_tensor([HUGE], 4 * HUGE),
+    "offsets that do not fit the shape": _one_tensor([HUGE], 64),
+    "a shape that overflows": _one_tensor([2**62, 2**62], 64),
+    "a negative size": _one_tensor([-4], 64),
     "a header longer than the file": _crafted({}, length=2**62),
-    "bytes that nobody owns": _crafted(
-        {"targets": _tensor("F32", [4], 0, 16)}, bytes(64)
-    ),
+    "bytes that nobody owns": _one_tensor([4], 16),
     "overlapping tensors": _crafted(
         {
             "targets": _tensor("F32", [8], 0, 32),
