@@ -16,6 +16,8 @@ from ddjax.kernels.precision import product, transposed_product
 __all__ = ["Features"]
 
 _BLOCK_BYTES = 1 << 26
+# Of rows that are read once: they stay in the processor's cache.
+_ROWS_BYTES = 1 << 21
 
 
 _forward = jax.jit(product)
@@ -82,7 +84,8 @@ class Features:
     def _blocks(self, axis: int) -> Iterator[tuple[slice, np.ndarray]]:
         """Slices along an axis as float64 blocks of bounded size."""
         length, other = self._matrix.shape[axis], self._matrix.shape[1 - axis]
-        width = max(1, _BLOCK_BYTES // (8 * max(other, 1)))
+        largest = _ROWS_BYTES if axis == 0 and self._on_host else _BLOCK_BYTES
+        width = max(1, largest // (8 * max(other, 1)))
         for start in range(0, length, width):
             part = slice(start, min(start + width, length))
             block = self._matrix[part] if axis == 0 else self._matrix[:, part]
