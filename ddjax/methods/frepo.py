@@ -154,13 +154,7 @@ def frepo(
     checks.check_not_negative(ridge=ridge)
     checks.check_counts(batch_size=batch_size)
     training = student_pool.student_training(pool, POOL)
-    parts = learned_set.learned_set(
-        decoder=decoder,
-        descent=descent,
-        default=DESCENT,
-        learn_targets=learn_targets,
-        initialization=initialization,
-    )
+    parts = learned_set.of_keywords(given, DESCENT)
     start = learned_set.class_init(
         parts, _scaled_one_hot, per_class=per_class, initialization=initialization
     )
