@@ -29,6 +29,10 @@ def problem(loss, samples, size, columns=3, seed=0):
     return features.astype(np.float32), targets.astype(np.float32)
 
 
+def gram_of(features):
+    return features.astype(np.float64) @ features.T.astype(np.float64)
+
+
 def honest(solution, features, targets, loss, ridge):
     """The gap that the duality module finds for what the solver returned."""
     with jax.enable_x64(True):
@@ -60,11 +64,7 @@ def test_every_loss_converges_and_reports_its_gap(name, samples, size):
         assert 0.0 <= solution.gap <= 1e-6 * solution.primal
         found = honest(solution, features, targets, **settings)
         assert found <= 1.1 * solution.gap + 1e-10 * solution.primal
-        by_kernel = erm.solve_kernel(
-            features.astype(np.float64) @ features.T.astype(np.float64),
-            targets,
-            **settings,
-        )
+        by_kernel = erm.solve_kernel(gram_of(features), targets, **settings)
         np.testing.assert_allclose(by_kernel.primal, solution.primal, rtol=2e-6)
         np.testing.assert_allclose(
             by_kernel.squared_norm, np.sum(solution.weights**2), rtol=1e-2
@@ -210,7 +210,7 @@ def test_many_samples_by_kernel(small_limits):
     loss = losses.logistic()
     features, targets = problem(loss, 80, 200, columns=1, seed=10)
     targets = targets * np.sign(np.arange(80) % 2 - 0.5)[:, None]
-    gram = features.astype(np.float64) @ features.T.astype(np.float64)
+    gram = gram_of(features)
     solution = erm.solve_kernel(gram, targets[:, 0], loss=loss, ridge=0.01)
     assert solution.converged
     predictions = gram @ solution.coefficients
@@ -313,7 +313,7 @@ def test_unfinished_work_is_refused_on_request(many, request):
         request.getfixturevalue("small_limits")
     loss = losses.logistic()
     features, targets = problem(loss, 60, 5, columns=2, seed=12)
-    gram = features.astype(np.float64) @ features.T.astype(np.float64)
+    gram = gram_of(features)
     settings = {"loss": loss, "ridge": 1e-2, "max_iterations": 1, "tolerance": 1e-5}
     for solve, data in ((erm.solve, features), (erm.solve_kernel, gram)):
         unfinished = solve(data, targets, **settings)
