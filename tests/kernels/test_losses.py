@@ -202,11 +202,8 @@ def test_fenchel_young(name, x64, seed, scale):
     targets, predictions, slopes = problem(loss, rng)
     with jax.enable_x64(x64):
         kind = jnp.float64 if x64 else jnp.float32
-        arrays = (
-            jnp.asarray(targets, kind),
-            jnp.asarray(scale * predictions, kind),
-            jnp.asarray(scale * slopes, kind),
-        )
+        given = targets, scale * predictions, scale * slopes
+        arrays = (jnp.asarray(each, kind) for each in given)
         feasible, own, smooth = fenchel_young(name)(*arrays)
         tolerance = 1e-12 if x64 else 1e-5
         assert np.all(feasible >= -tolerance) and np.all(np.isfinite(feasible))

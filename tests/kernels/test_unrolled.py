@@ -72,16 +72,10 @@ def assert_agree(found, wanted, eta, lam, tolerance):
 
     The derivatives in step size and ridge are read per relative change.
     """
-    (gradient, theta), (wanted_gradient, wanted_theta) = found, wanted
+    found, wanted = ((*gradient, theta) for gradient, theta in (found, wanted))
     names = ("inputs", "targets", "initial weights", "step size", "ridge", "weights")
     scales = (1.0, 1.0, 1.0, eta, min(lam, 1.0), 1.0)
-    for name, scale, mine, other in zip(
-        names,
-        scales,
-        (*gradient, theta),
-        (*wanted_gradient, wanted_theta),
-        strict=True,
-    ):
+    for name, scale, mine, other in zip(names, scales, found, wanted, strict=True):
         size = max(1.0, float(np.abs(other).max()) * scale)
         error = scale * float(np.abs(mine - other).max()) / size
         assert error < tolerance, (name, error)

@@ -21,14 +21,14 @@ def weights_of_rank(rank, d=7, c=4, seed=0):
     return draw(d, rank, seed=seed) @ draw(rank, c, seed=seed + 1)
 
 
+def pairs_of(found):
+    return jnp.asarray(found.inputs), jnp.asarray(found.targets)
+
+
 def trained(found, strength, convention="absolute"):
     """What ridge regression on the set gives, by the library's own solver."""
-    return ridge.solve(
-        jnp.asarray(found.inputs),
-        jnp.asarray(found.targets),
-        ridge=strength,
-        convention=convention,
-    ).weights
+    settings = {"ridge": strength, "convention": convention}
+    return ridge.solve(*pairs_of(found), **settings).weights
 
 
 def trained_by_hand(x, y, strength):
@@ -78,15 +78,8 @@ def test_single_output_needs_one_sample(x64):
 def test_gradient_descent_gets_there_too(x64):
     wanted = draw(7, 2)
     found = analytic.distilled_set(wanted, ridge=0.1, convention="per_sample")
-    theta = unrolled.iterate(
-        jnp.asarray(found.inputs),
-        jnp.asarray(found.targets),
-        jnp.zeros((7, 2)),
-        step_size=1.0,
-        ridge=0.1,
-        steps=2000,
-        form="spectral",
-    )
+    settings = {"step_size": 1.0, "ridge": 0.1, "steps": 2000, "form": "spectral"}
+    theta = unrolled.iterate(*pairs_of(found), jnp.zeros((7, 2)), **settings)
     np.testing.assert_allclose(theta, wanted, atol=1e-12)
 
 

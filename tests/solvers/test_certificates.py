@@ -58,13 +58,9 @@ def test_bounds_are_never_violated(name, seed, tolerance, single, optimal):
     if single:
         weights = weights.astype(np.float32)
         with jax.enable_x64(True):
-            reference_gap = float(
-                jax.jit(lambda *a: duality.gap(*a, loss=loss, ridge=ridge_o))(
-                    weights.astype(np.float64),
-                    real[0].astype(np.float64),
-                    real[2].astype(np.float64),
-                )
-            )
+            gap = jax.jit(lambda *a: duality.gap(*a, loss=loss, ridge=ridge_o))
+            arrays = (each.astype(np.float64) for each in (weights, real[0], real[2]))
+            reference_gap = float(gap(*arrays))
     report = certificates.certificate(
         weights,
         distilled[0],

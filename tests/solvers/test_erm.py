@@ -47,6 +47,12 @@ def honest(solution, features, targets, loss, ridge):
         return float(found)
 
 
+def assert_honest(solution, *problem, rtol=1e-6, atol=0.0, **settings):
+    """The gap is what the solver says that it is."""
+    found = honest(solution, *problem, **settings)
+    np.testing.assert_allclose(found, solution.gap, rtol=rtol, atol=atol)
+
+
 @functools.partial(jax.jit, static_argnames="loss")
 def gap_of(weights, features, targets, duals, ridge, *, loss):
     return duality.gap(weights, features, targets, duals=duals, ridge=ridge, loss=loss)
@@ -166,12 +172,7 @@ def test_many_samples_smooth(name, small_limits):
     settings = {"loss": loss, "ridge": 0.02}
     solution = erm.solve(jnp.asarray(features), jnp.asarray(targets), **settings)
     assert solution.converged and solution.gap <= 1e-6 * solution.primal
-    np.testing.assert_allclose(
-        honest(solution, features, targets, **settings),
-        solution.gap,
-        rtol=1e-3,
-        atol=1e-12,
-    )
+    assert_honest(solution, features, targets, **settings, rtol=1e-3, atol=1e-12)
 
 
 def test_many_samples_support_vectors(small_limits, monkeypatch):
@@ -201,29 +202,20 @@ def test_too_many_support_vectors_still_give_a_valid_gap(
     off = solution.primal - exact.primal
     assert -1e-6 * exact.primal <= off <= solution.gap
     assert solution.converged == (solution.gap <= 1e-2 * solution.primal)
-    np.testing.assert_allclose(
-        honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
-    )
+    assert_honest(solution, features, targets, **settings)
 
 
 def test_many_samples_by_kernel(small_limits):
     loss = losses.logistic()
     features, targets = problem(loss, 80, 200, columns=1, seed=10)
-    targets = targets * np.sign(np.arange(80) % 2 - 0.5)[:, None]
-    gram = gram_of(features)
-    solution = erm.solve_kernel(gram, targets[:, 0], loss=loss, ridge=0.01)
+    targets = targets[:, 0] * np.sign(np.arange(80) % 2 - 0.5)
+    gram, settings = gram_of(features), {"loss": loss, "ridge": 0.01}
+    solution = erm.solve_kernel(gram, targets, **settings)
     assert solution.converged
     predictions = gram @ solution.coefficients
     with jax.enable_x64(True):
-        found = duality.kernel_gap(
-            predictions,
-            solution.squared_norm,
-            gram,
-            targets[:, 0].astype(np.float64),
-            loss=loss,
-            ridge=0.01,
-            duals=solution.duals,
-        )
+        known = predictions, solution.squared_norm, gram, targets.astype(np.float64)
+        found = duality.kernel_gap(*known, duals=solution.duals, **settings)
         np.testing.assert_allclose(float(found), solution.gap, rtol=1e-2, atol=1e-9)
 
 
@@ -289,9 +281,7 @@ def test_unfinished_work_says_so(small_limits):
     solution = erm.solve(features, targets, max_iterations=2, **settings)
     assert not solution.converged and solution.iterations == 2
     assert solution.gap > 1e-6 * solution.primal and solution.tolerance == 1e-6
-    np.testing.assert_allclose(
-        honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
-    )
+    assert_honest(solution, features, targets, **settings)
 
 
 def test_working_sets_take_no_more_iterations_than_allowed(small_limits, monkeypatch):
