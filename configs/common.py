@@ -4,8 +4,9 @@ import difflib
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
-__all__ = ["parse_arg", "training"]
+__all__ = ["data_section", "parse_arg", "training"]
 
 
 def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> ConfigDict:
@@ -35,6 +36,18 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> ConfigDi
             raise ValueError(f"unknown config argument {name!r}.{hint} Known: {known}")
         values[name] = _typed(name, text if equals else "true", values[name])
     return ConfigDict(values)
+
+
+def data_section(name: str, **more: Any) -> dict[str, Any]:
+    """The section `data`: a tenth is held out, and inputs are standardised.
+
+    Args:
+      name: of the data set.
+      **more: what is said besides, or in place of that.
+    """
+    common = {"validation": 0.1, "preprocessing": "standardize"}
+    places = {"directory": placeholder(str), "limit": placeholder(int)}
+    return {"name": name, **places, **common, **more}
 
 
 def training(

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg, training
+from configs.common import data_section, parse_arg, training
 
 __all__ = ["probe_config"]
 
@@ -71,16 +71,14 @@ def probe_config(
     config: Any = ConfigDict(
         {
             "seed": 0,
-            "data": {
-                "name": dataset,
-                "directory": directory,
-                "limit": placeholder(int),
-                "classes": placeholder(tuple) if classes is None else classes,
-                "image_size": placeholder(int) if image_size is None else image_size,
-                "validation": 0.1,
-                "preprocessing": "none",
-                "on_device": on_device,
-            },
+            "data": data_section(
+                dataset,
+                directory=directory,
+                classes=placeholder(tuple) if classes is None else classes,
+                image_size=placeholder(int) if image_size is None else image_size,
+                preprocessing="none",
+                on_device=on_device,
+            ),
             "encoder": encoder,
             "method": {
                 "name": "clp",

@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import data_section, parse_arg
 from configs.condensation.settings import Wanted, condensation
 
 
@@ -53,14 +53,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config: Any = ConfigDict(
         {
             "seed": 0,
-            "data": {
-                "name": dataset,
-                "directory": placeholder(str),
-                "limit": 20_000 if small else placeholder(int),
-                "image_size": given.size or placeholder(int),
-                "validation": 0.1,
-                "preprocessing": plan.preprocessing,
-            },
+            "data": data_section(
+                dataset,
+                limit=20_000 if small else placeholder(int),
+                image_size=given.size or placeholder(int),
+                preprocessing=plan.preprocessing,
+            ),
             "method": plan.method,
             "train": {
                 "steps": plan.steps,

@@ -11,9 +11,8 @@ Arguments: `ipc` (samples a class), `loss` (a name in `ddjax.kernels.losses`), a
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg, training
+from configs.common import data_section, parse_arg, training
 from ddjax.command.configuration import preset
 from ddjax.kernels import losses
 
@@ -32,13 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict(
         {
             "seed": 0,
-            "data": {
-                "name": "digits",
-                "directory": placeholder(str),
-                "limit": placeholder(int),
-                "validation": 0.1,
-                "preprocessing": "standardize",
-            },
+            "data": data_section("digits"),
             "method": settings["method"],
             "train": {
                 **training(1000, validate="probe", evaluations=5, chunk=100),

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg, training
+from configs.common import data_section, parse_arg, training
 
 __all__ = ["image_config"]
 
@@ -51,14 +51,9 @@ def image_config(
     config: Any = ConfigDict(
         {
             "seed": 0,
-            "data": {
-                "name": dataset,
-                "directory": placeholder(str),
-                "limit": placeholder(int),
-                "classes": placeholder(tuple) if given.ten else (0, 1),
-                "validation": 0.1,
-                "preprocessing": "standardize",
-            },
+            "data": data_section(
+                dataset, classes=placeholder(tuple) if given.ten else (0, 1)
+            ),
             "method": {
                 "name": "dgkip",
                 "loss": loss,

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg, training
+from configs.common import data_section, parse_arg, training
 
 __all__ = ["tabular_config"]
 
@@ -51,13 +50,7 @@ def tabular_config(
     config: Any = ConfigDict(
         {
             "seed": 0,
-            "data": {
-                "name": dataset,
-                "directory": placeholder(str),
-                "limit": placeholder(int),
-                "validation": 0.1,
-                "preprocessing": "standardize",
-            },
+            "data": data_section(dataset),
             "method": {
                 "name": "regression",
                 "count": given.m,

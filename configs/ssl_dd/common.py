@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import data_section, parse_arg
 
 __all__ = ["representation_config"]
 
@@ -75,14 +75,11 @@ def representation_config(
     config: Any = ConfigDict(
         {
             "seed": 0,
-            "data": {
-                "name": dataset,
-                "directory": directory,
-                "limit": placeholder(int),
-                "image_size": placeholder(int) if image_size is None else image_size,
-                "validation": 0.1,
-                "preprocessing": "standardize",
-            },
+            "data": data_section(
+                dataset,
+                directory=directory,
+                image_size=placeholder(int) if image_size is None else image_size,
+            ),
             "method": method,
             "train": {
                 "steps": given.steps,

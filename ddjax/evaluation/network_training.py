@@ -118,19 +118,11 @@ def _cross_entropy(targets: Array, outputs: Array) -> Array:
     return optax.softmax_cross_entropy(outputs, targets)
 
 
-def _squared(targets: Array, outputs: Array) -> Array:
-    return 0.5 * jnp.sum(jnp.square(outputs - targets), axis=1)
-
-
-def _mean_squared(targets: Array, outputs: Array) -> Array:
-    return jnp.mean(jnp.square(outputs - targets), axis=1)
-
-
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "cross_entropy": _cross_entropy,
     "soft_cross_entropy": _cross_entropy,
-    "squared": _squared,
-    "mean_squared": _mean_squared,
+    "squared": lambda y, f: 0.5 * jnp.sum(jnp.square(f - y), axis=1),
+    "mean_squared": lambda y, f: jnp.mean(jnp.square(f - y), axis=1),
 }
 """`(targets (n, k), outputs (n, k)) -> (n,)` by name.
 

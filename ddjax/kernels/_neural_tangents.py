@@ -101,10 +101,6 @@ def _withdrawn_names() -> Iterator[None]:
         yield
 
 
-def _is_of_package(name: str) -> bool:
-    return name.partition(".")[0] == "neural_tangents"
-
-
 def load() -> types.ModuleType:
     """The package `neural_tangents`, imported if it is not yet.
 
@@ -123,7 +119,7 @@ def load() -> types.ModuleType:
                 package = importlib.import_module("neural_tangents")
         except Exception as error:
             for name in set(sys.modules) - before:
-                if _is_of_package(name):
+                if name.partition(".")[0] == "neural_tangents":
                     del sys.modules[name]
             raise _explain(error) from error
         # The stand-in: whoever wants the real one can still import it.

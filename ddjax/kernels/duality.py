@@ -90,19 +90,17 @@ def _check_positive(ridge: _Scalar, name: str = "ridge") -> None:
         raise ValueError(f"{name} must be > 0 (the bounds divide by it), got {ridge}")
 
 
-def _check_shapes(
-    weights: _Real, features: _Real, targets: _Real, *, what: str = "weights"
-) -> None:
+def _check_shapes(weights: _Real, features: _Real, targets: _Real) -> None:
     """Refuses shapes that do not fit together."""
     if features.ndim != 2 or weights.shape[:1] != features.shape[1:]:
         raise ValueError(
-            f"features {features.shape} must be (n, p) and {what} {weights.shape} "
+            f"features {features.shape} must be (n, p) and weights {weights.shape} "
             f"(p,) or (p, c)"
         )
     if targets.shape != (features.shape[0], *weights.shape[1:]):
         raise ValueError(
             f"targets have shape {targets.shape}; features {features.shape} and "
-            f"{what} {weights.shape} call for "
+            f"weights {weights.shape} call for "
             f"{(features.shape[0], *weights.shape[1:])}"
         )
 

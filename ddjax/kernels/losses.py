@@ -136,7 +136,7 @@ def _margin_loss(
     multiplier: _Elementwise,
     smooth_multiplier: _Elementwise | None = None,
     conjugate: _Elementwise,
-    upper: float,
+    upper: float = 1.0,
     settings: tuple[tuple[str, float], ...] = (),
 ) -> Loss:
     r"""Builds :math:`\ell(y, f) = g(y f)` from functions of one variable.
@@ -212,7 +212,6 @@ def logistic() -> Loss:
         value=lambda z: jax.nn.softplus(-z),
         multiplier=lambda z: jax.nn.sigmoid(-z),
         conjugate=lambda alpha: _entropy_term(alpha) + _entropy_term(1.0 - alpha),
-        upper=1.0,
     )
 
 
@@ -236,7 +235,6 @@ def hinge() -> Loss:
         multiplier=lambda z: jnp.where(z < 1, 1.0, 0.0).astype(z.dtype),
         smooth_multiplier=lambda z: jax.nn.sigmoid(1.0 - z),
         conjugate=lambda alpha: -alpha,
-        upper=1.0,
     )
 
 
@@ -260,7 +258,6 @@ def soft_hinge() -> Loss:
         conjugate=lambda alpha: (
             _entropy_term(alpha) + _entropy_term(1.0 - alpha) - alpha
         ),
-        upper=1.0,
     )
 
 
@@ -296,7 +293,6 @@ def smoothed_hinge(*, gamma: float = 1.0) -> Loss:
         value=value,
         multiplier=multiplier,
         conjugate=lambda alpha: 0.5 * gamma * jnp.square(alpha) - alpha,
-        upper=1.0,
         settings=(("gamma", float(gamma)),),
     )
 

@@ -17,11 +17,11 @@ def idx_bytes(array: np.ndarray, kind: int = 0x08) -> bytes:
     return header + array.astype(np.uint8).tobytes()
 
 
-def write_mnist(folder: Path, *, compressed=False, train=60, test=20) -> Path:
+def write_mnist(folder: Path, *, compressed=False) -> Path:
     """Four idx files; labels are 0, 1, ..., 9, 0, ...; returns their folder."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
-    for part, count in (("train", train), ("t10k", test)):
+    for part, count in (("train", 60), ("t10k", 20)):
         images = generator.integers(0, 256, (count, 28, 28), np.uint8)
         labels = np.arange(count) % 10
         for name, array in (

@@ -2,7 +2,6 @@ import doctest
 import importlib
 import json
 import pickle
-import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from ddjax import data
 from ddjax.data import DataError, preprocess
 from ddjax.data.options import Options, check_options
 from tests.data.files import write_mnist
+from tests.memory import peak_of
 
 GENERATOR = np.random.default_rng(0)
 
@@ -172,18 +172,11 @@ def test_scratch_files_hold_what_does_not_fit_in_memory(tmp_path, monkeypatch):
     inputs[:] = GENERATOR.random((4000, 512), np.float32)
 
     def make(count):
-        tracemalloc.start()
-        problem = data.from_arrays(
-            (inputs[:count], labels[:count]),
-            on_device=False,
-            scratch=tmp_path / "scratch",
-        )
-        size = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return problem, size
+        pair, scratch = (inputs[:count], labels[:count]), tmp_path / "scratch"
+        return data.from_arrays(pair, on_device=False, scratch=scratch)
 
-    _, small = make(500)
-    problem, large = make(4000)
+    _, small = peak_of(lambda: make(500))
+    problem, large = peak_of(lambda: make(4000))
     assert isinstance(problem.train.inputs, np.memmap)
     assert large < small + 1_000_000 < 4000 * 512 * 4 / 3
     in_memory = data.from_arrays((np.asarray(inputs), labels))

@@ -1,5 +1,3 @@
-import tracemalloc
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddjax.data import DataError, preprocess
+from tests.memory import peak_of
 
 KINDS = list(preprocess.KINDS)
 
@@ -155,11 +154,7 @@ def test_memory_does_not_depend_on_the_number_of_inputs(kind):
             yield np.random.default_rng(seed).random((100, 8, 8, 1), np.float32)
 
     def peak(count):
-        tracemalloc.start()
-        preprocess.fit(blocks(count), kind=kind)
-        size = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return size
+        return peak_of(lambda: preprocess.fit(blocks(count), kind=kind))[1]
 
     peak(2)
     assert peak(60) < 1.2 * peak(3)

@@ -410,17 +410,15 @@ def test_parquet_errors(write, tmp_path, monkeypatch):
     named.rename(tmp_path / "c.data")
     (tmp_path / "c.data").write_bytes(content)
     assert tabular.read(tmp_path / "c.data", target="y").train.count == 2
-    path = tmp_path / "b.parquet"
-    lists = pa.array([[1], [2]])
-    parquet.write_table(pa.table({"a": lists, "y": pa.array([1, 2])}), path)
-    with pytest.raises(DataError, match="'a' is of type list.*expected numbers or te"):
-        tabular.read(path, target="y")
-    parquet.write_table(pa.table({"a": pa.array([1, None]), "y": [1, 2]}), path)
-    with pytest.raises(DataError, match="row 2: column 'a' is missing there"):
-        tabular.read(path, target="y")
-    parquet.write_table(pa.table({"a": pa.array([], pa.int8()), "y": lists[:0]}), path)
-    with pytest.raises(DataError, match="no rows"):
-        tabular.read(path, target="y")
+    path, lists = tmp_path / "b.parquet", pa.array([[1], [2]])
+    for a, y, message in (
+        (lists, pa.array([1, 2]), "'a' is of type list.*expected numbers or te"),
+        (pa.array([1, None]), [1, 2], "row 2: column 'a' is missing there"),
+        (pa.array([], pa.int8()), lists[:0], "no rows"),
+    ):
+        parquet.write_table(pa.table({"a": a, "y": y}), path)
+        with pytest.raises(DataError, match=message):
+            tabular.read(path, target="y")
     for module in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'ddjax\[tabular\]'"):

@@ -81,11 +81,7 @@ def test_settings_come_from_the_distillation():
     problem = blobs(classes=2, each=12)
     seen = feature_maps.inputs()
     features = {"features": feature_maps.to_recipe(seen)}
-    recipe = {
-        **features,
-        "loss": {"name": "huber", "delta": 0.5},
-        "real_ridge": 1e-2,
-    }
+    recipe = {**features, "loss": {"name": "huber", "delta": 0.5}, "real_ridge": 1e-2}
     told = class_means(problem, kind="margin", recipe=features)
     given = certificate(loss="huber", loss_settings={"delta": 0.5}, **MADE_WITH)
     wanted = measured(given, told, problem, "validation")

@@ -29,9 +29,17 @@ def features(n: int = 60, p: int = 5, *, seed: int = 0, gap: float = 1.0):
     return rows.astype(np.float32), labels
 
 
+TRAIN, TEST = features(), features(40, seed=1)
+
+
 def scores(**settings):
-    train, test = features(), features(40, seed=1)
-    return frozen.scores(KEY, *train, *test, classes=CLASSES, **settings)
+    return frozen.scores(KEY, *TRAIN, *TEST, classes=CLASSES, **settings)
+
+
+def standardized(*arrays):
+    """As scikit-learn does it, in float64 and in the units of the first."""
+    arrays = [each.astype(np.float64) for each in arrays]
+    return map(StandardScaler().fit(arrays[0]).transform, arrays)
 
 
 def predictions(monkeypatch):
@@ -43,28 +51,23 @@ def predictions(monkeypatch):
 
 @pytest.mark.parametrize("strength", [0.1, 10.0])
 def test_the_closed_form_is_that_of_scikit_learn(strength, monkeypatch):
-    train, test = features(), features(40, seed=1)
-    coded = np.eye(CLASSES)[train[1]] - 1 / CLASSES
-    scale = StandardScaler().fit(train[0].astype(np.float64))
-    model = Ridge(alpha=strength * 4).fit(
-        scale.transform(train[0].astype(np.float64)), coded
-    )
-    wanted = model.predict(scale.transform(test[0].astype(np.float64)))
+    coded = np.eye(CLASSES)[TRAIN[1]] - 1 / CLASSES
+    rows, judged = standardized(TRAIN[0], TEST[0])
+    wanted = Ridge(alpha=strength * 4).fit(rows, coded).predict(judged)
     calls = predictions(monkeypatch)
     # Blocks of 16 do not divide 60 rows; four of the five features vary.
     for block in (16, 1024):
         found = scores(kinds=["closed_form"], relative_ridge=strength, block=block)
         np.testing.assert_allclose(calls.pop().args[0], wanted, rtol=1e-9, atol=1e-11)
-        right = float((wanted.argmax(axis=1) == test[1]).mean())
+        right = float((wanted.argmax(axis=1) == TEST[1]).mean())
         assert found == {"closed_form_accuracy": right}
 
 
 def test_the_gradient_approaches_logistic_regression(monkeypatch):
     train, test = features(gap=0.5), features(40, seed=1, gap=0.5)
-    scale = StandardScaler().fit(train[0].astype(np.float64))
-    model = LogisticRegression(C=np.inf, tol=1e-8)
-    model.fit(scale.transform(train[0].astype(np.float64)), train[1])
-    wanted = model.predict_log_proba(scale.transform(test[0].astype(np.float64)))
+    rows, judged = standardized(train[0], test[0])
+    model = LogisticRegression(C=np.inf, tol=1e-8).fit(rows, train[1])
+    wanted = model.predict_log_proba(judged)
     calls = predictions(monkeypatch)
     frozen.scores(KEY, *train, *test, classes=CLASSES, kinds=["gradient"], epochs=600)
     found = np.asarray(jax.nn.log_softmax(jnp.asarray(calls[0].args[0], jnp.float32)))
@@ -72,7 +75,7 @@ def test_the_gradient_approaches_logistic_regression(monkeypatch):
 
 
 def test_neighbours_are_those_of_scikit_learn():
-    (rows, labels), (queries, _) = features(), features(40, seed=1)
+    (rows, labels), (queries, _) = TRAIN, TEST
     model = NearestNeighbors(n_neighbors=7, metric="cosine").fit(rows)
     distances, places = model.kneighbors(queries)
     for block in (16, 1024):
@@ -120,7 +123,7 @@ def test_neighbours_do_not_depend_on_the_blocks(block, seed):
 
 
 def test_units_of_features_do_not_count_for_linear_probes(each_precision):
-    (rows, labels), (judged, truth) = features(), features(40, seed=1)
+    (rows, labels), (judged, truth) = TRAIN, TEST
     units = np.array([1e-3, 1e3, 1.0, 10.0, 1.0], rows.dtype)
     settings = {"classes": CLASSES, "kinds": ("closed_form", "gradient"), "epochs": 5}
     found = frozen.scores(KEY, rows, labels, judged, truth, **settings)
@@ -134,14 +137,13 @@ def test_units_of_features_do_not_count_for_linear_probes(each_precision):
 
 def test_features_as_they_are_for_the_gradient():
     """Standardised by hand they are what is seen otherwise."""
-    (rows, labels), (judged, truth) = features(), features(40, seed=1)
-    scale = StandardScaler().fit(rows.astype(np.float64))
-    given = [scale.transform(each).astype(np.float32) for each in (rows, judged)]
+    (rows, labels), (judged, truth) = TRAIN, TEST
+    given = [each.astype(np.float32) for each in standardized(rows, judged)]
     settings = {"classes": CLASSES, "kinds": ["gradient"], "epochs": 5}
-    standardized = frozen.scores(KEY, rows, labels, judged, truth, **settings)
+    usual = frozen.scores(KEY, rows, labels, judged, truth, **settings)
     settings["standardize"] = False
     found = frozen.scores(KEY, given[0], labels, given[1], truth, **settings)
-    assert found == standardized
+    assert found == usual
     # A feature of one hundredth of the others' size is hardly learned in five epochs.
     assert frozen.scores(KEY, rows, labels, judged, truth, **settings) != found
 
@@ -170,22 +172,13 @@ def test_settings_over_the_defaults():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"lambda": 1.0},
-            "probes have no 'lambda'; they have: kinds, relative_ridge",
-        ),
+        ({"lambda": 1.0}, "probes have no 'lambda'; they have: kinds, relative_ridge"),
         ({"kinds": ["knn"]}, "unknown probe 'knn'; known: closed_form, gradient, near"),
         ({"kinds": []}, "kinds is empty; known: closed_form"),
         ({"kinds": "nearest"}, "kinds is 'nearest'; give a sequence"),
-        (
-            {"relative_ridge": 0.0},
-            "relative_ridge must be .*> 0, got 0.0",
-        ),
+        ({"relative_ridge": 0.0}, "relative_ridge must be .*> 0, got 0.0"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        (
-            {"learning_rate": -1.0},
-            "learning_rate must be .*> 0, got -1.0",
-        ),
+        ({"learning_rate": -1.0}, "learning_rate must be .*> 0, got -1.0"),
         ({"neighbours": 0}, "neighbours must be at least 1, got 0"),
         ({"block": 0}, "block must be at least 1, got 0"),
     ],
@@ -196,7 +189,7 @@ def test_mistakes_in_settings_are_named(settings, message):
 
 
 def test_arrays_that_do_not_fit_are_named():
-    (rows, labels), (judged, truth) = features(), features(40, seed=1)
+    (rows, labels), (judged, truth) = TRAIN, TEST
     for arrays, classes, message in (
         ((rows, labels, judged[:, :4], truth), 3, "width 5, test features 4"),
         ((rows, labels[1:], judged, truth), 3, "60 training features came with 59 lab"),

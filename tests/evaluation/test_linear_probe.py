@@ -33,7 +33,7 @@ def features(images):
     return np.asarray(images, np.float64).reshape(len(images), -1) @ weights
 
 
-def ridge_accuracy(rows, labels, judged, truth, *, ridge, normalize, centre, classes=3):
+def ridge_accuracy(rows, labels, judged, truth, *, ridge, normalize, centre):
     from sklearn.linear_model import Ridge
 
     rows, judged = rows - centre, judged - centre
@@ -42,7 +42,7 @@ def ridge_accuracy(rows, labels, judged, truth, *, ridge, normalize, centre, cla
         judged = judged / np.linalg.norm(judged, axis=1, keepdims=True)
     strength = ridge * np.mean(np.square(rows).sum(axis=1))
     model = Ridge(alpha=strength, fit_intercept=False, solver="svd")
-    model.fit(rows, np.eye(classes)[labels])
+    model.fit(rows, np.eye(3)[labels])
     return np.mean(model.predict(judged).argmax(axis=1) == truth)
 
 

@@ -40,19 +40,11 @@ def test_binary_probes_agree_with_scikit_learn(loss):
     test = features_of(SEEN, problem.test.inputs)
     labels = np.asarray(distilled.stored["targets"])
     strength = 1e-3 * len(labels)
+    posed = {"C": 1 / strength, "fit_intercept": False, "tol": 1e-8}
     if loss == "logistic":
-        oracle = LogisticRegression(
-            C=1 / strength, fit_intercept=False, tol=1e-8, max_iter=1000
-        )
+        oracle = LogisticRegression(**posed, max_iter=1000)
     else:
-        oracle = LinearSVC(
-            C=1 / strength,
-            fit_intercept=False,
-            loss="hinge",
-            tol=1e-8,
-            max_iter=10**6,
-            random_state=0,
-        )
+        oracle = LinearSVC(**posed, loss="hinge", max_iter=10**6, random_state=0)
     predictions = test @ oracle.fit(train, labels).coef_[0]
     signs = np.where(np.asarray(problem.test.labels) == 1, 1.0, -1.0)
     expected = np.mean(predictions * signs > 0)

@@ -175,7 +175,6 @@ def test_pytorch_takes_the_same_steps(method):
     runs = {form: student_step.run(form, method, toy) for form in paired_steps.FORMS}
     apart = paired_steps.disagreement(runs, steps=1)
     # In float32 with a ridge of 1e-6 times the trace.
-    # In float32 with a ridge of 1e-6 times the trace.
     assert apart["loss"] < 1e-2
     assert apart["learned"] < 1e-4
     assert apart["students"] < 1e-6

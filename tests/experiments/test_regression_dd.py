@@ -133,14 +133,9 @@ def record(name, results):
 
 
 def reading(says, *slopes):
+    fit = {"r_squared": 0.99, "window": (0, 100)}
     runs = [
-        {
-            "slope": slope,
-            "r_squared": 0.99,
-            "mu": -400 * slope,
-            "window": (0, 100),
-            "middle_slope": slope,
-        }
+        {**fit, "slope": slope, "mu": -400 * slope, "middle_slope": slope}
         for slope in slopes
     ]
     return {"says": says, "rows": [{"inner_steps": 100, "runs": runs}]}

@@ -187,47 +187,51 @@ def mobilenetv2(stem=8, stages=((1, 8, 1, 1), (3, 12, 2, 2)), head=20):
     return model
 
 
+def outputs(model, inputs):
+    return model(inputs)
+
+
+def pooler_output(model, inputs):
+    return model(inputs).pooler_output
+
+
 def pooled(model, inputs):
     return model.features(inputs).mean((2, 3))
 
 
 CASES = {
     # name: (model, features of the model, height and width of the images)
-    "clip": (clip, lambda m, x: m(x), (12, 12)),
-    "clip_other_size": (clip, lambda m, x: m(x), (8, 20)),
-    "dinov2": (lambda: vit(init_values=1.0), lambda m, x: m(x), (12, 12)),
-    "dinov2_other_size": (lambda: vit(init_values=1.0), lambda m, x: m(x), (16, 8)),
+    "clip": (clip, outputs, (12, 12)),
+    "clip_other_size": (clip, outputs, (8, 20)),
+    "dinov2": (lambda: vit(init_values=1.0), outputs, (12, 12)),
+    "dinov2_other_size": (lambda: vit(init_values=1.0), outputs, (16, 8)),
     "dinov2_registers": (
         lambda: vit(init_values=1.0, reg_tokens=2, no_embed_class=True),
-        lambda m, x: m(x),
+        outputs,
         (16, 12),
     ),
     "dinov2_mean": (
         lambda: vit("avg", init_values=1.0, reg_tokens=2, no_embed_class=True),
-        lambda m, x: m(x),
+        outputs,
         (12, 12),
     ),
-    "eva02": (eva, lambda m, x: m(x), (12, 12)),
+    "eva02": (eva, outputs, (12, 12)),
     # Timm makes the grid in float32: these sizes are stretched without rounding.
-    "eva02_other_size": (eva, lambda m, x: m(x), (8, 16)),
-    "eva02_class": (lambda: eva("token"), lambda m, x: m(x), (12, 12)),
-    "mocov3": (vit, lambda m, x: m(x), (12, 12)),
+    "eva02_other_size": (eva, outputs, (8, 16)),
+    "eva02_class": (lambda: eva("token"), outputs, (12, 12)),
+    "mocov3": (vit, outputs, (12, 12)),
     "transformers_clip": (
         lambda: hugging_face("CLIPVision", intermediate_size=64),
-        lambda m, x: m(x).pooler_output,
+        pooler_output,
         (12, 12),
     ),
-    "transformers_dinov2": (
-        lambda: hugging_face("Dinov2"),
-        lambda m, x: m(x).pooler_output,
-        (12, 12),
-    ),
+    "transformers_dinov2": (lambda: hugging_face("Dinov2"), pooler_output, (12, 12)),
     "transformers_dinov2_registers": (
         lambda: hugging_face("Dinov2WithRegisters", num_register_tokens=2),
-        lambda m, x: m(x).pooler_output,
+        pooler_output,
         (12, 12),
     ),
-    "resnet": (resnet, lambda m, x: m(x), (20, 17)),
+    "resnet": (resnet, outputs, (20, 17)),
     "mobilenetv2": (mobilenetv2, pooled, (17, 12)),
     "efficientnet_lite0": (
         efficientnet,
@@ -242,9 +246,9 @@ def features_and_gradients(model, features, pixels):
     inputs = torch.tensor(pixels, requires_grad=True)
     # Timm interpolates positions in float32, also for a model in float64.
     with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
-        outputs = features(model, inputs.permute(0, 3, 1, 2))
-    (outputs * torch.tensor(cotangents(*outputs.shape))).sum().backward()
-    return outputs.detach().numpy(), inputs.grad.numpy()
+        found = features(model, inputs.permute(0, 3, 1, 2))
+    (found * torch.tensor(cotangents(*found.shape))).sum().backward()
+    return found.detach().numpy(), inputs.grad.numpy()
 
 
 def run(make, features, size):

@@ -197,16 +197,9 @@ def test_gap_compiles_once():
 
 @pytest.mark.parametrize("name", KINKED)
 def test_gradient_norm_is_refused_where_it_is_no_bound(name):
-    weights, features, targets = problem(losses.get(name), np.random.default_rng(8))
+    arrays = problem(losses.get(name), np.random.default_rng(8))
     with pytest.raises(ValueError, match=f"{name}.*form='full'"):
-        duality.gap(
-            weights,
-            features,
-            targets,
-            loss=losses.get(name),
-            ridge=1.0,
-            form="gradient_norm",
-        )
+        duality.gap(*arrays, loss=name, ridge=1.0, form="gradient_norm")
 
 
 def test_infeasible_duals_give_an_infinite_gap():
@@ -221,30 +214,26 @@ def test_infeasible_duals_give_an_infinite_gap():
     assert np.isposinf(found)
 
 
+ONE, ROWS, LABELS = np.ones(2), np.ones((3, 2)), np.ones(3)
+BITS = np.array([0.0, 1.0, 1.0])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda s: duality.gap(
-                np.ones(2), np.ones((3, 2)), np.ones(3), ridge=0.0, **s
-            ),
+            lambda s: duality.gap(ONE, ROWS, LABELS, ridge=0.0, **s),
             "ridge must be > 0.*got 0.0",
         ),
         (
             lambda s: duality.parameter_radius(1.0, 1.0, 0.1, -1.0),
             "reference_ridge must be > 0.*got -1.0",
         ),
+        (lambda s: duality.dual(LABELS, None, LABELS, ridge=1.0, **s), "exactly one"),
+        (lambda s: duality.dual(LABELS, ROWS, ridge=1.0, **s), "needs targets"),
+        (lambda s: duality.margins(np.ones((2, 1)), ONE), r"\(n, 1\)"),
         (
-            lambda s: duality.dual(np.ones(3), None, np.ones(3), ridge=1.0, **s),
-            "exactly one",
-        ),
-        (
-            lambda s: duality.dual(np.ones(3), np.ones((3, 2)), ridge=1.0, **s),
-            "needs targets",
-        ),
-        (lambda s: duality.margins(np.ones((2, 1)), np.ones(2)), r"\(n, 1\)"),
-        (
-            lambda s: duality.margins(np.ones(2), np.array([0, 1])),
+            lambda s: duality.margins(ONE, np.array([0, 1])),
             "labels of one output are -1 and 1, got 0, 1",
         ),
         (
@@ -252,21 +241,15 @@ def test_infeasible_duals_give_an_infinite_gap():
             "class numbers from 0 to 2, got 0, 3",
         ),
         (
-            lambda s: duality.gap(
-                np.ones(2), np.ones((3, 2)), np.array([0.0, 1.0, 1.0]), ridge=1.0, **s
-            ),
+            lambda s: duality.gap(ONE, ROWS, BITS, ridge=1.0, **s),
             "'logistic'.*-1 and 1.*got 0, 1;",
         ),
         (
-            lambda s: duality.primal(
-                np.ones(2), np.ones((3, 2)), np.zeros(3), ridge=1.0, **s
-            ),
+            lambda s: duality.primal(ONE, ROWS, np.zeros(3), ridge=1.0, **s),
             "-1 and 1.*got 0;",
         ),
         (
-            lambda s: duality.kernel_gap(
-                np.ones(2), 1.0, np.eye(2), np.array([0.0, 1.0]), ridge=1.0, **s
-            ),
+            lambda s: duality.kernel_gap(ONE, 1.0, np.eye(2), BITS[:2], ridge=1.0, **s),
             "-1 and 1.*got 0, 1;",
         ),
     ],

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from ddjax.kernels import _arc_cosine, infinite_width, random_features
+from ddjax.kernels.random_features import convolutional, fully_connected
 from tests.slow import slow
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 CASES = json.loads((GOLDENS / "neural_tangents.json").read_text())["cases"]
 VALUES = np.load(GOLDENS / "neural_tangents.npz", allow_pickle=False)
 CONVOLUTIONAL = [
-    random_features.convolutional(depth=2),
-    random_features.convolutional(depth=1, readout="global_average"),
-    random_features.convolutional(depth=2, pooling="none"),
-    random_features.convolutional(depth=1, pooling="none", readout="global_average"),
+    convolutional(depth=2),
+    convolutional(depth=1, readout="global_average"),
+    convolutional(depth=2, pooling="none"),
+    convolutional(depth=1, pooling="none", readout="global_average"),
 ]
-FULLY = random_features.fully_connected(depth=2)
+FULLY = fully_connected(depth=2)
 a_network_of_each_kind = pytest.mark.parametrize(
-    "architecture",
-    [FULLY, CONVOLUTIONAL[1], slow(CONVOLUTIONAL[3])],
+    "architecture", [FULLY, CONVOLUTIONAL[1], slow(CONVOLUTIONAL[3])]
 )
 
 
@@ -204,7 +204,7 @@ def test_no_nan_where_inputs_coincide_oppose_or_vanish(architecture, b_std):
 def test_the_ntk_of_coinciding_inputs_is_exact_and_flat():
     """Rounding must not be amplified to its square root on a Gram's diagonal."""
     inputs = draw(20, 300)
-    architecture = random_features.fully_connected(depth=3)
+    architecture = fully_connected(depth=3)
     kernel = infinite_width.kernel_fn(architecture, kind="ntk")
     matrix = jax.jit(kernel)(inputs, inputs)
     diagonal = infinite_width.diagonal_fn(architecture, kind="ntk")(inputs)
@@ -213,7 +213,7 @@ def test_the_ntk_of_coinciding_inputs_is_exact_and_flat():
 
 @functools.cache
 def compiled(kind, depth):
-    architecture = random_features.fully_connected(depth=depth)
+    architecture = fully_connected(depth=depth)
     return jax.jit(infinite_width.kernel_fn(architecture, kind=kind))
 
 
@@ -238,7 +238,7 @@ def test_matrices_are_symmetric_and_positive(kind, depth, exponents, seed):
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs():
-    architecture = random_features.convolutional(depth=1)
+    architecture = convolutional(depth=1)
     kernel = infinite_width.kernel_fn(architecture, kind="ntk", block=2)
     loss = jax.grad(lambda x1, x2: jnp.sum(kernel(x1, x2)))
 
@@ -312,14 +312,11 @@ def test_empirical_ntk_is_the_contraction_of_jacobians():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        ({"kind": "recurrent"}, "kind is 'recurrent'"),
-        ({"depth": 0}, "depth is 0"),
-    ],
+    [({"kind": "recurrent"}, "kind is 'recurrent'"), ({"depth": 0}, "depth is 0")],
 )
 @pytest.mark.parametrize("make", ["kernel_fn", "diagonal_fn"])
 def test_unknown_architectures_are_refused(make, change, message):
-    wrong = random_features.convolutional()._replace(**change)
+    wrong = convolutional()._replace(**change)
     with pytest.raises(ValueError, match=message):
         getattr(infinite_width, make)(wrong)
 
@@ -335,7 +332,7 @@ def test_unknown_architectures_are_refused(make, change, message):
 def test_unknown_settings_are_refused(settings, message):
     make = inspect.unwrap(infinite_width.kernel_fn)
     with pytest.raises(ValueError, match=message):
-        make(random_features.fully_connected(), **settings)
+        make(fully_connected(), **settings)
 
 
 @pytest.mark.parametrize(
@@ -349,13 +346,13 @@ def test_unknown_settings_are_refused(settings, message):
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(architecture, x1, x2, message):
-    kernel = infinite_width.kernel_fn(architecture)
+    kernel = inspect.unwrap(infinite_width.kernel_fn(architecture))
     with pytest.raises(ValueError, match=message):
-        inspect.unwrap(kernel)(jnp.zeros(x1), jnp.zeros(x2))
+        kernel(jnp.zeros(x1), jnp.zeros(x2))
 
 
 def test_integer_images_are_refused():
-    kernel = infinite_width.kernel_fn(random_features.fully_connected())
+    kernel = inspect.unwrap(infinite_width.kernel_fn(fully_connected()))
     images = jnp.zeros((2, 4), jnp.uint8)
     with pytest.raises(ValueError, match="uint8"):
-        inspect.unwrap(kernel)(images, images)
+        kernel(images, images)

@@ -11,17 +11,8 @@ from scipy.optimize import linprog, minimize
 
 from ddjax.kernels import losses
 
-ELEMENTWISE = [
-    "logistic",
-    "hinge",
-    "soft_hinge",
-    "smoothed_hinge",
-    "squared_hinge",
-    "squared",
-    "huber",
-    "epsilon_insensitive",
-]
 MULTICLASS = ["softmax", "multiclass_hinge", "soft_multiclass_hinge"]
+ELEMENTWISE = [name for name in losses.LOSSES if name not in MULTICLASS]
 VARIANTS = [
     *((name, {}) for name in losses.LOSSES),
     ("smoothed_hinge", {"gamma": 0.3}),
@@ -145,9 +136,8 @@ def test_soft_hinge_has_the_surrogate_for_its_gradient(name):
     with jax.enable_x64(True):
         surrogate = np.asarray(hinge.surrogate(targets, predictions))
         np.testing.assert_allclose(-soft.gradient(targets, predictions), surrogate)
-        above = np.asarray(soft.value(targets, predictions)) - np.asarray(
-            hinge.value(targets, predictions)
-        )
+        soft_value, value = (each.value(targets, predictions) for each in (soft, hinge))
+        above = np.asarray(soft_value) - np.asarray(value)
     # Margin losses are summed over the three outputs.
     most = 3 * np.log(2) if hinge.kind == "margin" else np.log(3)
     assert (above > 0).all() and (above <= most + 1e-12).all()
@@ -185,10 +175,8 @@ def fenchel_young(name):
     def slack(targets, predictions, slopes):
         def one(u):
             inner = jnp.sum(u * predictions, axis=1)
-            value, conjugate = (
-                loss.value(targets, predictions),
-                loss.conjugate(targets, u),
-            )
+            value = loss.value(targets, predictions)
+            conjugate = loss.conjugate(targets, u)
             size = 1.0 + jnp.abs(value) + jnp.abs(conjugate) + jnp.abs(inner)
             return (value + conjugate - inner) / size
 
@@ -214,11 +202,8 @@ def test_fenchel_young(name, x64, seed, scale):
     targets, predictions, slopes = problem(loss, rng)
     with jax.enable_x64(x64):
         kind = jnp.float64 if x64 else jnp.float32
-        arrays = (
-            jnp.asarray(targets, kind),
-            jnp.asarray(scale * predictions, kind),
-            jnp.asarray(scale * slopes, kind),
-        )
+        given = targets, scale * predictions, scale * slopes
+        arrays = (jnp.asarray(each, kind) for each in given)
         feasible, own, smooth = fenchel_young(name)(*arrays)
         tolerance = 1e-12 if x64 else 1e-5
         assert np.all(feasible >= -tolerance) and np.all(np.isfinite(feasible))

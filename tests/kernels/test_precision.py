@@ -1,6 +1,6 @@
 """The policy of `ddjax.kernels.precision`, read from the programs that jax compiles."""
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +40,8 @@ def probe_gradients(rows, weights):
 
 
 def iterated(form, space):
-    def iterate(inputs, targets, start):
-        return unrolled.iterate(
-            inputs,
-            targets,
-            start,
-            step_size=0.1,
-            ridge=0.1,
-            steps=5,
-            form=form,
-            space=space,
-        )
-
+    settings = {"step_size": 0.1, "ridge": 0.1, "steps": 5}
+    iterate = partial(unrolled.iterate, **settings, form=form, space=space)
     return iterate, ROWS, TARGETS, WEIGHTS
 
 
@@ -63,16 +53,14 @@ CASES = {
     "product": (precision.product, ROWS, WEIGHTS),
     "transposed_product": (precision.transposed_product, ROWS, TARGETS),
     "gram": (precision.gram, ROWS),
-    "ridge, samples": (functools.partial(ridge.solve, ridge=1.0), WIDE, WEIGHTS),
+    "ridge, samples": (partial(ridge.solve, ridge=1.0), WIDE, WEIGHTS),
     "ridge, weighted": (
-        functools.partial(ridge.solve, ridge=1.0, convention="relative", **WEIGHTED),
+        partial(ridge.solve, ridge=1.0, convention="relative", **WEIGHTED),
         ROWS,
         TARGETS,
     ),
     "kernel ridge, weighted": (
-        functools.partial(
-            ridge.kernel_solve, ridge=1.0, convention="relative", **WEIGHTED
-        ),
+        partial(ridge.kernel_solve, ridge=1.0, convention="relative", **WEIGHTED),
         GRAM,
         TARGETS,
     ),
@@ -103,7 +91,7 @@ CASES = {
     ),
     "sufficient_statistics": (ridge.sufficient_statistics, ROWS, TARGETS),
     "solve_from_statistics": (
-        functools.partial(ridge.solve_from_statistics, ridge=1.0),
+        partial(ridge.solve_from_statistics, ridge=1.0),
         statistics(),
     ),
     "probe": (
@@ -122,16 +110,11 @@ CASES = {
         TARGETS,
     ),
     "gradient matching": (probe_gradients, ROWS, WEIGHTS),
-    "primal": (
-        functools.partial(duality.primal, **LOGISTIC),
-        WEIGHTS,
-        ROWS,
-        TARGETS,
-    ),
-    "dual": (functools.partial(duality.dual, **LOGISTIC), 0.5 * TARGETS, ROWS, TARGETS),
-    "gap": (functools.partial(duality.gap, **LOGISTIC), WEIGHTS, ROWS, TARGETS),
+    "primal": (partial(duality.primal, **LOGISTIC), WEIGHTS, ROWS, TARGETS),
+    "dual": (partial(duality.dual, **LOGISTIC), 0.5 * TARGETS, ROWS, TARGETS),
+    "gap": (partial(duality.gap, **LOGISTIC), WEIGHTS, ROWS, TARGETS),
     "gap, full": (
-        functools.partial(duality.gap, form="full", **LOGISTIC),
+        partial(duality.gap, form="full", **LOGISTIC),
         WEIGHTS,
         ROWS,
         TARGETS,
@@ -163,7 +146,7 @@ CASES = {
         random_features.convolutional(depth=1, pooling="average"), IMAGES
     ),
     "empirical_ntk": (
-        functools.partial(
+        partial(
             infinite_width.empirical_ntk, lambda params, x: precision.product(x, params)
         ),
         WEIGHTS,
@@ -199,16 +182,9 @@ def test_forward_passes_of_random_networks_follow_the_default():
         (random_features.fully_connected(depth=2, width=6), ROWS),
         (random_features.convolutional(depth=2, width=6), IMAGES),
     ):
-        params = random_features.init_networks(
-            KEY,
-            architecture,
-            input_shape=inputs.shape[1:],
-            networks=2,
-            dtype=inputs.dtype,
-        )
-        features = functools.partial(
-            random_features.features, architecture=architecture
-        )
+        shape = {"input_shape": inputs.shape[1:], "dtype": inputs.dtype}
+        params = random_features.init_networks(KEY, architecture, networks=2, **shape)
+        features = partial(random_features.features, architecture=architecture)
         found = hlo.products(features, params, inputs)
         assert {product.precision for product in found} == {("DEFAULT", "DEFAULT")}
 

@@ -1,5 +1,6 @@
 """Random features: their limit, their derivatives, and evaluation in blocks."""
 
+import functools
 import inspect
 import math
 
@@ -31,6 +32,10 @@ def networks(architecture, *, shape=(6, 5, 2), number=3, seed=0, dtype=jnp.float
         networks=number,
         dtype=dtype,
     )
+
+
+def convolved(params, rows):
+    return random_features.features(params, rows, architecture=CONV)
 
 
 def close(actual, expected, tolerance):
@@ -228,7 +233,7 @@ def test_the_size_of_groups_of_images_does_not_matter(monkeypatch):
 
     def value_and_gradient():
         def loss(x):
-            rows = random_features.features(params, x, architecture=CONV)
+            rows = convolved(params, x)
             return jnp.sum(jnp.sin(rows)), rows
 
         # Not the compiled function of before: the number of bytes is not an argument.
@@ -286,11 +291,8 @@ def test_one_trace_whatever_the_number_of_networks():
     counted = []
     for number in (2, 7):
         params = jax.eval_shape(lambda number=number: networks(CONV, number=number))
-
-        def apply(params, x):
-            return random_features.features(params, x, architecture=CONV)
-
-        counted.append(str(jax.make_jaxpr(apply)(params, images())).count("conv_gen"))
+        program = str(jax.make_jaxpr(convolved)(params, images()))
+        counted.append(program.count("conv_gen"))
     assert counted[0] == counted[1] > 0
 
 
@@ -317,16 +319,11 @@ def test_blocks_do_not_matter(n, block):
 
 def test_features_in_blocks():
     x, params = images(7), networks(CONV)
-    whole = random_features.features(params, x, architecture=CONV)
-
-    def apply(params, rows):
-        return random_features.features(params, rows, architecture=CONV)
-
-    by_argument = blocks.map_in_blocks(apply, x, block=3, arguments=(params,))
+    by_argument = blocks.map_in_blocks(convolved, x, block=3, arguments=(params,))
     by_closure = blocks.map_in_blocks(
-        lambda rows: apply(params, rows), jnp.asarray(x), block=3
+        lambda rows: convolved(params, rows), jnp.asarray(x), block=3
     )
-    close(by_argument, whole, 1e-6)
+    close(by_argument, convolved(params, x), 1e-6)
     np.testing.assert_array_equal(by_argument, by_closure)
 
 
@@ -378,10 +375,7 @@ def test_symmetric_grams_compute_half_of_the_blocks():
 
 def test_feature_gram_in_blocks(tmp_path):
     x1, x2, params = images(5), images(4, seed=1), networks(CONV)
-
-    def apply(rows):
-        return random_features.features(params, rows, architecture=CONV)
-
+    apply = functools.partial(convolved, params)
     one, two = (np.asarray(apply(x)) for x in (x1, x2))
     out = np.lib.format.open_memmap(
         tmp_path / "gram.npy", mode="w+", dtype=np.float32, shape=(5, 4)
@@ -391,9 +385,6 @@ def test_feature_gram_in_blocks(tmp_path):
     close(np.load(tmp_path / "gram.npy"), one @ two.T, 1e-6)
     found = blocks.feature_gram_in_blocks(apply, x1, block=2)
     close(found, one @ one.T, 1e-6)
-
-
-# What a user can get wrong.
 
 
 # Random Fourier features.
@@ -443,6 +434,9 @@ def draw_frequencies(size=3, frequencies=2):
     return random_features.init_frequencies(
         jax.random.key(0), size=size, frequencies=frequencies
     )
+
+
+# What a user can get wrong.
 
 
 def gram_of_four(kernel, **settings):

@@ -72,16 +72,10 @@ def assert_agree(found, wanted, eta, lam, tolerance):
 
     The derivatives in step size and ridge are read per relative change.
     """
-    (gradient, theta), (wanted_gradient, wanted_theta) = found, wanted
+    found, wanted = ((*gradient, theta) for gradient, theta in (found, wanted))
     names = ("inputs", "targets", "initial weights", "step size", "ridge", "weights")
     scales = (1.0, 1.0, 1.0, eta, min(lam, 1.0), 1.0)
-    for name, scale, mine, other in zip(
-        names,
-        scales,
-        (*gradient, theta),
-        (*wanted_gradient, wanted_theta),
-        strict=True,
-    ):
+    for name, scale, mine, other in zip(names, scales, found, wanted, strict=True):
         size = max(1.0, float(np.abs(other).max()) * scale)
         error = scale * float(np.abs(mine - other).max()) / size
         assert error < tolerance, (name, error)
@@ -219,14 +213,8 @@ def test_paper_derivative_in_the_targets_is_right_without_ridge(x64):
     )
 
     def iterate(y):
-        return unrolled.iterate(
-            jnp.asarray(x),
-            y,
-            jnp.asarray(start[:, 0]),
-            step_size=eta,
-            ridge=0.0,
-            steps=steps,
-        )
+        arrays = jnp.asarray(x), y, jnp.asarray(start[:, 0])
+        return unrolled.iterate(*arrays, step_size=eta, ridge=0.0, steps=steps)
 
     found = jax.jit(jax.jacobian(iterate))(jnp.asarray(y[:, 0]))
     np.testing.assert_allclose(found, wanted, atol=1e-13)
@@ -340,11 +328,11 @@ def test_one_number_of_steps_per_problem_by_vmap(x64):
         np.testing.assert_allclose(theta, wanted, atol=1e-13)
 
 
-def outer_of(form, steps=9):
+def outer_of(form):
     def outer(x):
         _, y, start = map(jnp.asarray, arrays(SHAPES["wide"]))
         theta = unrolled.iterate(
-            x, y, start, step_size=0.2, ridge=0.1, steps=steps, form=form
+            x, y, start, step_size=0.2, ridge=0.1, steps=9, form=form
         )
         return jnp.sum(jnp.sin(theta))
 

@@ -19,6 +19,12 @@ def prepared(method, problem, *, seed=0):
     return data, method.init(jax.random.fold_in(key, 2), problem, data)
 
 
+def in_double(problem):
+    """The problem with training inputs in float64."""
+    inputs = jnp.asarray(problem.train.inputs, jnp.float64)
+    return problem._replace(train=problem.train._replace(inputs=inputs))
+
+
 def drawn(data, *, seed=0, step=0):
     """Data with the rows of a step in place of `Batches`."""
     return _with_rows(data, _rows_of(data, seed=seed, step=step))

@@ -49,10 +49,6 @@ def problem(channels=3, kind="standardize"):
     )
 
 
-def one_image():
-    return problem()._replace(train=Split(problem().train.inputs[:1]))
-
-
 def plain_loss(first, second, weight):
     """Equation 1, entry by entry, on standardised columns."""
     first, second = (
@@ -187,6 +183,20 @@ def test_vectors_are_neither_decayed_nor_adapted_to_their_layer(stepped):
     np.testing.assert_allclose(after[bias], before[bias], atol=1e-4)
 
 
+def train_in(folder, method, evaluate, **settings):
+    """Seven steps, looked at and saved after every third."""
+    return runtime.train(
+        method,
+        problem(),
+        steps=7,
+        workdir=folder,
+        evaluations=[Evaluation("x", {}, evaluate)],
+        evaluate_every=3,
+        checkpoint_every=3,
+        **settings,
+    )
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A whole run, in a folder, choosing by what its representations are worth."""
@@ -205,16 +215,7 @@ def run(tmp_path_factory):
         traces.append(1)
         return method.step(*arguments)
 
-    result = runtime.train(
-        method._replace(step=counted),
-        problem(),
-        steps=7,
-        workdir=folder,
-        evaluations=[Evaluation("x", {}, evaluate)],
-        evaluate_every=3,
-        checkpoint_every=3,
-        verbose=False,
-    )
+    result = train_in(folder, method._replace(step=counted), evaluate, verbose=False)
     return method, folder, result, calls, traces
 
 
@@ -246,15 +247,7 @@ def test_a_damaged_best_network_is_not_taken(run, capsys):
     method, folder, result, _, _ = run
     path = folder / "best" / "step-3.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
-    again = runtime.train(
-        method,
-        problem(),
-        steps=7,
-        workdir=folder,
-        evaluations=[Evaluation("x", {}, lambda *_: {})],
-        evaluate_every=3,
-        checkpoint_every=3,
-    )
+    again = train_in(folder, method, lambda *_: {})
     assert again.step == 7
     assert "best set, of step 3, cannot be read" in capsys.readouterr().out
 
@@ -312,11 +305,14 @@ def test_mistakes_are_named(settings, message):
         barlow_twins(**settings)
 
 
+ONE_IMAGE = problem()._replace(train=Split(problem().train.inputs[:1]))
+
+
 @pytest.mark.parametrize(
     ("on", "message"),
     [
         (problem(channels=2), r"1 or 3\), but problem 'bright' has inputs of shape"),
-        (one_image(), "needs at least 2 images, got 1"),
+        (ONE_IMAGE, "needs at least 2 images, got 1"),
         (problem(kind="zca"), "has preprocessing 'zca'; load it with 'standardize'"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddjax import methods
 from ddjax.models import networks
-from tests.methods.runs import distilled, drawn, prepared, progress, run
+from tests.methods.runs import distilled, drawn, in_double, prepared, progress, run
 
 SMALL = {
     "architecture": "fully_connected",
@@ -42,11 +42,7 @@ def written_out(learned, real, wanted, starts, network):
 
 def test_a_step_follows_the_gradient_of_the_written_out_loop(three_classes):
     with jax.enable_x64(True):
-        problem = three_classes._replace(
-            train=three_classes.train._replace(
-                inputs=jnp.asarray(three_classes.train.inputs, jnp.float64)
-            )
-        )
+        problem = in_double(three_classes)
         method = methods.dd(
             **SMALL,
             networks_per_step=2,

@@ -101,33 +101,22 @@ def test_learned_duals_leave_the_trap(binary):
 
 
 def test_a_gap_of_kernel_values_that_rounds_below_zero_stays_positive():
-    raw, kept = [], []
+    raw, kept, settings = [], [], {"loss": "logistic", "ridge": 0.1}
     for seed in range(8):
         rows = np.random.default_rng(seed).normal(size=(5, 3))
         targets = np.array([1.0, -1.0, 1.0, -1.0, 1.0])
         # The set is the real data: nothing but rounding is left of the gap.
-        found = erm.solve(rows, targets, loss="logistic", ridge=0.1, tolerance=1e-12)
+        found = erm.solve(rows, targets, **settings, tolerance=1e-12)
         weights = jnp.asarray(found.weights, jnp.float32)
         squared_norm = jnp.sum(weights**2)
-        reference = ReferenceSolution(
-            weights,
-            None,
-            squared_norm,
-            jnp.zeros(()),
-            jnp.ones(()),
-            jnp.array(True),
-            {},
-        )
+        zero, one, true = jnp.zeros(()), jnp.ones(()), jnp.array(True)
+        reference = ReferenceSolution(weights, None, squared_norm, zero, one, true, {})
         samples = SampleFeatures(
             None, *(jnp.asarray(rows @ a, jnp.float32) for a in (rows.T, found.weights))
         )
         labels = jnp.asarray(targets, jnp.float32)
-        settings = {"loss": "logistic", "ridge": 0.1}
-        raw.append(
-            duality.kernel_gap(
-                samples.predictions, squared_norm, samples.gram, labels, **settings
-            )
-        )
+        known = samples.predictions, squared_norm, samples.gram, labels
+        raw.append(duality.kernel_gap(*known, **settings))
         kept.append(gap_of(reference, samples, labels, **settings))
     assert min(raw) < 0 < min(kept)
     assert np.isfinite(np.log(kept)).all() and max(kept) < 1e-5

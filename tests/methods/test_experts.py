@@ -12,10 +12,7 @@ from ddjax.methods.experts import ExpertTraining
 from ddjax.models import networks
 from ddjax.storage.cache import in_memory
 
-NETWORK = {
-    "architecture": "fully_connected",
-    "settings": {"depth": 2, "width": 4},
-}
+NETWORK = {"architecture": "fully_connected", "settings": {"depth": 2, "width": 4}}
 TRAINING = ExpertTraining(
     experts=2, epochs=3, learning_rate=0.2, momentum=0.5, batch_size=100
 )

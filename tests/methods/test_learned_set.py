@@ -106,19 +106,13 @@ def test_a_pyramid_grows_and_the_moments_of_its_inputs_begin_anew(three_classes)
         groups=("scale",),
     )
     assert parts.follows_length
-    state = start(
-        parts,
-        three_classes,
-        extra={"scale": jnp.zeros(())},
-        initialization="decoder_noise",
-    )
+    extra = {"scale": jnp.zeros(())}
+    state = start(parts, three_classes, extra=extra, initialization="decoder_noise")
     update = jax.jit(parts.update)
     for step in range(1, 8):
         # A fifth of ten steps is two of them.
-        before, state = (
-            state,
-            update(state, ones_like(state.learned), progress(step - 1, 10)),
-        )
+        before = state
+        state = update(state, ones_like(state.learned), progress(step - 1, 10))
         stored = state.learned["stored"]
         # 8 x 8 images have 4 levels.
         assert int(stored["active"]) == min(1 + step // 2, 4)

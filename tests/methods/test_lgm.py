@@ -62,13 +62,8 @@ def test_the_gradient_is_that_of_second_order_autodiff(coloured, encoder, copies
         apart = np.abs(np.asarray(real.inputs)[:, None] - rows[None]).max(axis=2)
         real = real._replace(inputs=coloured.train.inputs[apart.argmin(axis=1)])
     head_key, own, other = jax.random.split(jax.random.key(KEY), 3)
-    heads = [
-        (
-            0.01 * jax.random.normal(jax.random.fold_in(head_key, index), (20, 3)),
-            jnp.zeros(3),
-        )
-        for index in range(len(encoders))
-    ]
+    keys = [jax.random.fold_in(head_key, index) for index in range(len(encoders))]
+    heads = [(0.01 * jax.random.normal(k, (20, 3)), jnp.zeros(3)) for k in keys]
     labels = jnp.repeat(jnp.arange(3), 2)
     augment_images = augmenter({"name": "flip_crop_noise"}, shared=True)
 

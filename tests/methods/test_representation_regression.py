@@ -69,15 +69,25 @@ def started(training, pairs, seed=0):
     return student_pool.started(jax.random.key(seed), training, pairs)
 
 
+def at_the_start(method, problem):
+    """The set before the first step."""
+    data, state = prepared(method, problem)
+    return distilled(method, problem, data, state)
+
+
+def outer_problem(which):
+    """Pairs, how students are trained, one of them, and a split, all in float64."""
+    pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
+    real = pairs_of(7, seed=1, dtype=np.float64)
+    student = student_of(started(training, pairs), which)
+    return pairs, training, student, Split(real.inputs, targets=real.targets)
+
+
 def test_the_outer_loss_is_that_of_the_definition():
     with jax.enable_x64(True):
-        pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
-        pool = started(training, pairs)
-        student = student_of(pool, 1)
-        real = pairs_of(7, seed=1, dtype=np.float64)
-        split = Split(real.inputs, targets=real.targets)
+        pairs, training, student, real = outer_problem(1)
         found = jax.jit(lambda *given: outer_loss(training, *given, 1e-3))(
-            student, pairs, split
+            student, pairs, real
         )
         params, statistics = student
         apply = jax.jit(convnet(outputs=None, **NETWORK).apply)
@@ -97,10 +107,7 @@ def test_the_outer_loss_is_that_of_the_definition():
 
 def test_its_gradient_treats_the_trace_as_a_constant():
     with jax.enable_x64(True):
-        pairs, training = pairs_of(dtype=np.float64), student_training(POOL)
-        student = student_of(started(training, pairs), 0)
-        real = pairs_of(7, seed=1, dtype=np.float64)
-        split = Split(real.inputs, targets=real.targets)
+        pairs, training, student, split = outer_problem(0)
         strength = 1e-2
 
         @jax.jit
@@ -302,17 +309,9 @@ def test_the_boosted_set_keeps_its_budget(tmp_path, shift):
 
 def test_views_start_from_the_teachers_view_of_them():
     problem = problems.unlabelled()
-    method = methods.ssl_dd(
-        **{
-            **SSL_DD,
-            "count": 3,
-            "target_bases": 6,
-            "image_bases": 6,
-            "shift": "stored",
-        }
-    )
-    data, state = prepared(method, problem)
-    pairs = decoded(distilled(method, problem, data, state))
+    sizes = {"count": 3, "target_bases": 6, "image_bases": 6, "shift": "stored"}
+    method = methods.ssl_dd(**{**SSL_DD, **sizes})
+    pairs = decoded(at_the_start(method, problem))
     # With all target bases the targets are the teacher's, of the real images that the
     # coefficients were projected from.
     targets = np.asarray(pairs.targets).reshape(4, 3, 6)
@@ -328,16 +327,13 @@ def test_views_start_from_the_teachers_view_of_them():
 
 def test_each_part_can_be_switched_off():
     problem = problems.unlabelled()
-    plain = methods.ssl_dd(**{**SSL_DD, "views": "none"})
-    data, state = prepared(plain, problem)
-    found = distilled(plain, problem, data, state)
+    found = at_the_start(methods.ssl_dd(**{**SSL_DD, "views": "none"}), problem)
     assert "view_networks" not in found.stored
     assert found.decoder.pairs_per_sample == 1
     random = methods.ssl_dd(
         **{**SSL_DD, "basis_start": "random", "initialization": "decoder_noise"}
     )
-    data, state = prepared(random, problem)
-    found = distilled(random, problem, data, state)
+    found = at_the_start(random, problem)
     assert abs(float(np.std(found.stored["image_bases"])) - 1) < 0.2
 
 
@@ -345,8 +341,7 @@ def test_each_part_can_be_switched_off():
 def test_selected_pairs_are_real_images_as_the_teacher_sees_them(how):
     problem = problems.unlabelled()
     method = methods.pair_selection(count=5, how=how, teacher=TEACHER)
-    data, state = prepared(method, problem)
-    found = decoded(distilled(method, problem, data, state))
+    found = decoded(at_the_start(method, problem))
     images = np.asarray(problem.train.inputs)
     rows = [
         int(np.abs(images - x).sum((1, 2, 3)).argmin())

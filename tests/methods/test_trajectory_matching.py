@@ -14,7 +14,7 @@ from ddjax.data.feed import Batches
 from ddjax.methods import experts, trajectory_matching
 from ddjax.methods.trajectory_matching import Starts, latest_start
 from ddjax.models import networks
-from tests.methods.runs import distilled, drawn, prepared, progress, run
+from tests.methods.runs import distilled, drawn, in_double, prepared, progress, run
 
 # The name in the package is that of the factory.
 DATM = importlib.import_module("ddjax.methods.datm")
@@ -39,11 +39,6 @@ METHODS = {
         methods.datm, min_start=2, first_max_start=2, max_start=2
     ),
 }
-
-
-def in_double(problem):
-    inputs = jnp.asarray(problem.train.inputs, jnp.float64)
-    return problem._replace(train=problem.train._replace(inputs=inputs))
 
 
 def written_out(learned, start, target, rows, network, unravel):

@@ -49,21 +49,15 @@ def test_the_very_same_networks_are_rebuilt(architecture):
 
 
 def test_readout_counts_the_dense_head():
-    key = jax.random.key(3)
-    plain, headed = (
-        features(params, images())
-        for params, features in (
-            feature_maps.build(
-                feature_maps.random(key, SMALL, networks=2, readout=readout), SHAPE
-            )
-            for readout in (False, True)
-        )
-    )
-    np.testing.assert_allclose(
-        headed @ headed.T,
-        SMALL.w_std**2 * (plain @ plain.T) + SMALL.b_std**2,
-        rtol=1e-5,
-    )
+    def rows(readout):
+        settings = {"networks": 2, "readout": readout}
+        seen = feature_maps.random(jax.random.key(3), SMALL, **settings)
+        params, features = feature_maps.build(seen, SHAPE)
+        return features(params, images())
+
+    plain, headed = rows(False), rows(True)
+    wanted = SMALL.w_std**2 * (plain @ plain.T) + SMALL.b_std**2
+    np.testing.assert_allclose(headed @ headed.T, wanted, rtol=1e-5)
 
 
 def test_rebuilding_does_not_recompile():
@@ -114,6 +108,7 @@ def test_exact_kernels_are_the_limit_of_random_features():
 
 KEY = jax.random.key(0)
 RECIPE, SETTINGS = feature_maps.from_recipe, feature_maps.from_settings
+NETWORKS = feature_maps.as_architecture
 REFUSED = {
     "unknown feature map 'wavelet'; known: inputs": (RECIPE, {"kind": "wavelet"}),
     "missing fields .*architecture": (RECIPE, {"kind": "random_features"}),
@@ -129,18 +124,12 @@ REFUSED = {
         name: (SETTINGS, KEY, {"kind": "fourier", name: value})
         for name, value in (("frequencies", 0), ("length_scale", -1.0), ("networks", 2))
     },
-    "unknown architecture 'transformer'; known": (
-        feature_maps.as_architecture,
-        "transformer",
-    ),
+    "unknown architecture 'transformer'; known": (NETWORKS, "transformer"),
     "'fully_connected': .*'pooling'": (
-        feature_maps.as_architecture,
+        NETWORKS,
         {"kind": "fully_connected", "pooling": "none"},
     ),
-    r"needs a 'kind' \(fully_connected.*'width'": (
-        feature_maps.as_architecture,
-        {"width": 64},
-    ),
+    r"needs a 'kind' \(fully_connected.*'width'": (NETWORKS, {"width": 64}),
     "use kernel": (feature_maps.build, feature_maps.exact("ntk", SMALL), SHAPE),
     "use build": (feature_maps.kernel, feature_maps.inputs()),
     "'nngp' and 'ntk', got 'rbf'": (feature_maps.exact, "rbf", SMALL),

@@ -1,7 +1,7 @@
 """Analytic sets reproduce the weights; where none exists, the condition is named."""
 
 import functools
-import inspect
+from inspect import unwrap
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,14 +21,14 @@ def weights_of_rank(rank, d=7, c=4, seed=0):
     return draw(d, rank, seed=seed) @ draw(rank, c, seed=seed + 1)
 
 
+def pairs_of(found):
+    return jnp.asarray(found.inputs), jnp.asarray(found.targets)
+
+
 def trained(found, strength, convention="absolute"):
     """What ridge regression on the set gives, by the library's own solver."""
-    return ridge.solve(
-        jnp.asarray(found.inputs),
-        jnp.asarray(found.targets),
-        ridge=strength,
-        convention=convention,
-    ).weights
+    settings = {"ridge": strength, "convention": convention}
+    return ridge.solve(*pairs_of(found), **settings).weights
 
 
 def trained_by_hand(x, y, strength):
@@ -60,16 +60,12 @@ def test_full_data_predictor_comes_back(x64):
     found = analytic.distilled_set(full.weights, ridge=0.01)
     assert found.inputs.shape == (4, 7)
     new = draw(20, 7, seed=2)
-    np.testing.assert_allclose(
-        new @ trained(found, 0.01), ridge.predict(jnp.asarray(new), full), atol=1e-12
-    )
+    wanted = ridge.predict(jnp.asarray(new), full)
+    np.testing.assert_allclose(new @ trained(found, 0.01), wanted, atol=1e-12)
     gram = jnp.asarray(found.inputs @ found.inputs.T)
     solution = ridge.kernel_solve(gram, jnp.asarray(found.targets), ridge=0.01)
-    np.testing.assert_allclose(
-        ridge.kernel_predict(jnp.asarray(new @ found.inputs.T), solution),
-        ridge.predict(jnp.asarray(new), full),
-        atol=1e-12,
-    )
+    predicted = ridge.kernel_predict(jnp.asarray(new @ found.inputs.T), solution)
+    np.testing.assert_allclose(predicted, wanted, atol=1e-12)
 
 
 def test_single_output_needs_one_sample(x64):
@@ -82,15 +78,8 @@ def test_single_output_needs_one_sample(x64):
 def test_gradient_descent_gets_there_too(x64):
     wanted = draw(7, 2)
     found = analytic.distilled_set(wanted, ridge=0.1, convention="per_sample")
-    theta = unrolled.iterate(
-        jnp.asarray(found.inputs),
-        jnp.asarray(found.targets),
-        jnp.zeros((7, 2)),
-        step_size=1.0,
-        ridge=0.1,
-        steps=2000,
-        form="spectral",
-    )
+    settings = {"step_size": 1.0, "ridge": 0.1, "steps": 2000, "form": "spectral"}
+    theta = unrolled.iterate(*pairs_of(found), jnp.zeros((7, 2)), **settings)
     np.testing.assert_allclose(theta, wanted, atol=1e-12)
 
 
@@ -141,14 +130,18 @@ def test_no_exact_set_has_a_smaller_norm(seed, rank, m):
         assert size(scaled.inputs, scaled.targets) >= bound
 
 
+def left_out(matrix):
+    """The least share of a matrix that one of rank 2 leaves out."""
+    squares = np.linalg.svd(matrix)[1] ** 2
+    return np.sqrt(squares[2:].sum() / squares.sum())
+
+
 def test_too_few_samples():
     wanted, metric = weights_of_rank(4), np.diag(np.arange(1.0, 8.0))
     with pytest.raises(analytic.NoExactSet, match="rank 4 need at least 4 .* is 2"):
         analytic.distilled_set(wanted, ridge=0.1, count=2)
     plain = analytic.distilled_set(wanted, ridge=0.1, count=2, approximate=True)
-    singular = np.linalg.svd(wanted)[1]
-    best = np.sqrt(np.sum(singular[2:] ** 2) / np.sum(singular**2))
-    assert plain.error == pytest.approx(best, rel=1e-12)
+    assert plain.error == pytest.approx(left_out(wanted), rel=1e-12)
     found = trained_by_hand(plain.inputs, plain.targets, 0.1)
     np.testing.assert_allclose(found, plain.weights, atol=1e-12)
     # In the metric of the data the choice is another, and better there.
@@ -156,8 +149,7 @@ def test_too_few_samples():
         wanted, ridge=0.1, count=2, approximate=True, metric=metric
     )
     root = np.sqrt(metric)
-    singular = np.linalg.svd(root @ wanted)[1]
-    best = np.sqrt(np.sum(singular[2:] ** 2) / np.sum(singular**2))
+    best = left_out(root @ wanted)
     assert weighted.error == pytest.approx(best, rel=1e-10)
     distance = np.linalg.norm(root @ (plain.weights - wanted))
     assert distance / np.linalg.norm(root @ wanted) > best
@@ -182,10 +174,9 @@ def test_inputs_for_targets(rank, targets, large, x64):
     if np.allclose(targets.sum(axis=1), 0.0):
         wanted = wanted - wanted.mean(axis=1, keepdims=True)
     most = 1 / (4 * np.linalg.norm(wanted @ np.linalg.pinv(targets), 2) ** 2)
+    made = functools.partial(analytic.inputs_for_targets, wanted, targets)
     for strength in (0.0, 1e-3 * most, 0.5 * most, most):
-        found = analytic.inputs_for_targets(
-            wanted, targets, ridge=strength, large=large
-        )
+        found = made(ridge=strength, large=large)
         by_hand = found.inputs.T @ np.linalg.pinv(
             found.inputs @ found.inputs.T + strength * np.eye(len(targets)),
             rcond=1e-12,
@@ -193,16 +184,8 @@ def test_inputs_for_targets(rank, targets, large, x64):
         )
         np.testing.assert_allclose(by_hand @ targets, wanted, atol=1e-10)
         assert found.error < 1e-12
-    norms = [
-        np.sum(
-            analytic.inputs_for_targets(
-                wanted, targets, ridge=0.5 * most, large=large
-            ).inputs
-            ** 2
-        )
-        for large in (False, True)
-    ]
-    assert norms[0] < norms[1]
+    less, more = (made(ridge=0.5 * most, large=each) for each in (False, True))
+    assert np.sum(less.inputs**2) < np.sum(more.inputs**2)
 
 
 def test_targets_that_cannot_be():
@@ -271,10 +254,7 @@ def test_kernel_targets_for_inputs():
     for m in (8, 12):
         chosen = feature_map(real[:m])
         found = analytic.kernel_targets_for_inputs(
-            chosen @ chosen.T,
-            chosen @ phi.T @ duals,
-            squared_norm=norm,
-            ridge=0.05,
+            chosen @ chosen.T, chosen @ phi.T @ duals, squared_norm=norm, ridge=0.05
         )
         solved = np.linalg.solve(chosen @ chosen.T + 0.05 * np.eye(m), found.targets)
         np.testing.assert_allclose(
@@ -309,20 +289,17 @@ def test_through_an_invertible_feature_map():
 
 
 def test_feature_maps_that_are_not_onto():
-    found = analytic.distilled_set(draw(4, 2), ridge=0.1)
-    with pytest.raises(analytic.NoExactSet, match="does not reach row"):
-        analytic.through_feature_map(  # a constant feature
-            found,
-            features=lambda x: np.concatenate([x, np.ones((len(x), 1))], axis=1),
-            inverse=lambda rows: rows[:, :-1],
-        )
-    wide = draw(3, 4)
-    with pytest.raises(analytic.NoExactSet, match="does not reach row"):
-        analytic.through_feature_map(  # more features than inputs
-            found,
-            features=lambda x: x @ wide,
-            inverse=lambda rows: rows @ np.linalg.pinv(wide),
-        )
+    found, wide = analytic.distilled_set(draw(4, 2), ridge=0.1), draw(3, 4)
+    for features, inverse in (
+        # A constant feature, and more features than inputs.
+        (
+            lambda x: np.pad(x, ((0, 0), (0, 1)), constant_values=1.0),
+            lambda r: r[:, :-1],
+        ),
+        (lambda x: x @ wide, lambda rows: rows @ np.linalg.pinv(wide)),
+    ):
+        with pytest.raises(analytic.NoExactSet, match="does not reach row"):
+            analytic.through_feature_map(found, features=features, inverse=inverse)
 
 
 @pytest.mark.parametrize(
@@ -333,18 +310,14 @@ def test_feature_maps_that_are_not_onto():
         (lambda w: analytic.distilled_set(w, ridge=1.0, scale=0.0), "scale is 0.0"),
         (lambda w: analytic.distilled_set(w * np.nan, ridge=1.0), "not finite"),
         (
-            functools.partial(
-                inspect.unwrap(analytic.inputs_for_targets),
-                targets=np.ones((2, 2)),
-                ridge=0.0,
+            lambda w: unwrap(analytic.inputs_for_targets)(
+                w, np.ones((2, 2)), ridge=0.0
             ),
             "weights have 4 outputs, but targets 2",
         ),
         (
-            functools.partial(
-                inspect.unwrap(analytic.targets_for_inputs),
-                inputs=np.ones((2, 2)),
-                ridge=0.0,
+            lambda w: unwrap(analytic.targets_for_inputs)(
+                w, np.ones((2, 2)), ridge=0.0
             ),
             "weights have 7 rows, but inputs 2",
         ),

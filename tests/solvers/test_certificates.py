@@ -27,26 +27,16 @@ def random_problem(name, seed):
             labels = np.where(scores[:, 0] > 0, 1, -1)
             return features, labels, labels.astype(np.float32)
         labels = scores.argmax(axis=1)
-        one_hot = np.eye(columns, dtype=np.float32)[labels]
-        return (
-            features,
-            labels,
-            one_hot if loss.kind == "multiclass" else 2 * one_hot - 1,
-        )
+        targets = np.eye(columns, dtype=np.float32)[labels]
+        targets = targets if loss.kind == "multiclass" else 2 * targets - 1
+        return features, labels, targets
 
     ridges = 10.0 ** rng.uniform(-3.0, 1.5, 2)
     return loss, draw(30), draw(5), draw(100), *map(float, ridges)
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "logistic",
-        "hinge",
-        slow("huber"),
-        "softmax",
-        "multiclass_hinge",
-    ],
+    "name", ["logistic", "hinge", slow("huber"), "softmax", "multiclass_hinge"]
 )
 @hypothesis.given(
     seed=st.integers(0, 10**6),
@@ -58,24 +48,19 @@ def random_problem(name, seed):
 def test_bounds_are_never_violated(name, seed, tolerance, single, optimal):
     """Binary and multiclass, loosely solved references, float32 references."""
     loss, real, distilled, test, ridge_o, ridge_s = random_problem(name, seed)
-    reference = erm.solve(
-        real[0], real[2], loss=loss, ridge=ridge_o, tolerance=tolerance
-    )
-    exact = erm.solve(real[0], real[2], loss=loss, ridge=ridge_o, tolerance=1e-10)
-    trained = erm.solve(
-        distilled[0], distilled[2], loss=loss, ridge=ridge_s, tolerance=1e-10
-    )
+
+    def solve(data, ridge, tolerance=1e-10):
+        return erm.solve(data[0], data[2], loss=loss, ridge=ridge, tolerance=tolerance)
+
+    reference, exact = solve(real, ridge_o, tolerance), solve(real, ridge_o)
+    trained = solve(distilled, ridge_s)
     weights, reference_gap = reference.weights, reference.gap
     if single:
         weights = weights.astype(np.float32)
         with jax.enable_x64(True):
-            reference_gap = float(
-                jax.jit(lambda *a: duality.gap(*a, loss=loss, ridge=ridge_o))(
-                    weights.astype(np.float64),
-                    real[0].astype(np.float64),
-                    real[2].astype(np.float64),
-                )
-            )
+            gap = jax.jit(lambda *a: duality.gap(*a, loss=loss, ridge=ridge_o))
+            arrays = (each.astype(np.float64) for each in (weights, real[0], real[2]))
+            reference_gap = float(gap(*arrays))
     report = certificates.certificate(
         weights,
         distilled[0],
@@ -176,14 +161,11 @@ def test_certificate_takes_the_best_duals():
     settings = {"loss": losses.hinge(), "ridge": 0.1}
     weights = rng.normal(size=4)
     solution = erm.solve(features, targets, tolerance=1e-10, **settings)
-    plain = certificates.certificate(weights, features, targets, **settings)
+    plain, best, useless = (
+        certificates.certificate(weights, features, targets, duals=duals, **settings)
+        for duals in (None, solution.duals, 1e3 * np.ones(6))
+    )
     assert plain["duals"] == "solved"
-    best = certificates.certificate(
-        weights, features, targets, duals=solution.duals, **settings
-    )
-    useless = certificates.certificate(
-        weights, features, targets, duals=1e3 * np.ones(6), **settings
-    )
     assert best["duals"] == "given"
     np.testing.assert_allclose(best["gap"], plain["gap"], rtol=1e-6)
     assert best["gap"] < useless["gap"]
@@ -210,10 +192,9 @@ def test_at_the_solution_the_default_duals_are_about_as_good_as_the_solvers(
     solution = erm.solve(features, targets, loss=name, ridge=0.1)
     assert solution.converged
     settings = {"loss": name, "ridge": 0.1}
-    given = certificates.certificate(
-        solution.weights, features, targets, duals=solution.duals, **settings
-    )
-    plain = certificates.certificate(solution.weights, features, targets, **settings)
+    arrays = solution.weights, features, targets
+    given = certificates.certificate(*arrays, duals=solution.duals, **settings)
+    plain = certificates.certificate(*arrays, **settings)
     by_kernel = certificates.kernel_certificate(
         features.astype(float) @ solution.weights,
         float(np.sum(np.square(solution.weights))),

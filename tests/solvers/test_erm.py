@@ -29,6 +29,10 @@ def problem(loss, samples, size, columns=3, seed=0):
     return features.astype(np.float32), targets.astype(np.float32)
 
 
+def gram_of(features):
+    return features.astype(np.float64) @ features.T.astype(np.float64)
+
+
 def honest(solution, features, targets, loss, ridge):
     """The gap that the duality module finds for what the solver returned."""
     with jax.enable_x64(True):
@@ -41,6 +45,12 @@ def honest(solution, features, targets, loss, ridge):
             loss=loss,
         )
         return float(found)
+
+
+def assert_honest(solution, *problem, rtol=1e-6, atol=0.0, **settings):
+    """The gap is what the solver says that it is."""
+    found = honest(solution, *problem, **settings)
+    np.testing.assert_allclose(found, solution.gap, rtol=rtol, atol=atol)
 
 
 @functools.partial(jax.jit, static_argnames="loss")
@@ -60,11 +70,7 @@ def test_every_loss_converges_and_reports_its_gap(name, samples, size):
         assert 0.0 <= solution.gap <= 1e-6 * solution.primal
         found = honest(solution, features, targets, **settings)
         assert found <= 1.1 * solution.gap + 1e-10 * solution.primal
-        by_kernel = erm.solve_kernel(
-            features.astype(np.float64) @ features.T.astype(np.float64),
-            targets,
-            **settings,
-        )
+        by_kernel = erm.solve_kernel(gram_of(features), targets, **settings)
         np.testing.assert_allclose(by_kernel.primal, solution.primal, rtol=2e-6)
         np.testing.assert_allclose(
             by_kernel.squared_norm, np.sum(solution.weights**2), rtol=1e-2
@@ -166,12 +172,7 @@ def test_many_samples_smooth(name, small_limits):
     settings = {"loss": loss, "ridge": 0.02}
     solution = erm.solve(jnp.asarray(features), jnp.asarray(targets), **settings)
     assert solution.converged and solution.gap <= 1e-6 * solution.primal
-    np.testing.assert_allclose(
-        honest(solution, features, targets, **settings),
-        solution.gap,
-        rtol=1e-3,
-        atol=1e-12,
-    )
+    assert_honest(solution, features, targets, **settings, rtol=1e-3, atol=1e-12)
 
 
 def test_many_samples_support_vectors(small_limits, monkeypatch):
@@ -201,29 +202,20 @@ def test_too_many_support_vectors_still_give_a_valid_gap(
     off = solution.primal - exact.primal
     assert -1e-6 * exact.primal <= off <= solution.gap
     assert solution.converged == (solution.gap <= 1e-2 * solution.primal)
-    np.testing.assert_allclose(
-        honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
-    )
+    assert_honest(solution, features, targets, **settings)
 
 
 def test_many_samples_by_kernel(small_limits):
     loss = losses.logistic()
     features, targets = problem(loss, 80, 200, columns=1, seed=10)
-    targets = targets * np.sign(np.arange(80) % 2 - 0.5)[:, None]
-    gram = features.astype(np.float64) @ features.T.astype(np.float64)
-    solution = erm.solve_kernel(gram, targets[:, 0], loss=loss, ridge=0.01)
+    targets = targets[:, 0] * np.sign(np.arange(80) % 2 - 0.5)
+    gram, settings = gram_of(features), {"loss": loss, "ridge": 0.01}
+    solution = erm.solve_kernel(gram, targets, **settings)
     assert solution.converged
     predictions = gram @ solution.coefficients
     with jax.enable_x64(True):
-        found = duality.kernel_gap(
-            predictions,
-            solution.squared_norm,
-            gram,
-            targets[:, 0].astype(np.float64),
-            loss=loss,
-            ridge=0.01,
-            duals=solution.duals,
-        )
+        known = predictions, solution.squared_norm, gram, targets.astype(np.float64)
+        found = duality.kernel_gap(*known, duals=solution.duals, **settings)
         np.testing.assert_allclose(float(found), solution.gap, rtol=1e-2, atol=1e-9)
 
 
@@ -289,9 +281,7 @@ def test_unfinished_work_says_so(small_limits):
     solution = erm.solve(features, targets, max_iterations=2, **settings)
     assert not solution.converged and solution.iterations == 2
     assert solution.gap > 1e-6 * solution.primal and solution.tolerance == 1e-6
-    np.testing.assert_allclose(
-        honest(solution, features, targets, **settings), solution.gap, rtol=1e-6
-    )
+    assert_honest(solution, features, targets, **settings)
 
 
 def test_working_sets_take_no_more_iterations_than_allowed(small_limits, monkeypatch):
@@ -313,7 +303,7 @@ def test_unfinished_work_is_refused_on_request(many, request):
         request.getfixturevalue("small_limits")
     loss = losses.logistic()
     features, targets = problem(loss, 60, 5, columns=2, seed=12)
-    gram = features.astype(np.float64) @ features.T.astype(np.float64)
+    gram = gram_of(features)
     settings = {"loss": loss, "ridge": 1e-2, "max_iterations": 1, "tolerance": 1e-5}
     for solve, data in ((erm.solve, features), (erm.solve_kernel, gram)):
         unfinished = solve(data, targets, **settings)

@@ -275,7 +275,7 @@ def _nan(array):
 
 BASE = distilled_set()
 PREP, ZCA = BASE.preprocessing, distilled_set(kind="zca").preprocessing
-TARGETS = BASE.stored["targets"]
+INPUTS, TARGETS = BASE.stored["inputs"], BASE.stored["targets"]
 ZERO = np.zeros(1, np.float32)
 
 
@@ -297,9 +297,7 @@ WITH_SETTINGS = synthetic.pixels()._replace(settings={"size": 3})
 LOOP: dict = {}
 LOOP["self"] = LOOP
 INVALID = {
-    "stored.inputs is not finite: 1 of 288 .* nan": {
-        "inputs": _nan(BASE.stored["inputs"])
-    },
+    "stored.inputs is not finite: 1 of 288 .* nan": {"inputs": _nan(INPUTS)},
     "stored.targets is not finite": {"targets": _nan(TARGETS)},
     "stored.a.b is not finite": _stored(a={"b": np.full(2, np.inf, np.float32)}),
     "preprocessing.mean is not finite": _scaled(mean=_nan(PREP.mean)),
@@ -313,11 +311,9 @@ INVALID = {
     "has the name '../inputs'": _stored(**{"../inputs": ZERO}),
     "has the name '/etc/passwd'": _stored(a={"/etc/passwd": ZERO}),
     "has the name 'a.b'": _stored(**{"a.b": ZERO}),
-    r"cannot decode the stored arrays \['pixels'\]": {
-        "stored": {"pixels": BASE.stored["inputs"]}
-    },
+    r"cannot decode the stored arrays \['pixels'\]": {"stored": {"pixels": INPUTS}},
     r"cannot decode the stored arrays \['inputs'\]: KeyError: 'targets'": {
-        "stored": {"inputs": BASE.stored["inputs"]}
+        "stored": {"inputs": INPUTS}
     },
     r"expected \(m, \*shape\)": {"inputs": np.zeros(6, np.float32)},
     "holds no samples": {"inputs": np.zeros((0, 2), np.float32)},
@@ -445,6 +441,10 @@ def _delete(*keys):
     return change
 
 
+def _shape(name, value):
+    return _set("arrays", name, "shape", value=value)
+
+
 def _declare(name, shape):
     return _set("arrays", name, value={"dtype": "float32", "shape": shape})
 
@@ -508,19 +508,15 @@ WRONG_JSON = {
     "array stored.targets lacks keys: 'shape'": _delete(
         "arrays", "stored.targets", "shape"
     ),
-    r"array stored.targets has the shape \[-1\]": _set(
-        "arrays", "stored.targets", "shape", value=[-1]
+    r"array stored.targets has the shape \[-1\]": _shape("stored.targets", [-1]),
+    r"array stored.targets has the shape \[6, 3.0\]": _shape(
+        "stored.targets", [6, 3.0]
     ),
-    r"array stored.targets has the shape \[6, 3.0\]": _set(
-        "arrays", "stored.targets", "shape", value=[6, 3.0]
-    ),
-    r"array labels has the shape \[True\]": _set(
-        "arrays", "labels", "shape", value=[True]
-    ),
+    r"array labels has the shape \[True\]": _shape("labels", [True]),
     "array 'preprocessing.std' is missing": _delete("arrays", "preprocessing.std"),
     "the file holds the arrays": _delete("arrays", "labels"),
-    r"targets has dtype float32 and shape \[6, 3\], the JSON declares": _set(
-        "arrays", "stored.targets", "shape", value=[3, 6]
+    r"targets has dtype float32 and shape \[6, 3\], the JSON declares": _shape(
+        "stored.targets", [3, 6]
     ),
     "stored.inputs has dtype float32": _set(
         "arrays", "stored.inputs", "dtype", value="float64"
@@ -702,10 +698,7 @@ ARRAYS = {f"stored.{name}": array for name, array in BASE.stored.items()} | {
 WRONG_ARRAYS = {
     r"the file holds the arrays \['evil'\]": {"evil": np.zeros(3, np.float32)},
     "labels has dtype I64; allowed: F16": {**ARRAYS, "labels": np.zeros(6, np.int64)},
-    "stored.inputs is not finite: 1 of 288": {
-        **ARRAYS,
-        "stored.inputs": _nan(BASE.stored["inputs"]),
-    },
+    "stored.inputs is not finite: 1 of 288": {**ARRAYS, "stored.inputs": _nan(INPUTS)},
     "it was changed or damaged": {**ARRAYS, "stored.targets": TARGETS + 1},
 }
 

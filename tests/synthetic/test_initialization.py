@@ -14,11 +14,7 @@ from ddjax.data.problem import Split
 from ddjax.synthetic.initialization import chosen_rows
 from tests.synthetic.problems import blobs, table
 
-KEY = 7
-
-
-def _key():
-    return jax.random.key(KEY)
+KEY = jax.random.key(7)
 
 
 @pytest.mark.parametrize("device", [True, False])
@@ -26,14 +22,14 @@ def _key():
 @pytest.mark.parametrize("how", synthetic.INITIALIZATIONS)
 def test_shapes_order_and_determinism(how, shape, device):
     problem = blobs(shape=shape, device=device)
-    inputs, labels = synthetic.select(_key(), problem, per_class=2, how=how)
+    inputs, labels = synthetic.select(KEY, problem, per_class=2, how=how)
     assert inputs.shape == (6, *shape)
     assert inputs.dtype == jnp.float32
     assert labels.dtype == jnp.int32
     assert (np.diff(labels) >= 0).all()
     if how != "uniform":
         np.testing.assert_array_equal(labels, [0, 0, 1, 1, 2, 2])
-    again, _ = synthetic.select(_key(), problem, per_class=2, how=how)
+    again, _ = synthetic.select(KEY, problem, per_class=2, how=how)
     np.testing.assert_array_equal(inputs, again)
     if how in ("balanced", "uniform", "kmeans_nearest", "noise"):
         other, _ = synthetic.select(jax.random.key(8), problem, per_class=2, how=how)
@@ -45,8 +41,8 @@ def test_shapes_order_and_determinism(how, shape, device):
 )
 def test_real_samples_are_distinct_members_of_their_class(how):
     problem = blobs()
-    inputs, labels = synthetic.select(_key(), problem, per_class=5, how=how)
-    rows = synthetic.chosen_by_class(_key(), problem, per_class=5, how=how)
+    inputs, labels = synthetic.select(KEY, problem, per_class=5, how=how)
+    rows = synthetic.chosen_by_class(KEY, problem, per_class=5, how=how)
     assert len(set(rows.tolist())) == 15
     np.testing.assert_array_equal(np.asarray(problem.train.inputs)[rows], inputs)
     np.testing.assert_array_equal(np.asarray(problem.train.labels)[rows], labels)
@@ -54,9 +50,7 @@ def test_real_samples_are_distinct_members_of_their_class(how):
 
 def test_one_centre_is_the_class_mean():
     problem = blobs()
-    centres, labels = synthetic.select(
-        _key(), problem, per_class=1, how="kmeans_centres"
-    )
+    centres, labels = synthetic.select(KEY, problem, per_class=1, how="kmeans_centres")
     real, truth = np.asarray(problem.train.inputs), np.asarray(problem.train.labels)
     for centre, label in zip(np.asarray(centres), np.asarray(labels), strict=True):
         np.testing.assert_allclose(centre, real[truth == label].mean(axis=0), rtol=1e-5)
@@ -68,14 +62,14 @@ def test_k_means_finds_the_modes_of_a_class():
     inputs[::2] += 100.0
     problem = problem._replace(train=problem.train._replace(inputs=inputs))
     for how in ("kmeans_nearest", "kmeans_centres"):
-        found, _ = synthetic.select(_key(), problem, per_class=2, how=how)
+        found, _ = synthetic.select(KEY, problem, per_class=2, how=how)
         assert sorted(np.round(np.asarray(found).mean(axis=1), -2)) == [0, 100]
 
 
 def rows_of(how, values, count):
     """Which rows of a table without targets are chosen."""
     problem = blobs()._replace(train=Split(values.astype(np.float32)))
-    return chosen_rows(_key(), problem, count=count, how=how)
+    return chosen_rows(KEY, problem, count=count, how=how)
 
 
 @given(st.integers(0, 10**6), st.integers(2, 12), st.integers(1, 3))
@@ -115,13 +109,13 @@ def test_k_means_of_equal_samples_uses_each_once():
     problem = blobs(classes=1, each=4)
     same = np.ones((4, 4), np.float32)
     problem = problem._replace(train=problem.train._replace(inputs=same))
-    inputs, _ = synthetic.select(_key(), problem, per_class=3, how="kmeans_nearest")
+    inputs, _ = synthetic.select(KEY, problem, per_class=3, how="kmeans_nearest")
     assert inputs.shape == (3, 4)
 
 
 def test_noise_is_standard_normal():
     problem = blobs(shape=(40, 40))
-    inputs, _ = synthetic.select(_key(), problem, per_class=3, how="noise")
+    inputs, _ = synthetic.select(KEY, problem, per_class=3, how="noise")
     assert abs(float(inputs.mean())) < 0.05
     assert abs(float(inputs.std()) - 1.0) < 0.05
 
@@ -142,17 +136,17 @@ def test_errors():
         (unlabelled, 1, "noise", "no class labels"),
     ):
         with pytest.raises(ValueError, match=message):
-            synthetic.select(_key(), one, per_class=per_class, how=how)
+            synthetic.select(KEY, one, per_class=per_class, how=how)
 
 
 @pytest.mark.parametrize("device", [True, False])
 @pytest.mark.parametrize("how", synthetic.ROW_INITIALIZATIONS)
 def test_rows_of_regression_problems(how, device):
     problem = table(device=device)
-    inputs, targets = synthetic.select_rows(_key(), problem, count=6, how=how)
+    inputs, targets = synthetic.select_rows(KEY, problem, count=6, how=how)
     assert inputs.shape == (6, 3) and targets.shape == (6, 1)
     assert inputs.dtype == targets.dtype == jnp.float32
-    again = synthetic.select_rows(_key(), problem, count=6, how=how)
+    again = synthetic.select_rows(KEY, problem, count=6, how=how)
     other = synthetic.select_rows(jax.random.key(8), problem, count=6, how=how)
     np.testing.assert_array_equal(inputs, again[0])
     np.testing.assert_array_equal(targets, again[1])
@@ -164,8 +158,8 @@ def test_rows_of_regression_problems(how, device):
 @pytest.mark.parametrize("how", ["uniform", "kmeans_nearest", "herding", "k_center"])
 def test_real_rows_are_distinct_and_keep_their_targets(how):
     problem = table(samples=20)
-    inputs, targets = synthetic.select_rows(_key(), problem, count=20, how=how)
-    rows = chosen_rows(_key(), problem, count=20, how=how)
+    inputs, targets = synthetic.select_rows(KEY, problem, count=20, how=how)
+    rows = chosen_rows(KEY, problem, count=20, how=how)
     assert sorted(rows.tolist()) == list(range(20))
     np.testing.assert_array_equal(np.asarray(problem.train.inputs)[rows], inputs)
     np.testing.assert_array_equal(np.asarray(problem.train.targets)[rows], targets)
@@ -175,11 +169,11 @@ def test_centres_have_the_mean_target_of_their_cluster():
     problem = table()
     inputs = np.asarray(problem.train.inputs)
     targets = np.asarray(problem.train.targets)
-    one = synthetic.select_rows(_key(), problem, count=1, how="kmeans_centres")
+    one = synthetic.select_rows(KEY, problem, count=1, how="kmeans_centres")
     np.testing.assert_allclose(one[0][0], inputs.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(one[1][0], targets.mean(axis=0), atol=1e-6)
     centres, heights = synthetic.select_rows(
-        _key(), problem, count=4, how="kmeans_centres"
+        KEY, problem, count=4, how="kmeans_centres"
     )
     distances = np.square(inputs[:, None] - np.asarray(centres)[None]).sum(axis=2)
     nearest = distances.argmin(axis=1)
@@ -193,7 +187,7 @@ def test_centres_of_equal_rows_are_finite():
     problem = table(samples=5)
     same = problem.train._replace(inputs=np.ones((5, 3), np.float32))
     inputs, targets = synthetic.select_rows(
-        _key(), problem._replace(train=same), count=3, how="kmeans_centres"
+        KEY, problem._replace(train=same), count=3, how="kmeans_centres"
     )
     assert np.isfinite(inputs).all() and np.isfinite(targets).all()
 
@@ -206,16 +200,16 @@ def test_rows_of_problems_without_targets(how, labelled):
     if not labelled:
         unlabelled = problem.train._replace(labels=None)
         problem = problem._replace(train=unlabelled, class_names=None)
-    inputs, targets = synthetic.select_rows(_key(), problem, count=4, how=how)
+    inputs, targets = synthetic.select_rows(KEY, problem, count=4, how=how)
     assert inputs.shape == (4, 3, 3, 2) and targets is None
 
 
 def test_samples_that_are_not_real_have_no_position():
     for how in ("kmeans_centres", "noise"):
         with pytest.raises(ValueError, match="known: balanced, uniform, kmeans_near"):
-            synthetic.chosen_by_class(_key(), blobs(), per_class=1, how=how)
+            synthetic.chosen_by_class(KEY, blobs(), per_class=1, how=how)
         with pytest.raises(ValueError, match="nearest, herding, k_center(;|$)"):
-            synthetic.chosen_rows(_key(), table(), count=1, how=how)
+            synthetic.chosen_rows(KEY, table(), count=1, how=how)
 
 
 @pytest.mark.parametrize("how", synthetic.INITIALIZATIONS)
@@ -224,12 +218,12 @@ def test_float64_problems_start_in_float64(how):
         problem = blobs()
         wide = problem.train._replace(inputs=jnp.asarray(problem.train.inputs, float))
         problem = problem._replace(train=wide)
-        found, _ = synthetic.select(_key(), problem, per_class=2, how=how)
+        found, _ = synthetic.select(KEY, problem, per_class=2, how=how)
         assert found.dtype == jnp.float64
         if how in synthetic.ROW_INITIALIZATIONS:
             targets = wide._replace(targets=jnp.asarray(wide.inputs[:, :1], float))
             found = synthetic.select_rows(
-                _key(), problem._replace(train=targets), count=3, how=how
+                KEY, problem._replace(train=targets), count=3, how=how
             )
             assert {each.dtype for each in found} == {np.dtype("float64")}
 
@@ -244,4 +238,4 @@ def test_errors_of_rows():
         (6, "kmeans_centres", few),
     ):
         with pytest.raises(ValueError, match=message):
-            synthetic.select_rows(_key(), problem, count=count, how=how)
+            synthetic.select_rows(KEY, problem, count=count, how=how)
