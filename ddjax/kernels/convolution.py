@@ -161,9 +161,12 @@ def _of_weights(inputs: Array, gradient: Array, size: tuple[int, ...]) -> Array:
         each[:whole].reshape(-1, _IMAGES_AT_ONCE, *each.shape[1:])
         for each in (inputs, gradient)
     ]
-    return jax.lax.scan(
-        lambda total, each: (total + _of_images(*each, size), None), total, some
-    )[0]
+
+    def add(total: Array, few: list[Array]) -> tuple[Array, None]:
+        images, slopes = few
+        return total + _of_images(images, slopes, size), None
+
+    return jax.lax.scan(add, total, some)[0]
 
 
 def _of_images(images: Array, gradient: Array, size: tuple[int, ...]) -> Array:
