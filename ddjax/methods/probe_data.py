@@ -85,10 +85,17 @@ def probe_data(
     params: tuple[dict[str, Array], ...],
     fitted: Fitted,
 ) -> ProbeData:
-    """Puts real features where steps find them, see `ProbeData`.
+    """Puts real features where steps find them.
 
-    One array of `features` is of one encoder. A step takes `batch_size` rows, or all
-    for None; `by_statistics` is whether their sufficient statistics are enough.
+    Args:
+      view: what is done to them.
+      features: one array an encoder.
+      labels: of the images, `(n,)`.
+      classes: how many.
+      batch_size: rows a step; None for all.
+      by_statistics: whether the sufficient statistics of all rows are enough.
+      params: see `ProbeData`.
+      fitted: see `ProbeData`.
     """
     centres = tuple(
         _centre(each, subtracted=view.centring == "real") for each in features
