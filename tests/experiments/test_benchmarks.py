@@ -169,13 +169,14 @@ def test_blocked_peak_does_not_grow_with_n():
 
 @pytest.mark.torch
 @pytest.mark.parametrize("method", student_step.METHODS)
-def test_pytorch_takes_the_same_steps(method):
+def test_pytorch_takes_the_same_steps(method, monkeypatch):
     pytest.importorskip("torch")
+    # In float32 the published ridge, 1e-6 of the trace, leaves few digits to compare.
+    monkeypatch.setattr(student_step, "_RIDGE", 1e-2)
     toy = student_step.TOY["toy"]
     runs = {form: student_step.run(form, method, toy) for form in paired_steps.FORMS}
     apart = paired_steps.disagreement(runs, steps=1)
-    # In float32 with a ridge of 1e-6 times the trace.
-    assert apart["loss"] < 1e-2
+    assert apart["loss"] < 1e-5
     assert apart["learned"] < 1e-4
     assert apart["students"] < 1e-6
     # Later steps see what the first ones learned.
