@@ -57,20 +57,24 @@ def convolve(
             f"kernels of {weights.shape[0]} x {weights.shape[1]} have no middle; "
             "both sizes must be odd"
         )
-    plain = jax.default_backend() != "cpu"
-    return (
-        _convolution(inputs, weights) if plain else _fast_convolution(inputs, weights)
-    )
+    if jax.default_backend() != "cpu":
+        return _convolution(inputs, weights, weights.shape[:2])
+    return _fast_convolution(inputs, weights)
 
 
-def _convolution(inputs: Array, weights: Array) -> Array:
+def _convolution(inputs: Array, weights: Array, size: tuple[int, ...]) -> Array:
+    """Padded by half a kernel of that size."""
     return jax.lax.conv_general_dilated(
         inputs,
         weights,
         window_strides=(1, 1),
-        padding=[(size // 2, size // 2) for size in weights.shape[:2]],
+        padding=_margins(size),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def _margins(size: tuple[int, ...]) -> list[tuple[int, int]]:
+    return [(length // 2, length // 2) for length in size]
 
 
 def shifts(
@@ -107,8 +111,7 @@ def product_of_patches(
 
 
 def _padded(inputs: Array, weights: Array) -> Array:
-    margins = [(length // 2, length // 2) for length in weights.shape[:2]]
-    return jnp.pad(inputs, ((0, 0), *margins, (0, 0)))
+    return jnp.pad(inputs, ((0, 0), *_margins(weights.shape[:2]), (0, 0)))
 
 
 @jax.custom_vjp
@@ -124,7 +127,7 @@ def _fast_convolution(inputs: Array, weights: Array) -> Array:
         beside = _THIN + 1 - outputs
     inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, room)))
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, room), (0, beside)))
-    return _convolution(inputs, weights)[..., :outputs]
+    return _convolution(inputs, weights, weights.shape[:2])[..., :outputs]
 
 
 def _convolution_forward(
@@ -171,14 +174,8 @@ def _of_weights(inputs: Array, gradient: Array, size: tuple[int, ...]) -> Array:
 
 def _of_images(images: Array, gradient: Array, size: tuple[int, ...]) -> Array:
     """`_of_weights` with the images in the place of the channels."""
-    weights = jax.lax.conv_general_dilated(
-        images.transpose(3, 1, 2, 0),
-        gradient.transpose(1, 2, 0, 3),
-        window_strides=(1, 1),
-        padding=[(length // 2, length // 2) for length in size],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return weights.transpose(1, 2, 0, 3)
+    across = images.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
+    return _convolution(*across, size).transpose(1, 2, 0, 3)
 
 
 def _of_rows(images: Array, gradient: Array, size: tuple[int, ...]) -> Array:

@@ -40,7 +40,7 @@ __all__ = [
     "cache_directory",
     "check",
     "define_data_flags",
-    "define_places",
+    "define_datasets_and_encoders",
     "distil",
     "encoder",
     "load",
@@ -83,6 +83,9 @@ SELECTIONS = ("random", "nearest", "kmeans")
 nearest to the centres of k-means on its features."""
 
 
+_Names = flags.FlagHolder[list[str]]
+
+
 def define_data_flags() -> None:
     """Defines `--data_dir` and `--cache_dir`."""
     define_data_dir()
@@ -91,12 +94,16 @@ def define_data_flags() -> None:
     )
 
 
-def define_places() -> tuple[flags.FlagHolder[list[str]], flags.FlagHolder[list[str]]]:
+def define_datasets_and_encoders() -> tuple[_Names, _Names]:
     """Defines `--datasets` and `--encoders`, and returns both."""
-    found = "mobilenetv2", "efficientnet_lite0"
+    known = ("mobilenetv2", "efficientnet_lite0")
     return (
-        commands.define_choices("datasets", ("imagenette", "cub50"), "Data sets."),
-        commands.define_choices("encoders", found, "Encoders.", choices=ENTRIES),
+        commands.define_choices(
+            "datasets", ("imagenette", "cub50"), "Data sets, in order."
+        ),
+        commands.define_choices(
+            "encoders", known, "Encoders of the sets, in order.", choices=ENTRIES
+        ),
     )
 
 

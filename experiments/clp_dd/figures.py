@@ -24,7 +24,7 @@ __all__ = ["strips"]
 
 _LARGEST = 20
 
-_DATASETS, _ENCODERS = common.define_places()
+_DATASETS, _ENCODERS = common.define_datasets_and_encoders()
 _ROWS = commands.define_choices(
     "rows",
     ("lgm", "clp_squared", "clp"),

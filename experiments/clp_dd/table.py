@@ -37,7 +37,7 @@ ROWS = ("full", *common.SELECTIONS, *common.CONTENDERS)
 """Short names of the table's rows; `full` is the upper bound."""
 
 common.define_data_flags()
-_DATASETS, _ENCODERS = common.define_places()
+_DATASETS, _ENCODERS = common.define_datasets_and_encoders()
 _SEEDS = commands.define_seeds()
 _ROWS = commands.define_choices("rows", ROWS, "Rows of the table.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 1, "Images a class.", lower_bound=1)

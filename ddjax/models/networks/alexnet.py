@@ -3,11 +3,12 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts, check_names
+from ddjax.checks import check_names
 from ddjax.models.networks.layers import (
     SIZES,
     Convolution,
     check_images,
+    check_sizes,
     dense_end,
     head,
     max_pool,
@@ -93,7 +94,6 @@ def alexnet(*, outputs: int | None, size: str = "small", width: int = 64) -> Ale
       ValueError: a number below 1, or an unknown `size`. Images that are too small are
         refused when the network is applied.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, width=width)
+    check_sizes(outputs, width=width)
     check_names(size=(size, SIZES))
     return AlexNet(outputs, size, width)

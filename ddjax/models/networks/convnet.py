@@ -6,12 +6,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts, check_names
+from ddjax.checks import check_names
 from ddjax.kernels._rows import check_floats
 from ddjax.models.networks.layers import (
     NORMS,
     Convolution,
     check_rank,
+    check_sizes,
     dense,
     normalized,
 )
@@ -103,8 +104,7 @@ def convnet(
       ValueError: a size below 1, another number of `widths` than `depth`, or an unknown
         `norm`. Images too small for the depth are refused when the network is applied.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, depth=depth, width=width, first_padding=first_padding)
+    check_sizes(outputs, depth=depth, width=width, first_padding=first_padding)
     check_names(norm=(norm, NORMS))
     each = None if widths is None else tuple(widths)
     if each is not None and (len(each) != depth or min(each) < 1):

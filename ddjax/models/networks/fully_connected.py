@@ -3,9 +3,11 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts
 from ddjax.kernels._rows import check_floats
-from ddjax.models.networks.layers import dense
+from ddjax.models.networks.layers import (
+    check_sizes,
+    dense,
+)
 
 __all__ = ["FullyConnected", "fully_connected"]
 
@@ -45,6 +47,5 @@ def fully_connected(
     Raises:
       ValueError: a size below 1.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, depth=depth, width=width)
+    check_sizes(outputs, depth=depth, width=width)
     return FullyConnected(outputs, depth, width)

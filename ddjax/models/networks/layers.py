@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ddjax.checks import check_counts
 from ddjax.kernels._rows import check_floats
 from ddjax.models.encoders.layers import (
     at_least_single,
@@ -32,6 +33,7 @@ __all__ = [
     "adaptive_average_pool",
     "check_images",
     "check_rank",
+    "check_sizes",
     "dense",
     "dense_end",
     "head",
@@ -347,6 +349,12 @@ def check_images(images: Any, network: str, smallest: int) -> None:
             f"images of {images.shape[1]} x {images.shape[2]} are too small for "
             f"{network}: each side needs at least {smallest} pixels"
         )
+
+
+def check_sizes(outputs: int | None, **sizes: int) -> None:
+    """Raises ValueError for a number below 1; only `outputs` may be None: features."""
+    check_counts(outputs=outputs)
+    check_counts(required=True, **sizes)
 
 
 def check_rank(images: Any, network: str) -> None:

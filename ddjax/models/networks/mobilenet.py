@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts, check_names
+from ddjax.checks import check_names
 from ddjax.models.encoders.layers import relu6
 from ddjax.models.encoders.mobile import MOBILENETV2, Stage
 from ddjax.models.networks.layers import (
@@ -13,6 +13,7 @@ from ddjax.models.networks.layers import (
     Convolution,
     DepthwiseConvolution,
     check_images,
+    check_sizes,
     head,
 )
 
@@ -110,8 +111,7 @@ def mobilenetv2(
       ValueError: a number below 1, a `width` that is no multiple of 4, or an unknown
         `size`. Images of fewer than 8 pixels are refused when the network is applied.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, width=width)
+    check_sizes(outputs, width=width)
     if width % 4:
         raise ValueError(f"width must be a multiple of 4, got {width}")
     check_names(size=(size, SIZES))

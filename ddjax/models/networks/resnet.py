@@ -4,12 +4,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts, check_names
+from ddjax.checks import check_names
 from ddjax.models.networks.layers import (
     NORMS,
     SIZES,
     Convolution,
     check_images,
+    check_sizes,
     head,
     max_pool,
     normalized,
@@ -108,7 +109,6 @@ def resnet18(
         pixels, and with `norm="instance"` those that shrink to one pixel, are refused
         when the network is applied.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, width=width)
+    check_sizes(outputs, width=width)
     check_names(size=(size, SIZES), norm=(norm, NORMS))
     return ResNet(outputs, size, width, norm)

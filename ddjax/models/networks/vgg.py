@@ -4,12 +4,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts, check_names
+from ddjax.checks import check_names
 from ddjax.models.networks.layers import (
     NORMS,
     SIZES,
     Convolution,
     check_images,
+    check_sizes,
     dense_end,
     head,
     max_pool,
@@ -84,7 +85,6 @@ def vgg11(
       ValueError: a number below 1, an unknown `size` or `norm`. Images of fewer than 32
         pixels are refused when the network is applied.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, width=width)
+    check_sizes(outputs, width=width)
     check_names(size=(size, SIZES), norm=(norm, VGG_NORMS))
     return VGG(outputs, size, width, norm)

@@ -5,11 +5,12 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from ddjax.checks import check_counts, check_names
+from ddjax.checks import check_names
 from ddjax.models.encoders import vit
 from ddjax.models.networks.layers import (
     SIZES,
     check_images,
+    check_sizes,
     uniform,
 )
 
@@ -117,8 +118,7 @@ def vit_small(
         unknown `size`. Images of other shapes than the network takes are refused when
         it is applied.
     """
-    check_counts(outputs=outputs)
-    check_counts(required=True, width=width, depth=depth, heads=heads)
+    check_sizes(outputs, width=width, depth=depth, heads=heads)
     if width % heads:
         raise ValueError(f"width {width} must be a multiple of heads, {heads}")
     check_names(size=(size, SIZES))
